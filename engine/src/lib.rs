@@ -1,0 +1,14 @@
+//! The engine of Tillsync decides; it never touches a socket, a file, a clock or chance. Time, bytes and randomness
+//! arrive as arguments, and what is to be done leaves as data.
+//!
+//! Start at [`replica`]: one door, `Replica::handle(now, Input) -> Outputs`. Floors, downwards only: money, ids,
+//! time → transaction, policy → record → batch, document → ledger, review, sync → replica.
+
+pub mod batch;
+pub mod codec;
+pub mod ids;
+pub mod money;
+pub mod policy;
+pub mod record;
+pub mod time;
+pub mod transaction;
