@@ -6,9 +6,17 @@
 
 pub mod batch;
 pub mod codec;
+pub mod document;
+pub mod entry;
 pub mod ids;
+pub mod ledger;
 pub mod money;
 pub mod policy;
 pub mod record;
+pub mod registry;
+pub mod replica;
+pub mod review;
+pub mod scenario;
+pub mod sync;
 pub mod time;
 pub mod transaction;

@@ -1,1 +1,14 @@
-//! sim
+//! The simulator doubts: the shipped engine under a virtual clock, links that are cut, disks that lose what was not
+//! fsynced, clocks that are wrong. One seed decides everything; the same seed gives the same run, to the byte.
+//!
+//! `world` steps nodes and links through time, `chance` is the only randomness, `shop` is what happens in the shops,
+//! `faults` what goes wrong, `checks` what must hold at every step and at the end, `model` a naive second opinion of
+//! the books, `run` puts a seed together.
+
+pub mod chance;
+pub mod checks;
+pub mod faults;
+pub mod model;
+pub mod run;
+pub mod shop;
+pub mod world;

@@ -195,7 +195,10 @@ impl Input {
     fn into_basket_body(self) -> Result<Body, InputError> {
         let original = match (self.original, self.original_receipt) {
             (Some(_), Some(_)) => {
-                return Err(InputError::at("original_receipt", "give original or original_receipt, not both"));
+                return Err(InputError::at(
+                    "original_receipt",
+                    "give original or original_receipt, not both",
+                ));
             }
             (original, receipt) => original
                 .map(|given| given.0)

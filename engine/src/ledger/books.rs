@@ -1,0 +1,431 @@
+//! The books of one store: the one door of the merge layer. Records go in with `insert`; `settle` judges again what
+//! they touched, appends to the journal what changed (D − J) and tells which cases opened, changed or ended.
+//! Invariant: after every settle, the books equal those that a full projection of the same set would give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use super::account::Account;
+use super::facts::{Facts, RefKey, references};
+use super::families::Slot;
+use super::journal::{JournalEntry, JournalHead, Posting, Sheet, difference};
+use super::judgement::{Outcome, Standing, Verdicts, judge};
+use super::log::LogCase;
+use crate::ids::{LogId, RecordId, StoreId};
+use crate::money::Currency;
+use crate::policy::Policy;
+use crate::record::Record;
+use crate::review::{Case, CaseChange, CaseEvent, CaseKey, CaseState, CaseType};
+use crate::time::Day;
+use crate::transaction::{DayClose, Reference};
+
+/// What a settle changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settled {
+    /// Entries appended to the journal.
+    pub journal: Vec<JournalEntry>,
+    /// What happened to cases.
+    pub cases: Vec<CaseEvent>,
+    /// Records whose standing is new.
+    pub standing: Vec<(RecordId, Standing)>,
+}
+
+/// The books of one store.
+#[derive(Clone, Debug)]
+pub struct Books {
+    pub(super) facts: Facts,
+    pub(super) base: Policy,
+    pub(super) outcomes: Vec<Option<Outcome>>,
+    pub(super) cases: BTreeMap<CaseKey, Case>,
+    /// Cases by the family that has them, under one of its members.
+    pub(super) family_cases: BTreeMap<Slot, BTreeSet<CaseKey>>,
+    pub(super) log_cases: BTreeMap<CaseKey, LogCase>,
+    pub(super) journal: JournalHead,
+    /// Journal of records that were not judged yet since the start.
+    pub(super) restored: BTreeMap<RecordId, Sheet>,
+    pub(super) sheets: BTreeMap<Day, Sheet>,
+    /// Hash of the restated view of each day, reckoned when it is asked for.
+    pub(super) day_views: BTreeMap<Day, OnceLock<[u8; 32]>>,
+    pub(super) dirty_days: BTreeSet<Day>,
+}
+
+impl Books {
+    /// Empty books. `policy` is what the store starts from; the hub's records change it.
+    #[must_use]
+    pub fn new(store: StoreId, policy: Policy) -> Self {
+        Self {
+            facts: Facts::new(store, policy.clone()),
+            base: policy,
+            outcomes: Vec::new(),
+            cases: BTreeMap::new(),
+            family_cases: BTreeMap::new(),
+            log_cases: BTreeMap::new(),
+            journal: JournalHead::default(),
+            restored: BTreeMap::new(),
+            sheets: BTreeMap::new(),
+            day_views: BTreeMap::new(),
+            dirty_days: BTreeSet::new(),
+        }
+    }
+
+    /// Files a record, in any order, as often as it comes. `seen`: what changed in what its writer held (log → highest
+    /// number), given with the first record of a batch. Nothing is posted before `settle`.
+    pub fn insert(&mut self, record: Arc<Record>, seen: &[(LogId, u64)]) {
+        if self.facts.insert(record, seen).is_some() {
+            self.outcomes.push(None);
+        }
+    }
+
+    /// Takes an entry of the journal back from the log, at a restart, before the first settle.
+    pub fn restore_journal(&mut self, entry: &JournalEntry) {
+        self.restored.entry(entry.record).or_default().add_all(&entry.postings, 1);
+        self.sheets.entry(entry.date).or_default().add_all(&entry.postings, 1);
+        self.journal = JournalHead { number: entry.number, hash: entry.hash };
+    }
+
+    /// Judges everything that was touched since the last settle. `today` dates corrections.
+    pub fn settle(&mut self, today: Day) -> Settled {
+        let mut settled = Settled::default();
+        self.facts.settle_cycles();
+        let mut suspects = self.touch_decided();
+        let touched = self.facts.families.take_touched();
+        for slot in touched.iter().flat_map(|(members, _)| members) {
+            let entry = self.facts.entry(*slot);
+            let (day, lock) = (entry.record.business_day, entry.lock);
+            self.facts.hub.prepare_policy(day, lock);
+        }
+        for (members, cause) in &touched {
+            let verdicts = judge(&self.facts, members);
+            suspects.extend(self.with_twins(members));
+            self.apply(members, verdicts, *cause, today, &mut settled);
+        }
+        self.settle_log_cases(&mut settled);
+        for slot in suspects {
+            self.settle_suspect(slot, &mut settled);
+        }
+        settled
+    }
+
+    /// A decision touches the members of the case it names, wherever the case comes from.
+    fn touch_decided(&mut self) -> BTreeSet<Slot> {
+        let mut suspects = BTreeSet::new();
+        for (key, cause) in self.facts.take_decided() {
+            let members: Vec<Slot> = self.cases.get(&key).map(|case| self.slots_of(case)).unwrap_or_default();
+            for slot in members {
+                self.facts.touch(slot, Some(cause));
+            }
+            if let Some(case) = self.log_cases.get(&key) {
+                self.facts.dirty_logs.insert(case.clone());
+            }
+            if key.case_type == CaseType::SuspectedDuplicate {
+                suspects.extend(key.subject.parse::<RecordId>().ok().and_then(|id| self.facts.slot(&id)));
+            }
+        }
+        suspects
+    }
+
+    fn slots_of(&self, case: &Case) -> Vec<Slot> {
+        case.members.iter().filter_map(|id| self.facts.slot(id)).collect()
+    }
+
+    /// Records whose suspected duplicates may have changed with these.
+    fn with_twins(&self, members: &[Slot]) -> BTreeSet<Slot> {
+        let mut with = BTreeSet::new();
+        for slot in members {
+            if self.facts.record(*slot).transaction.basket().is_some() {
+                let window = self.facts.policy(*slot).duplicate_window_ms;
+                with.insert(*slot);
+                // Half the history may be judged by another policy: look twice as far.
+                with.extend(self.facts.twins(*slot, window.saturating_mul(2)));
+            }
+        }
+        with
+    }
+
+    fn apply(
+        &mut self,
+        members: &[Slot],
+        verdicts: Verdicts,
+        cause: Option<Slot>,
+        today: Day,
+        settled: &mut Settled,
+    ) {
+        for (slot, outcome) in verdicts.outcomes {
+            self.apply_outcome(slot, outcome, cause, today, settled);
+        }
+        let before: BTreeSet<CaseKey> =
+            members.iter().filter_map(|slot| self.family_cases.remove(slot)).flatten().collect();
+        let after: BTreeMap<CaseKey, Case> =
+            verdicts.cases.into_iter().map(|case| (case.key.clone(), case)).collect();
+        for key in before.iter().filter(|key| !after.contains_key(key)) {
+            self.set_case(key, None, settled);
+        }
+        if !after.is_empty() {
+            self.family_cases.insert(members[0], after.keys().cloned().collect());
+        }
+        for (key, case) in after {
+            self.set_case(&key, Some(case), settled);
+        }
+    }
+
+    fn apply_outcome(
+        &mut self,
+        slot: Slot,
+        outcome: Outcome,
+        cause: Option<Slot>,
+        today: Day,
+        settled: &mut Settled,
+    ) {
+        let entry = self.facts.entry(slot);
+        let record = Arc::clone(&entry.record);
+        let of_log = self.facts.integrity_cases(slot);
+        self.facts.dirty_logs.extend(of_log);
+        self.day_views.insert(record.business_day, OnceLock::new());
+        self.dirty_days.insert(record.business_day);
+        let before = self.outcomes[slot as usize].take();
+        if before.as_ref().map(|before| before.standing) != Some(outcome.standing) {
+            settled.standing.push((record.id, outcome.standing));
+        }
+        let restored = self.restored.remove(&record.id).map(|sheet| sheet.postings());
+        let first = before.is_none() && restored.is_none();
+        // Both are there if a checkpoint judged the record and the log posted corrections after it.
+        let judged = before.map(|before| before.postings.into_vec()).unwrap_or_default();
+        let posted: Vec<Posting> = judged.into_iter().chain(restored.unwrap_or_default()).collect();
+        let missing = difference(&outcome.postings, &posted);
+        if !missing.is_empty() {
+            let open = self.facts.hub.open_day();
+            let in_time = first && open.is_none_or(|open| record.business_day >= open);
+            let date = if in_time { record.business_day } else { open.map_or(today, |open| today.max(open)) };
+            let because =
+                cause.filter(|cause| !first && *cause != slot).map(|cause| self.facts.record(cause).id);
+            self.sheets.entry(date).or_default().add_all(&missing, 1);
+            settled.journal.push(self.journal.append(date, record.id, because, missing));
+        }
+        self.outcomes[slot as usize] = Some(outcome);
+    }
+
+    fn settle_log_cases(&mut self, settled: &mut Settled) {
+        let dirty = std::mem::take(&mut self.facts.dirty_logs);
+        let mut found: BTreeMap<CaseKey, Option<(LogCase, Case)>> = BTreeMap::new();
+        for log_case in dirty {
+            let netted =
+                |slot: Slot| self.outcomes[slot as usize].as_ref().is_some_and(|outcome| outcome.netted);
+            let (key, case) = self.facts.log_case(&log_case, netted);
+            let known = found.entry(key).or_default();
+            // A gap and a missing tail have one form of subject; only one of them can be there.
+            if let Some(case) = case {
+                *known = Some((log_case, case));
+            }
+        }
+        for (key, case) in found {
+            match case {
+                Some((log_case, case)) => {
+                    self.log_cases.insert(key.clone(), log_case);
+                    self.set_case(&key, Some(case), settled);
+                }
+                None if self.log_cases.remove(&key).is_some() => self.set_case(&key, None, settled),
+                None => {}
+            }
+        }
+    }
+
+    fn settle_suspect(&mut self, slot: Slot, settled: &mut Settled) {
+        let is_twin =
+            |slot: Slot| self.outcomes[slot as usize].as_ref().is_some_and(|outcome| outcome.twin_ok);
+        let key = |slot: Slot| self.facts.record(slot).transaction.idempotency_key.as_ref();
+        let same_key = |other: Slot| key(slot).is_some() && key(slot) == key(other);
+        let (key, case) = self.facts.suspect(slot, is_twin, same_key);
+        self.set_case(&key, case, settled);
+    }
+
+    fn set_case(&mut self, key: &CaseKey, case: Option<Case>, settled: &mut Settled) {
+        let before = self.cases.get(key);
+        let change = match (before, &case) {
+            (None, None) => return,
+            (Some(before), Some(after)) if before == after => return,
+            (_, None) => CaseChange::Resolved,
+            (before, Some(after)) => match (before.map(|case| case.state), after.state) {
+                (None, _) => CaseChange::Opened,
+                (Some(was), CaseState::Decided) if was != CaseState::Decided => CaseChange::Decided,
+                (Some(was), CaseState::SelfCancelled) if was != CaseState::SelfCancelled => {
+                    CaseChange::SelfCancelled
+                }
+                _ => CaseChange::Changed,
+            },
+        };
+        let old = match case.clone() {
+            Some(case) => self.cases.insert(key.clone(), case),
+            None => self.cases.remove(key),
+        };
+        settled.cases.extend(case.or(old).map(|case| CaseEvent { change, case }));
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &StoreId {
+        &self.facts.store
+    }
+
+    /// How many records are here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether no record is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// The current cases, by type and subject.
+    pub fn cases(&self) -> impl Iterator<Item = &Case> {
+        self.cases.values()
+    }
+
+    /// A case by its id.
+    #[must_use]
+    pub fn case(&self, id: &str) -> Option<&Case> {
+        self.cases.values().find(|case| case.id == id)
+    }
+
+    /// Balance of every account that is not zero.
+    #[must_use]
+    pub fn balances(&self) -> BTreeMap<(Account, Currency), i128> {
+        self.balances_of(self.sheets.values())
+    }
+
+    /// Balances of the journal entries dated in a range of days.
+    #[must_use]
+    pub fn balances_between(&self, first: Day, last: Day) -> BTreeMap<(Account, Currency), i128> {
+        let days = if first <= last { Some(self.sheets.range(first..=last)) } else { None };
+        self.balances_of(days.into_iter().flatten().map(|day| day.1))
+    }
+
+    fn balances_of<'a>(
+        &self,
+        sheets: impl Iterator<Item = &'a Sheet>,
+    ) -> BTreeMap<(Account, Currency), i128> {
+        let mut total = Sheet::default();
+        for (account, currency, amount) in sheets.flat_map(Sheet::iter) {
+            total.add(account.clone(), currency, amount);
+        }
+        total.into_map()
+    }
+
+    /// Sums of debit and of credit balances per currency; equal, always.
+    #[must_use]
+    pub fn trial_balance(&self) -> BTreeMap<Currency, (i128, i128)> {
+        let mut sums: BTreeMap<Currency, (i128, i128)> = BTreeMap::new();
+        for ((_, currency), amount) in self.balances() {
+            let (debits, credits) = sums.entry(currency).or_default();
+            *debits += amount.max(0);
+            *credits += (-amount).max(0);
+        }
+        sums
+    }
+
+    /// A record by its id.
+    #[must_use]
+    pub fn record(&self, id: &RecordId) -> Option<&Arc<Record>> {
+        self.facts.slot(id).map(|slot| &self.facts.entry(slot).record)
+    }
+
+    /// Records with a receipt number, in the order K.
+    #[must_use]
+    pub fn find_receipt(&self, receipt: &str) -> Vec<RecordId> {
+        self.in_order(self.facts.with_receipt(receipt).to_vec())
+    }
+
+    /// The record that a reference means here.
+    #[must_use]
+    pub fn resolve(&self, reference: &Reference) -> Option<RecordId> {
+        self.facts.resolve(reference, None).map(|slot| self.facts.id_of(slot))
+    }
+
+    /// Everyone who is judged together with a record, in the order K.
+    #[must_use]
+    pub fn family(&self, id: &RecordId) -> Vec<RecordId> {
+        self.facts.slot(id).map(|slot| self.in_order(self.facts.families.of(slot))).unwrap_or_default()
+    }
+
+    fn in_order(&self, mut slots: Vec<Slot>) -> Vec<RecordId> {
+        slots.sort_by_cached_key(|slot| self.facts.place(*slot));
+        slots.into_iter().map(|slot| self.facts.record(slot).id).collect()
+    }
+
+    /// Where a record stands, once it is settled.
+    #[must_use]
+    pub fn standing(&self, id: &RecordId) -> Option<Standing> {
+        self.outcome(id).map(|outcome| outcome.standing)
+    }
+
+    /// What the books say of a record now: its entries summed up.
+    #[must_use]
+    pub fn postings_of(&self, id: &RecordId) -> &[Posting] {
+        self.outcome(id).map_or(&[], |outcome| &outcome.postings)
+    }
+
+    fn outcome(&self, id: &RecordId) -> Option<&Outcome> {
+        self.outcomes[self.facts.slot(id)? as usize].as_ref()
+    }
+
+    /// The policy that judges a record.
+    #[must_use]
+    pub fn policy_of(&self, id: &RecordId) -> Option<Arc<Policy>> {
+        self.facts.slot(id).map(|slot| self.facts.policy(slot))
+    }
+
+    /// First day that no lock covers; `None` before the first lock.
+    #[must_use]
+    pub fn open_day(&self) -> Option<Day> {
+        self.facts.hub.open_day()
+    }
+
+    /// Where the journal stands.
+    #[must_use]
+    pub fn journal_head(&self) -> JournalHead {
+        self.journal
+    }
+
+    /// References of held records that nothing here answers: the hub may find them in other stores.
+    #[must_use]
+    pub fn unresolved_references(&self) -> Vec<Reference> {
+        let waiting = |case: &&Case| {
+            matches!(case.key.case_type, CaseType::AwaitingOriginal | CaseType::OrphanReference)
+        };
+        let held = self.cases().filter(waiting).flat_map(|case| case.held.keys());
+        let slots: BTreeSet<Slot> = held.filter_map(|id| self.facts.slot(id)).collect();
+        let named = slots
+            .iter()
+            .flat_map(|slot| references(self.facts.record(*slot)).map(move |named| (*slot, named)));
+        let open = named.filter(|(slot, named)| {
+            RefKey::of(named).is_some() && self.facts.resolve(named, Some(*slot)).is_none()
+        });
+        open.map(|(_, reference)| reference.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The Z report of a till from its own records since its last close, counted cash set to what is expected.
+    #[must_use]
+    pub fn z_report(&self, log: &LogId) -> Option<DayClose> {
+        self.facts.z_report(log)
+    }
+
+    /// Numbers that are known to exist in a log, and how many of them are here.
+    #[must_use]
+    pub fn capture_count(&self, log: &LogId) -> (u64, u64) {
+        self.facts.logs.get(log).map_or((0, 0), |log| (log.known_to.max(log.head()), log.distinct_numbers()))
+    }
+
+    /// The same set, projected from nothing: what the incremental books must equal.
+    #[must_use]
+    pub fn rebuild(&self, today: Day) -> Self {
+        let mut books = Self::new(self.facts.store.clone(), self.base.clone());
+        for slot in self.facts.slots() {
+            let record = &self.facts.entry(slot).record;
+            books.insert(Arc::clone(record), &self.facts.seen.learned_at(&record.log, record.seq));
+        }
+        books.settle(today);
+        books
+    }
+}

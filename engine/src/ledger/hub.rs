@@ -1,0 +1,291 @@
+//! What the hub states in its own log: outcomes, settlements, decisions, locks, policies, revocations. Filed by the
+//! hub's own numbers, so that "the last" and "the first" mean the same everywhere. Nothing here judges a record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::facts::{Facts, Joint, UNLOCKED};
+use super::families::Slot;
+use super::log::LogCase;
+use crate::ids::{LogId, RecordId, TerminalId};
+use crate::policy::{Policy, PolicyChange, ReceiptScope};
+use crate::review::{CaseKey, DecisionBook, Issued};
+use crate::time::Day;
+use crate::transaction::{Decision, ForeignOriginal, HubRecord, Lock, Outcome};
+
+/// Order of the hub's records: its log's generation, its number, and the id for a hub that forked.
+pub(crate) type HubPlace = (u32, u64, RecordId);
+
+#[derive(Clone, Debug)]
+struct Revocation {
+    terminal: TerminalId,
+    incarnation: Option<u32>,
+    last_valid_seq: u64,
+}
+
+/// A lock as filed: when it was taken, and the first day it left open.
+#[derive(Clone, Debug)]
+struct LockFact {
+    place: HubPlace,
+    open_day: Day,
+}
+
+/// The hub's statements about a store.
+#[derive(Clone, Debug)]
+pub(crate) struct HubFacts {
+    base: Policy,
+    changes: BTreeMap<HubPlace, PolicyChange>,
+    judged_by: BTreeMap<(Day, u64), Arc<Policy>>,
+    payments: BTreeMap<String, BTreeMap<HubPlace, (Outcome, Slot)>>,
+    settled: BTreeMap<String, BTreeMap<HubPlace, i64>>,
+    pub(crate) decisions: DecisionBook,
+    locks: BTreeMap<(u64, RecordId), LockFact>,
+    lock_heads: BTreeMap<RecordId, u64>,
+    revocations: BTreeMap<HubPlace, Revocation>,
+    enrolled: BTreeMap<LogId, HubPlace>,
+}
+
+impl HubFacts {
+    pub(crate) fn new(base: Policy) -> Self {
+        Self {
+            base,
+            changes: BTreeMap::new(),
+            judged_by: BTreeMap::new(),
+            payments: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            decisions: DecisionBook::default(),
+            locks: BTreeMap::new(),
+            lock_heads: BTreeMap::new(),
+            revocations: BTreeMap::new(),
+            enrolled: BTreeMap::new(),
+        }
+    }
+
+    /// The policy of a day, for records covered by lock `lock` (or by none).
+    pub(crate) fn policy(&self, day: Day, lock: u64) -> Arc<Policy> {
+        match self.judged_by.get(&(day, lock)) {
+            Some(policy) => Arc::clone(policy),
+            None => Arc::new(self.derive_policy(day, lock)),
+        }
+    }
+
+    /// Remembers the policies of all days in sight, so that judging a record costs a look-up.
+    pub(crate) fn prepare_policy(&mut self, day: Day, lock: u64) {
+        if !self.judged_by.contains_key(&(day, lock)) {
+            let policy = Arc::new(self.derive_policy(day, lock));
+            self.judged_by.insert((day, lock), policy);
+        }
+    }
+
+    /// A change never re-judges what a lock covered before it, nor, if it names no day, a day that was locked.
+    fn derive_policy(&self, day: Day, lock: u64) -> Policy {
+        let locked_at =
+            self.locks.iter().find(|((number, _), _)| *number == lock).map(|(_, fact)| fact.place);
+        let mut policy = self.base.clone();
+        for (place, change) in &self.changes {
+            let applies = match change.from {
+                Some(from) => from <= day,
+                None => !self.locks.values().any(|lock| lock.place < *place && day < lock.open_day),
+            };
+            if applies && locked_at.is_none_or(|locked| *place < locked) {
+                for (key, value) in &change.settings {
+                    // A setting of a newer version is left aside.
+                    let _ = policy.set(key, value);
+                }
+            }
+        }
+        policy
+    }
+
+    pub(crate) fn receipt_scope_ever_wide(&self) -> bool {
+        let wide = |change: &PolicyChange| {
+            change.settings.iter().any(|(key, value)| key == "receipt_scope" && value != "till")
+        };
+        self.base.receipt_scope != ReceiptScope::Till || self.changes.values().any(wide)
+    }
+
+    /// The last outcome of a payment, and the record that states it.
+    pub(crate) fn outcome(&self, payment: &str) -> Option<(Outcome, Slot)> {
+        self.payments.get(payment)?.values().next_back().copied()
+    }
+
+    /// Earliest effective time of a settlement that contains a payment (by payment id or authorisation).
+    pub(crate) fn settled_ms(&self, payment: &str) -> Option<i64> {
+        self.settled.get(payment)?.values().min().copied()
+    }
+
+    pub(crate) fn is_revoked_terminal(&self, terminal: &TerminalId) -> bool {
+        self.revocations.values().any(|revocation| revocation.terminal == *terminal)
+    }
+
+    /// Whether a record was written after its till lost the right to. A revocation of all incarnations means those
+    /// enrolled by then; one that comes after a lock does not reach what the lock covers.
+    pub(crate) fn is_revoked(&self, log: &LogId, seq: u64, lock: u64) -> bool {
+        let locked_at =
+            self.locks.iter().find(|((number, _), _)| *number == lock).map(|(_, fact)| fact.place);
+        self.revocations.iter().any(|(place, revocation)| {
+            let enrolled_later = revocation.incarnation.is_none()
+                && self.enrolled.get(log).is_some_and(|enrolled| enrolled > place);
+            revocation.terminal == log.terminal
+                && revocation.incarnation.is_none_or(|incarnation| incarnation == log.incarnation)
+                && seq > revocation.last_valid_seq
+                && !enrolled_later
+                && locked_at.is_none_or(|locked| *place < locked)
+        })
+    }
+
+    /// First day that no lock covers; `None` before the first lock.
+    pub(crate) fn open_day(&self) -> Option<Day> {
+        self.locks.values().map(|lock| lock.open_day).max()
+    }
+
+    /// Whether a record of `day` that lock `rank` covers (or none) came after a lock had closed its day.
+    pub(crate) fn is_late(&self, day: Day, rank: u64) -> bool {
+        self.locks.iter().any(|((number, _), lock)| *number < rank && day < lock.open_day)
+    }
+
+    /// The lock that names a record as head of its log.
+    pub(crate) fn lock_of_head(&self, id: &RecordId) -> u64 {
+        self.lock_heads.get(id).copied().unwrap_or(UNLOCKED)
+    }
+}
+
+impl Facts {
+    /// Files a hub record and marks everything it bears on.
+    pub(super) fn file_hub(&mut self, slot: Slot, statement: &HubRecord) {
+        let record = Arc::clone(&self.entry(slot).record);
+        let place: HubPlace = (record.log.incarnation, record.seq, record.id);
+        match statement {
+            HubRecord::Enrol(enrolment) => {
+                let first = self.hub.enrolled.entry(enrolment.log.clone()).or_insert(place);
+                *first = place.min(*first);
+                self.touch_terminal(&enrolment.log.terminal, slot);
+            }
+            HubRecord::Revoke { terminal, incarnation, last_valid_seq } => {
+                let revocation = Revocation {
+                    terminal: terminal.clone(),
+                    incarnation: *incarnation,
+                    last_valid_seq: *last_valid_seq,
+                };
+                self.hub.revocations.insert(place, revocation);
+                self.touch_terminal(terminal, slot);
+            }
+            HubRecord::Config(change) => self.file_policy(place, change, slot),
+            HubRecord::Payment(payment) => {
+                let outcomes = self.hub.payments.entry(payment.payment.clone()).or_default();
+                outcomes.insert(place, (payment.outcome, slot));
+                self.touch_payment(&payment.payment, slot);
+            }
+            HubRecord::Settlement(settlement) => {
+                for settled in &settlement.payments {
+                    let times = self.hub.settled.entry(settled.payment.clone()).or_default();
+                    times.insert(place, record.effective_ms);
+                    self.touch_payment(&settled.payment, slot);
+                }
+            }
+            HubRecord::Decision(decision) => {
+                self.file_decision(&record.log, record.seq, record.id, decision, slot)
+            }
+            HubRecord::Lock(lock) => self.file_lock(place, lock, slot),
+            HubRecord::ForeignOriginal(sale) => self.file_foreign(slot, sale),
+        }
+    }
+
+    fn touch_terminal(&mut self, terminal: &TerminalId, cause: Slot) {
+        if !self.hub.is_revoked_terminal(terminal) {
+            return;
+        }
+        self.dirty_logs.insert(LogCase::Revoked(terminal.clone()));
+        let slots: Vec<Slot> = self.logs_of(terminal).flat_map(|(_, log)| log.from(0)).collect();
+        for slot in slots {
+            let entry = self.entry(slot);
+            if self.hub.is_revoked(&entry.record.log, entry.record.seq, entry.lock) || entry.record.seq > 0 {
+                self.touch(slot, Some(cause));
+            }
+        }
+    }
+
+    fn touch_payment(&mut self, payment: &str, cause: Slot) {
+        for joint in [Joint::Payment(payment.to_owned()), Joint::Authorisation(payment.to_owned())] {
+            let first = self.sharing(&joint).first().copied();
+            first.into_iter().for_each(|slot| self.touch(slot, Some(cause)));
+        }
+    }
+
+    fn file_policy(&mut self, place: HubPlace, change: &PolicyChange, cause: Slot) {
+        let was_wide = self.hub.receipt_scope_ever_wide();
+        self.hub.changes.insert(place, change.clone());
+        self.hub.judged_by.clear();
+        if !was_wide && self.hub.receipt_scope_ever_wide() {
+            self.join_receipts_store_wide();
+        }
+        self.touch_all(cause);
+    }
+
+    /// A new rule: everything is judged again (what a lock covers comes out as before).
+    fn touch_all(&mut self, cause: Slot) {
+        self.families.touch_everything(Some(cause));
+        let all: Vec<LogCase> = self.logs.iter().flat_map(|(id, log)| log.all_cases(id)).collect();
+        self.dirty_logs.extend(all);
+    }
+
+    fn file_decision(&mut self, log: &LogId, seq: u64, id: RecordId, decision: &Decision, cause: Slot) {
+        let issued = Issued { id, log: log.clone(), seq, decision: decision.clone() };
+        let Some(key) = self.hub.decisions.insert(issued) else { return };
+        let named = decision.member.and_then(|member| self.slot(&member));
+        let subject = decision.subject.parse::<RecordId>().ok();
+        let about = subject.and_then(|id| self.slot(&id).or_else(|| self.first_referrer(&id)));
+        for slot in named.into_iter().chain(about) {
+            self.touch(slot, Some(cause));
+        }
+        self.hub_decided.insert(key, cause);
+    }
+
+    fn first_referrer(&self, id: &RecordId) -> Option<Slot> {
+        self.referrers.get(&super::facts::RefKey::Id(*id)).and_then(|slots| slots.first()).copied()
+    }
+
+    /// Cases that were decided since the last call, with the decision's record.
+    pub(crate) fn take_decided(&mut self) -> BTreeMap<CaseKey, Slot> {
+        std::mem::take(&mut self.hub_decided)
+    }
+
+    fn file_lock(&mut self, place: HubPlace, lock: &Lock, cause: Slot) {
+        let fact = LockFact { place, open_day: lock.open_day };
+        self.hub.locks.insert((lock.number, place.2), fact);
+        self.hub.judged_by.clear();
+        for head in &lock.heads {
+            let first = self.hub.lock_heads.entry(head.id).or_insert(lock.number);
+            *first = lock.number.min(*first);
+            if let Some(slot) = self.slot(&head.id) {
+                self.settle_lock(slot);
+            }
+        }
+        let late: Vec<Slot> =
+            self.days.range(..lock.open_day).flat_map(|(_, slots)| slots).copied().collect();
+        for slot in late {
+            if self.entry(slot).lock > lock.number {
+                self.touch(slot, Some(cause));
+            }
+        }
+        if self.hub.changes.values().any(|change| change.from.is_none()) || !self.hub.revocations.is_empty() {
+            self.touch_all(cause);
+        }
+    }
+
+    fn file_foreign(&mut self, slot: Slot, sale: &ForeignOriginal) {
+        self.entries[slot as usize].ms = sale.effective_ms;
+        let place = |slot: Slot| {
+            let record = self.record(slot);
+            (record.log.incarnation, record.seq, record.id)
+        };
+        let known = self.foreign.get(&sale.id).copied();
+        if known.is_none_or(|known| place(slot) < place(known)) {
+            self.foreign.insert(sale.id, slot);
+        }
+        for referrer in self.referrers_of(slot) {
+            self.families.join(referrer, slot);
+            self.settle_time(referrer);
+        }
+    }
+}

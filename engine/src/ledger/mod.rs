@@ -1,0 +1,43 @@
+//! The merge layer: from a set of records to double-entry books and review cases (LEDGER-RULES.md is the law).
+//! A pure function of the set: no clock, no order of arrival, no identity of a replica enters a result.
+//!
+//! The door is [`Books`]. Behind it, from the ground up:
+//!
+//! * `account`, `journal`: the chart, postings, entries chained by hash.
+//! * `families`, `facts`, `seen`, `hub`, `reference`, `order`, `log`: the set and what is looked up in it; `log` is
+//!   stage B, kept up to date number by number, `order` the canonical order K.
+//! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
+//!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases.
+//! * `books`, `view`, `checkpoint`: incremental settling, the restated view, the image for a restart.
+
+mod account;
+mod advisories;
+mod books;
+mod casework;
+mod checkpoint;
+mod close;
+mod duplicates;
+mod facts;
+mod families;
+mod hub;
+mod journal;
+mod judgement;
+mod log;
+mod lookup;
+mod order;
+mod payments;
+mod posting;
+mod reference;
+mod returns;
+mod reversals;
+mod seen;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use account::{Account, BadAccount};
+pub use books::{Books, Settled};
+pub use checkpoint::{DayPart, SharedPart, Stale};
+pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
+pub use judgement::Standing;

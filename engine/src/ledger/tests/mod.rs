@@ -1,0 +1,3 @@
+//! Tests of the merge layer: the fixtures of the law, and random worlds.
+
+mod golden;

@@ -1,0 +1,47 @@
+//! The restated view: what the set requires of the books, record by record in the order K, as a hash. Replicas with
+//! the same set have the same hash whatever routes their journals took. Hashed by business day, so that the cost of
+//! asking follows the days that changed.
+
+use std::collections::BTreeMap;
+
+use super::books::Books;
+use super::families::Slot;
+use super::journal::Posting;
+use crate::codec;
+use crate::time::Day;
+
+impl Books {
+    /// Hash of the restated view D(S).
+    #[must_use]
+    pub fn view_hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("tillsync restated view v1");
+        for (day, hash) in self.day_hashes() {
+            hasher.update(&day.0.to_le_bytes()).update(&hash);
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Hash of the view of each business day: what differs when two views differ.
+    #[must_use]
+    pub fn day_hashes(&self) -> BTreeMap<Day, [u8; 32]> {
+        self.day_views.iter().map(|(day, hash)| (*day, *hash.get_or_init(|| self.hash_day(*day)))).collect()
+    }
+
+    /// The view of one day: records with their postings, in the order K.
+    pub fn day_view(&self, day: Day) -> impl Iterator<Item = (&crate::record::Record, &[Posting])> {
+        let mut slots: Vec<Slot> = self.facts.days.get(&day).cloned().unwrap_or_default();
+        slots.sort_by_cached_key(|slot| self.facts.place(*slot));
+        slots.into_iter().filter_map(|slot| {
+            let outcome = self.outcomes[slot as usize].as_ref()?;
+            Some((self.facts.record(slot), &*outcome.postings))
+        })
+    }
+
+    fn hash_day(&self, day: Day) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("tillsync restated day v1");
+        for (record, postings) in self.day_view(day).filter(|row| !row.1.is_empty()) {
+            hasher.update(&record.id.0).update(&codec::encode(&postings));
+        }
+        *hasher.finalize().as_bytes()
+    }
+}

@@ -1,0 +1,326 @@
+//! Admission: what a peer brings is checked against the logs, then becomes part of them. What does not fit is
+//! refused with its reason and never stops what stands beside it.
+
+use std::sync::Arc;
+
+use super::{BatchMeta, Head, Held, Outputs, Replica, SessionState};
+use crate::batch::{BatchError, Sealed};
+use crate::document::Prepared;
+use crate::entry::{AdmittedBatch, Entry};
+use crate::ids::{BatchHash, LogId, WriterId};
+use crate::record::{Place, Record};
+use crate::sync::Carried;
+use crate::time::Instant;
+use crate::transaction::{Body, HubRecord, InputError};
+
+/// Records whose effective time runs further ahead than everything known are refused: they could only push
+/// themselves behind all others.
+const EFFECTIVE_SLACK_MS: i64 = 1;
+
+/// Why a batch was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are not a sealed batch.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Another store's.
+    #[error("it belongs to store {0}")]
+    Store(String),
+    /// The writer is not enrolled, or for another log.
+    #[error("its writer {0} is not enrolled in this store")]
+    UnknownWriter(WriterId),
+    /// The log named is not the writer's.
+    #[error("its writer is enrolled for log {0}")]
+    WrongLog(LogId),
+    /// Another batch stands at its place.
+    #[error("another batch stands at this place of its session: the session's key is used twice")]
+    Overwrite,
+    /// Batches before it are missing.
+    #[error("{0} batches before it in its session are missing here")]
+    Early(u32),
+    /// It does not continue its log.
+    #[error("record {seq} does not follow what is here: {why}")]
+    Chain {
+        /// Number of its first record.
+        seq: u64,
+        /// What does not fit.
+        why: &'static str,
+    },
+    /// It was made knowing records that are missing here.
+    #[error("it knew record {seq} of {writer}, which is missing here")]
+    Unseen {
+        /// Writer of the missing record.
+        writer: WriterId,
+        /// Its number.
+        seq: u64,
+    },
+    /// A time that the rules do not allow.
+    #[error("the effective time of record {0} is not lawful")]
+    Time(u64),
+    /// A transaction that no node may record.
+    #[error("record {seq}: {error}")]
+    Schema {
+        /// Number of the record.
+        seq: u64,
+        /// What is wrong with it.
+        error: InputError,
+    },
+    /// The change differs.
+    #[error("its Automerge change differs from the one announced")]
+    Change,
+}
+
+/// What became of a carried batch.
+pub(super) enum Admission {
+    /// Taken in: how many records.
+    Admitted(usize),
+    /// Was here already.
+    Redelivered,
+}
+
+impl Replica {
+    /// Checks and takes in one batch from a peer.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        from: WriterId,
+        carried: Carried,
+        outputs: &mut Outputs,
+    ) -> Result<Admission, (BatchHash, Refusal)> {
+        let bytes: Arc<[u8]> = carried.bytes.into();
+        let evidence = BatchHash(*blake3::hash(&bytes).as_bytes());
+        let sealed = Sealed::open(bytes).map_err(|error| (evidence, error.into()))?;
+        let hash = sealed.hash;
+        if self.holds(&sealed).map_err(|refusal| (hash, refusal))? {
+            return Ok(Admission::Redelivered);
+        }
+        let records = self.check(&sealed).map_err(|refusal| (hash, refusal))?;
+        self.seal_all(now, outputs);
+        let batch = &sealed.batch;
+        let prepared = self.document(batch.day).prepare(batch.writer, batch.session(), &sealed.bytes);
+        if prepared.id() != carried.change {
+            return Err((hash, Refusal::Change));
+        }
+        let head = records.last().map(head_of).expect("a batch is never empty");
+        let count = records.len();
+        self.admit_prepared(now, &sealed, prepared, head, Some(from), outputs);
+        self.take_records(&sealed, records);
+        Ok(Admission::Admitted(count))
+    }
+
+    /// Whether exactly this batch stands at its place already.
+    fn holds(&self, sealed: &Sealed) -> Result<bool, Refusal> {
+        let batch = &sealed.batch;
+        if batch.store != self.identity.store {
+            return Err(Refusal::Store(batch.store.to_string()));
+        }
+        let Some(ordinals) = self.places.get(&(batch.day, batch.session())) else { return Ok(false) };
+        let at = usize::try_from(batch.index).unwrap_or(usize::MAX);
+        match ordinals.get(at).map(|ordinal| self.batch_meta(*ordinal)) {
+            Some(meta) if meta.hash == sealed.hash => Ok(true),
+            Some(_) => Err(Refusal::Overwrite),
+            None => Ok(false),
+        }
+    }
+
+    /// Checks a batch against the logs and puts its records in their places.
+    fn check(&self, sealed: &Sealed) -> Result<Vec<Record>, Refusal> {
+        let batch = &sealed.batch;
+        let log = self.registry.log_of(&batch.writer).ok_or(Refusal::UnknownWriter(batch.writer))?;
+        if *log != batch.log {
+            return Err(Refusal::WrongLog(log.clone()));
+        }
+        let count = self.documents.get(&batch.day).map_or(0, |document| document.count(&batch.session()));
+        if batch.index != count {
+            return Err(Refusal::Early(batch.index.saturating_sub(count)));
+        }
+        let before = self.head_before(sealed)?;
+        self.check_seen(sealed)?;
+        let records = self.place_records(sealed, before)?;
+        let by_hub = batch.writer == self.identity.hub;
+        for record in &records {
+            let schema = record.transaction.validate_schema();
+            schema.map_err(|error| Refusal::Schema { seq: record.seq, error })?;
+            if matches!(record.transaction.body, Body::Hub(_)) != by_hub {
+                let error = InputError::at("kind", "is not one that this writer may record");
+                return Err(Refusal::Schema { seq: record.seq, error });
+            }
+        }
+        Ok(records)
+    }
+
+    /// The record that the batch continues: the session's last, or for a new session any record of the log. A
+    /// session that continues an older record forks the log; the books hold the branch (CLONED_TERMINAL).
+    fn head_before(&self, sealed: &Sealed) -> Result<Option<Head>, Refusal> {
+        let batch = &sealed.batch;
+        let chain = |why| Refusal::Chain { seq: batch.first_seq, why };
+        if let Some(session) = self.sessions.get(&batch.session()) {
+            let fits = Some(session.head.id) == batch.prev && session.head.seq + 1 == batch.first_seq;
+            return if fits { Ok(Some(session.head)) } else { Err(chain("its session continues elsewhere")) };
+        }
+        let Some(prev) = batch.prev else {
+            return if batch.first_seq == 1 { Ok(None) } else { Err(chain("it names no predecessor")) };
+        };
+        if let Some(head) = self.heads.get(&batch.writer).filter(|head| head.id == prev) {
+            return if head.seq + 1 == batch.first_seq {
+                Ok(Some(*head))
+            } else {
+                Err(chain("its number is wrong"))
+            };
+        }
+        let known = self.books.record(&prev).ok_or_else(|| chain("its predecessor is missing here"))?;
+        if known.log != batch.log || known.seq + 1 != batch.first_seq {
+            return Err(chain("its predecessor is another record"));
+        }
+        Ok(Some(head_of(known)))
+    }
+
+    fn check_seen(&self, sealed: &Sealed) -> Result<(), Refusal> {
+        for (writer, seq) in &sealed.batch.seen {
+            if self.heads.get(writer).is_none_or(|head| head.seq < *seq) {
+                return Err(Refusal::Unseen { writer: *writer, seq: *seq });
+            }
+        }
+        Ok(())
+    }
+
+    fn place_records(&self, sealed: &Sealed, before: Option<Head>) -> Result<Vec<Record>, Refusal> {
+        let batch = &sealed.batch;
+        let horizon_ms = self.horizon_ms.max(self.own_head().map(|head| head.effective_ms));
+        let mut before = before;
+        let mut records = Vec::with_capacity(batch.entries.len());
+        for (seq, entry) in (batch.first_seq..).zip(&batch.entries) {
+            let later = i64::try_from(entry.effective_later_ms).map_err(|_| Refusal::Time(seq))?;
+            let effective_ms = entry.at.ms.checked_add(later).ok_or(Refusal::Time(seq))?;
+            let earliest = before.map_or(entry.at.ms, |head: Head| head.effective_ms.max(entry.at.ms));
+            let latest =
+                horizon_ms.map_or(earliest, |ms| ms.saturating_add(EFFECTIVE_SLACK_MS).max(earliest));
+            if !(earliest..=latest).contains(&effective_ms) {
+                return Err(Refusal::Time(seq));
+            }
+            let place = Place {
+                store: batch.store.clone(),
+                writer: batch.writer,
+                log: batch.log.clone(),
+                seq,
+                prev: before.map(|head| head.id),
+                business_day: batch.day,
+                at: entry.at,
+                effective_ms,
+            };
+            let record = Record::new(place, entry.transaction.clone());
+            before = Some(head_of(&record));
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// The step that own and foreign batches share: place, log entry, offer to the peers.
+    pub(super) fn admit_prepared(
+        &mut self,
+        now: Instant,
+        sealed: &Sealed,
+        prepared: Prepared,
+        head: Head,
+        from: Option<WriterId>,
+        outputs: &mut Outputs,
+    ) {
+        let change = prepared.id();
+        let ordinal = self.place_batch(sealed, prepared, head, now.ms);
+        let admitted = AdmittedBatch { admitted_ms: now.ms, from, change, bytes: sealed.bytes.to_vec() };
+        self.persist(Entry::Batch(admitted), Some(ordinal), outputs);
+        if let Some(peer) = from.and_then(|from| self.peers.get_mut(&from)) {
+            let batch = &sealed.batch;
+            peer.learn(batch.day, batch.session(), batch.index + 1);
+        }
+        self.waiting.push_back((self.persisted, Held::Offer(ordinal)));
+    }
+
+    /// Puts a batch in its place in document, session and log. Returns its ordinal.
+    pub(super) fn place_batch(
+        &mut self,
+        sealed: &Sealed,
+        prepared: Prepared,
+        head: Head,
+        admitted_ms: i64,
+    ) -> u64 {
+        let batch = &sealed.batch;
+        let (session, ordinal) = (batch.session(), self.batches.len() as u64);
+        self.document(batch.day).admit(prepared);
+        self.places.entry((batch.day, session)).or_default().push(ordinal);
+        self.batches.push(BatchMeta {
+            day: batch.day,
+            session,
+            index: batch.index,
+            writer: batch.writer,
+            first_seq: batch.first_seq,
+            last_seq: batch.last_seq(),
+            size: u32::try_from(sealed.bytes.len()).unwrap_or(u32::MAX),
+            hash: sealed.hash,
+            admitted_ms,
+        });
+        self.sessions.insert(session, SessionState { writer: batch.writer, head });
+        let newest = self.heads.entry(batch.writer).or_insert(head);
+        if head.seq > newest.seq {
+            *newest = head;
+        }
+        ordinal
+    }
+
+    /// Takes the records of a foreign batch into the books.
+    pub(super) fn take_records(&mut self, sealed: &Sealed, records: Vec<Record>) {
+        let seen: Vec<(LogId, u64)> = sealed
+            .batch
+            .seen
+            .iter()
+            .filter_map(|(writer, seq)| Some((self.registry.log_of(writer)?.clone(), *seq)))
+            .collect();
+        let mut seen = seen.as_slice();
+        for record in records {
+            if sealed.batch.writer != self.writer {
+                self.horizon_ms =
+                    Some(self.horizon_ms.map_or(record.effective_ms, |ms| ms.max(record.effective_ms)));
+            }
+            self.take_record(record, std::mem::take(&mut seen));
+        }
+    }
+
+    /// Takes one record into the books, and a statement of the hub into force.
+    pub(super) fn take_record(&mut self, record: Record, seen: &[(LogId, u64)]) {
+        if let Body::Hub(statement) = &record.transaction.body {
+            match statement {
+                HubRecord::Enrol(enrolment) => self.registry.enrol(enrolment),
+                HubRecord::Config(change) => {
+                    self.policies.insert(record.seq, change.clone());
+                    self.policy_today = self.policies.on(self.policy_day);
+                }
+                _ => {}
+            }
+        }
+        if record.log == self.identity.log {
+            self.remember_own(&record);
+        }
+        let record = Arc::new(record);
+        match &mut self.restoring {
+            Some(gathered) => gathered.records.push((record, seen.to_vec())),
+            None => self.books.insert(record, seen),
+        }
+        self.unsettled = true;
+    }
+
+    fn remember_own(&mut self, record: &Record) {
+        let transaction = &record.transaction;
+        self.own_receipts.entry(transaction.receipt.clone()).or_insert(record.id);
+        if let Some(key) = &transaction.idempotency_key {
+            self.own_keys.entry(key.clone()).or_insert(record.id);
+        }
+    }
+
+    fn batch_meta(&self, ordinal: u64) -> &BatchMeta {
+        &self.batches[usize::try_from(ordinal).expect("ordinals count batches in memory")]
+    }
+}
+
+fn head_of(record: &Record) -> Head {
+    Head { seq: record.seq, id: record.id, effective_ms: record.effective_ms }
+}

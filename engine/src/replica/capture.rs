@@ -1,0 +1,364 @@
+//! Capturing: a transaction becomes a record, and records become sealed batches. Capture is durable before it is
+//! acknowledged, and the same basket or receipt twice makes one record.
+
+use super::{Head, Output, Outputs, Replica, SyncEvent};
+use crate::batch::{BATCH_RECORDS_LIMIT, Batch, BatchEntry, Sealed, TRANSACTION_BYTES_LIMIT};
+use crate::codec;
+use crate::entry::{Captured, Entry};
+use crate::ids::{LogId, RecordId, WriterId};
+use crate::record::{Place, Record, effective_ms};
+use crate::time::{Day, Instant};
+use crate::transaction::{Body, CashMovement, Draft, HubRecord, InputError, Kind, Reverses, Transaction};
+
+/// Encoded transactions put into one batch, in bytes, if one is not larger.
+const BATCH_FILL_BYTES: usize = 512 << 10;
+
+/// A transaction to record.
+#[derive(Debug, Clone)]
+pub struct Capture {
+    /// Returned with the answer.
+    pub token: u64,
+    /// What the POS handed over.
+    pub draft: Draft,
+}
+
+/// What was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Identity of the record.
+    pub id: RecordId,
+    /// Its receipt number.
+    pub receipt: String,
+    /// Its number in the log.
+    pub seq: u64,
+    /// Its business day.
+    pub business_day: Day,
+    /// It had been recorded before: this is the first answer again.
+    pub repeated: bool,
+}
+
+/// Why a transaction was not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CaptureError {
+    /// A field does not fit.
+    #[error(transparent)]
+    Invalid(#[from] InputError),
+    /// The receipt number or idempotency key was used for something else.
+    #[error(
+        "{what} {value:?} was already used for record {id} with other content; give this transaction its own"
+    )]
+    Conflict {
+        /// `receipt` or `idempotency_key`.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// The earlier record.
+        id: RecordId,
+    },
+}
+
+/// An own record that no batch holds yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Unsealed {
+    pub captured: Captured,
+    pub head: Head,
+    pub prev: Option<RecordId>,
+    pub bytes: usize,
+    pub persisted: bool,
+}
+
+impl Replica {
+    /// Records transactions that arrived together. Sealed at once when a peer is there, queued otherwise.
+    pub(super) fn capture(&mut self, now: Instant, captures: Vec<Capture>, outputs: &mut Outputs) {
+        let mut answers = Vec::with_capacity(captures.len());
+        for Capture { token, draft } in captures {
+            let result = self.record_draft(now, draft);
+            answers.push(Output::Captured { token, result });
+        }
+        self.persist_or_seal(now, outputs);
+        for answer in answers {
+            match &answer {
+                Output::Captured { result: Err(_), .. } => outputs.push(answer),
+                _ => self.when_durable(answer, outputs),
+            }
+        }
+    }
+
+    /// Records a statement of the hub in its own log.
+    pub(super) fn state(
+        &mut self,
+        now: Instant,
+        token: u64,
+        record: HubRecord,
+        receipt: String,
+        outputs: &mut Outputs,
+    ) {
+        assert!(self.is_hub(), "only the hub states");
+        let transaction = Transaction {
+            receipt,
+            operator: None,
+            idempotency_key: None,
+            offline: false,
+            body: Body::Hub(record),
+        };
+        let result = self.append(now, now.day(), transaction);
+        self.persist_or_seal(now, outputs);
+        self.when_durable(Output::Captured { token, result: Ok(result) }, outputs);
+    }
+
+    fn record_draft(&mut self, now: Instant, draft: Draft) -> Result<Receipt, CaptureError> {
+        self.check_origin(&draft)?;
+        let at = draft.at.unwrap_or(now);
+        let day = draft.business_day.unwrap_or_else(|| at.day());
+        let transaction = self.complete(draft);
+        if let Some(earlier) = self.repeated(&transaction)? {
+            return Ok(earlier);
+        }
+        transaction.validate_capture(self.policy(day))?;
+        let size = codec::encode(&transaction).len();
+        if size > TRANSACTION_BYTES_LIMIT {
+            let problem = format!(
+                "takes {size} bytes recorded; the limit is {TRANSACTION_BYTES_LIMIT}: split the basket"
+            );
+            return Err(InputError::at("input", problem).into());
+        }
+        Ok(self.append(at, day, transaction))
+    }
+
+    fn check_origin(&self, draft: &Draft) -> Result<(), InputError> {
+        let (store, terminal) = (&self.identity.store, &self.identity.log.terminal);
+        if draft.store.as_ref().is_some_and(|given| given != store) {
+            return Err(InputError::at("store", format!("is another store's; this till belongs to {store}")));
+        }
+        if draft.terminal.as_ref().is_some_and(|given| given != terminal) {
+            return Err(InputError::at("terminal", format!("is another till's; this till is {terminal}")));
+        }
+        Ok(())
+    }
+
+    /// Fills in what the POS left to the till: number, the full name of what is referred to, the day's totals.
+    fn complete(&mut self, draft: Draft) -> Transaction {
+        let Draft { mut transaction, reverses_stated, .. } = draft;
+        if transaction.receipt.is_empty() {
+            let number = self.next_seq();
+            transaction.receipt = format!("{}-{number:06}", self.identity.log);
+            transaction.receipt = transaction.receipt.replace('/', "-");
+        }
+        let books = &self.books;
+        if let Body::Refund { original: Some(reference), .. } | Body::Void { original: Some(reference), .. } =
+            &mut transaction.body
+            && let Some(known) = books.resolve(reference).and_then(|id| books.record(&id).cloned())
+        {
+            reference.id = Some(known.id);
+            reference.store = Some(known.store.clone());
+            reference.terminal = Some(known.log.terminal.clone());
+            reference.receipt = Some(known.transaction.receipt.clone());
+            reference.seq = Some(known.seq);
+            if let Body::Void { reverses, .. } = &mut transaction.body
+                && !reverses_stated
+            {
+                *reverses =
+                    if known.transaction.kind() == Kind::Refund { Reverses::Refund } else { Reverses::Sale };
+            }
+        }
+        if let Body::DayClose(close) = &mut transaction.body {
+            let counted = std::mem::take(&mut close.totals);
+            *close = self.books.z_report(&self.identity.log).unwrap_or_default();
+            for totals in &mut close.totals {
+                if let Some(stated) = counted.iter().find(|stated| stated.currency == totals.currency) {
+                    totals.counted_cash_minor = stated.counted_cash_minor;
+                }
+            }
+        }
+        transaction
+    }
+
+    /// The first answer again, if this basket or receipt was recorded before.
+    fn repeated(&self, transaction: &Transaction) -> Result<Option<Receipt>, CaptureError> {
+        let by_key =
+            transaction.idempotency_key.as_ref().and_then(|key| self.own_keys.get(key).map(|id| (key, id)));
+        let (what, value, id) = match by_key {
+            Some((key, id)) => ("idempotency_key", key, *id),
+            None => match self.own_receipts.get(&transaction.receipt) {
+                Some(id) => ("receipt", &transaction.receipt, *id),
+                None => return Ok(None),
+            },
+        };
+        let Some(earlier) = self.books.record(&id) else { return Ok(None) };
+        if !same_business(transaction, &earlier.transaction) {
+            return Err(CaptureError::Conflict { what, value: value.clone(), id });
+        }
+        Ok(Some(Receipt {
+            id,
+            receipt: earlier.transaction.receipt.clone(),
+            seq: earlier.seq,
+            business_day: earlier.business_day,
+            repeated: true,
+        }))
+    }
+
+    /// Number of the next own record.
+    fn next_seq(&self) -> u64 {
+        self.own_head().map_or(1, |head| head.seq + 1)
+    }
+
+    /// Head of the own log, unsealed records included.
+    pub(super) fn own_head(&self) -> Option<Head> {
+        self.unsealed.back().map(|unsealed| unsealed.head).or_else(|| self.heads.get(&self.writer).copied())
+    }
+
+    /// Puts a transaction at the end of the own log.
+    fn append(&mut self, at: Instant, day: Day, transaction: Transaction) -> Receipt {
+        let before = self.own_head();
+        let effective = effective_ms(at, before.map(|head| head.effective_ms), self.horizon_ms);
+        let later = u64::try_from(effective - at.ms).expect("effective time is never before the clock");
+        let entry = BatchEntry { at, effective_later_ms: later, transaction };
+        let captured = Captured { seq: before.map_or(1, |head| head.seq + 1), day, entry };
+        let (receipt, seq) = (captured.entry.transaction.receipt.clone(), captured.seq);
+        let id = self.enqueue(captured, before.map(|head| head.id), false);
+        Receipt { id, receipt, seq, business_day: day, repeated: false }
+    }
+
+    /// Adds an own record to the queue and to the books.
+    pub(super) fn enqueue(
+        &mut self,
+        captured: Captured,
+        prev: Option<RecordId>,
+        persisted: bool,
+    ) -> RecordId {
+        let place = Place {
+            store: self.identity.store.clone(),
+            writer: self.writer,
+            log: self.identity.log.clone(),
+            seq: captured.seq,
+            prev,
+            business_day: captured.day,
+            at: captured.entry.at,
+            effective_ms: captured.entry.at.ms
+                + i64::try_from(captured.entry.effective_later_ms).unwrap_or(0),
+        };
+        let record = Record::new(place, captured.entry.transaction.clone());
+        let head = Head { seq: record.seq, id: record.id, effective_ms: record.effective_ms };
+        let bytes = codec::encode(&captured.entry).len();
+        self.unsealed.push_back(Unsealed { captured, head, prev, bytes, persisted });
+        let seen: Vec<(LogId, u64)> = self
+            .heads
+            .iter()
+            .filter(|(writer, _)| **writer != self.writer)
+            .filter_map(|(writer, head)| Some((self.registry.log_of(writer)?.clone(), head.seq)))
+            .collect();
+        self.take_record(record, &seen);
+        head.id
+    }
+
+    /// Either seals what waits (a peer is there and the policy wants it at once), or makes it durable as it is.
+    fn persist_or_seal(&mut self, now: Instant, outputs: &mut Outputs) {
+        let online = !self.peers.is_empty();
+        let (interval_ms, threshold) = {
+            let policy = self.policy(now.day());
+            (policy.sync_interval_ms, usize::try_from(policy.batch_threshold).unwrap_or(usize::MAX))
+        };
+        if online && (interval_ms == 0 || self.unsealed.len() >= threshold) || self.is_hub() {
+            self.seal_all(now, outputs);
+            return;
+        }
+        if online && !self.unsealed.is_empty() {
+            let due = now.ms.saturating_add(i64::try_from(interval_ms).unwrap_or(i64::MAX));
+            self.flush_at_ms = Some(self.flush_at_ms.map_or(due, |at| at.min(due)));
+        }
+        let fresh: Vec<Captured> = self
+            .unsealed
+            .iter_mut()
+            .rev()
+            .take_while(|unsealed| !unsealed.persisted)
+            .map(|unsealed| {
+                unsealed.persisted = true;
+                unsealed.captured.clone()
+            })
+            .collect();
+        for captured in fresh.into_iter().rev() {
+            self.persist(Entry::Captured(Box::new(captured)), None, outputs);
+        }
+    }
+
+    /// Seals everything that waits, in batches of one day each. Done before anything foreign is merged, so that
+    /// `seen` says exactly what the till knew when it acted.
+    pub(super) fn seal_all(&mut self, now: Instant, outputs: &mut Outputs) {
+        self.flush_at_ms = None;
+        let (mut batches, records) = (0, self.unsealed.len());
+        while let Some(first) = self.unsealed.front() {
+            let (day, first_seq, prev) = (first.captured.day, first.captured.seq, first.prev);
+            let (mut entries, mut bytes) = (Vec::new(), 0);
+            while let Some(next) = self.unsealed.front() {
+                let full = entries.len() == BATCH_RECORDS_LIMIT || bytes + next.bytes > BATCH_FILL_BYTES;
+                if next.captured.day != day || (full && !entries.is_empty()) {
+                    break;
+                }
+                let Some(next) = self.unsealed.pop_front() else { break };
+                bytes += next.bytes;
+                self.heads.insert(self.writer, next.head);
+                entries.push(next.captured.entry);
+            }
+            self.seal(now, day, first_seq, prev, entries, outputs);
+            batches += 1;
+        }
+        if batches > 0 {
+            outputs.push(Output::Event(SyncEvent::Sealed { batches, records }));
+        }
+    }
+
+    fn seal(
+        &mut self,
+        now: Instant,
+        day: Day,
+        first_seq: u64,
+        prev: Option<RecordId>,
+        entries: Vec<BatchEntry>,
+        outputs: &mut Outputs,
+    ) {
+        let (writer, session) = (self.writer, self.session);
+        let batch = Batch {
+            store: self.identity.store.clone(),
+            writer,
+            log: self.identity.log.clone(),
+            nonce: self.identity.nonce,
+            day,
+            index: self.document(day).count(&session),
+            first_seq,
+            prev,
+            seen: self.tell_seen(),
+            entries,
+        };
+        let head = self.heads[&self.writer];
+        let sealed = Sealed::seal(batch, &self.identity.key);
+        let prepared = self.document(day).prepare(writer, session, &sealed.bytes);
+        self.admit_prepared(now, &sealed, prepared, head, None, outputs);
+    }
+
+    /// What changed in what this node holds since its last batch; everything, in a session's first batch.
+    fn tell_seen(&mut self) -> Vec<(WriterId, u64)> {
+        let news: Vec<(WriterId, u64)> = self
+            .heads
+            .iter()
+            .filter(|(writer, head)| {
+                **writer != self.writer && self.seen_told.get(*writer) != Some(&head.seq)
+            })
+            .map(|(writer, head)| (*writer, head.seq))
+            .collect();
+        self.seen_told.extend(news.iter().copied());
+        news
+    }
+}
+
+/// Whether two inputs state the same business: what the till filled in (number, full references, totals) may differ,
+/// because it may know more now.
+fn same_business(one: &Transaction, other: &Transaction) -> bool {
+    one.kind() == other.kind() && one.basket() == other.basket() && cash_of(one) == cash_of(other)
+}
+
+fn cash_of(transaction: &Transaction) -> Option<(CashMovement, i64)> {
+    match &transaction.body {
+        Body::CashMove { movement, amount_minor, .. } => Some((*movement, *amount_minor)),
+        _ => None,
+    }
+}

@@ -1,0 +1,296 @@
+//! Conversations with peers: hello, days, vectors, batches both ways, acknowledgements, status. What a peer says is
+//! bounded before it is decoded; what it gets wrong is named and costs only its own conversation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::admit::Admission;
+use super::{Output, Outputs, Replica, SyncEvent};
+use crate::entry::{CustodyMark, Entry};
+use crate::ids::{BatchHash, SessionId, StoreId, WriterId};
+use crate::sync::{Carried, Held, Message, Peer, Status};
+use crate::time::{Day, Instant};
+
+/// Sessions told in one vector message; a longer vector goes in several.
+const VECTOR_SESSIONS: usize = 20_000;
+/// Longest reason passed on to a peer, in characters.
+const REASON_LIMIT: usize = 300;
+
+impl Replica {
+    /// Whether a key may talk to this replica: the hub, and the store's enrolled terminals.
+    #[must_use]
+    pub fn accepts(&self, peer: &WriterId) -> bool {
+        *peer != self.writer && self.registry.log_of(peer).is_some()
+    }
+
+    pub(super) fn peer_up(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
+        self.peers.insert(peer, Peer::default());
+        self.note_hub_link(now, peer);
+        outputs.push(Output::Event(SyncEvent::Connected(peer)));
+        self.seal_all(now, outputs);
+        let hello =
+            Message::Hello { store: self.identity.store.clone(), digest: self.digest(), clock_ms: now.ms };
+        outputs.push(Output::Send(peer, hello));
+        self.tell_status(now, outputs);
+    }
+
+    pub(super) fn peer_down(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
+        if self.peers.remove(&peer).is_some() {
+            self.note_hub_link(now, peer);
+            outputs.push(Output::Event(SyncEvent::Disconnected(peer)));
+        }
+    }
+
+    fn note_hub_link(&mut self, now: Instant, peer: WriterId) {
+        if peer == self.identity.hub {
+            self.hub_link_ms = Some(now.ms);
+        }
+    }
+
+    pub(super) fn message(&mut self, now: Instant, peer: WriterId, bytes: &[u8], outputs: &mut Outputs) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return Self::end(peer, error.to_string(), outputs),
+        };
+        match message {
+            Message::Hello { store, digest, clock_ms: _ } => self.hello(now, peer, &store, digest, outputs),
+            Message::Days(days) => self.compare_days(peer, &days, outputs),
+            Message::Vector { held, reply } => self.vector(now, peer, &held, reply, outputs),
+            Message::Batches { number, batches } => self.batches(now, peer, number, batches, outputs),
+            Message::Ack { number } => self.ack(now, peer, number, outputs),
+            Message::Refused { batch, reason } => self.refused(peer, batch, &reason, outputs),
+            Message::Status(status) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.status = Some((now.ms, status));
+                }
+            }
+        }
+    }
+
+    fn end(peer: WriterId, reason: String, outputs: &mut Outputs) {
+        outputs.push(Output::Event(SyncEvent::Garbled { peer, reason: reason.clone() }));
+        outputs.push(Output::Disconnect(peer, reason));
+    }
+
+    fn hello(
+        &mut self,
+        now: Instant,
+        peer: WriterId,
+        store: &StoreId,
+        digest: [u8; 32],
+        outputs: &mut Outputs,
+    ) {
+        if *store != self.identity.store {
+            let reason = format!("this node serves store {}, not {store}", self.identity.store);
+            return Self::end(peer, reason, outputs);
+        }
+        if digest == self.digest() {
+            self.level(peer, Vec::new(), outputs);
+            self.mark_custody(now, peer, outputs);
+            return;
+        }
+        let days = self.documents.iter().map(|(day, document)| (*day, document.digest())).collect();
+        outputs.push(Output::Send(peer, Message::Days(days)));
+    }
+
+    /// Answers with what is held of the days that differ: theirs, ours, or different in both.
+    fn compare_days(&mut self, peer: WriterId, theirs: &[(Day, [u8; 16])], outputs: &mut Outputs) {
+        let theirs: BTreeMap<Day, [u8; 16]> = theirs.iter().copied().collect();
+        let ours: BTreeMap<Day, [u8; 16]> =
+            self.documents.iter().map(|(day, document)| (*day, document.digest())).collect();
+        let differing: BTreeSet<Day> = theirs
+            .keys()
+            .chain(ours.keys())
+            .filter(|day| theirs.get(*day) != ours.get(*day))
+            .copied()
+            .collect();
+        self.tell_vector(peer, &differing, true, outputs);
+    }
+
+    fn tell_vector(&self, peer: WriterId, days: &BTreeSet<Day>, reply: bool, outputs: &mut Outputs) {
+        let (mut held, mut sessions) = (Vec::new(), 0);
+        for day in days {
+            let of_day: Vec<(SessionId, u32)> = self
+                .documents
+                .get(day)
+                .map(|document| document.chains().map(|(session, _, count, _)| (session, count)).collect())
+                .unwrap_or_default();
+            sessions += of_day.len();
+            held.push(Held { day: *day, sessions: of_day });
+            if sessions >= VECTOR_SESSIONS {
+                let held = std::mem::take(&mut held);
+                sessions = 0;
+                outputs.push(Output::Send(peer, Message::Vector { held, reply }));
+            }
+        }
+        if !held.is_empty() || days.is_empty() {
+            outputs.push(Output::Send(peer, Message::Vector { held, reply }));
+        }
+    }
+
+    /// The peer told what it holds of some days: now what it lacks of them is known.
+    fn vector(&mut self, now: Instant, peer: WriterId, held: &[Held], reply: bool, outputs: &mut Outputs) {
+        let days: BTreeSet<Day> = held.iter().map(|day| day.day).collect();
+        if reply {
+            self.tell_vector(peer, &days, false, outputs);
+        }
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.learn_vector(held);
+        let mut missing = Vec::new();
+        for day in &days {
+            let sessions = self.places.range((*day, SessionId([0; 16]))..=(*day, SessionId([255; 16])));
+            for ((_, session), ordinals) in sessions {
+                let known = usize::try_from(state.holds(*day, *session)).unwrap_or(usize::MAX);
+                missing.extend(ordinals.iter().skip(known).copied());
+            }
+        }
+        self.level(peer, missing, outputs);
+        self.mark_custody(now, peer, outputs);
+    }
+
+    fn level(&mut self, peer: WriterId, missing: Vec<u64>, outputs: &mut Outputs) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        outputs.push(Output::Event(SyncEvent::Level { peer, to_send: missing.len() }));
+        // A batch that is not durable here yet is offered when it is.
+        let waiting: BTreeSet<u64> = self
+            .waiting
+            .iter()
+            .filter_map(
+                |(_, held)| if let super::Held::Offer(ordinal) = held { Some(*ordinal) } else { None },
+            )
+            .collect();
+        state.set_level(missing.into_iter().filter(|ordinal| !waiting.contains(ordinal)));
+    }
+
+    fn batches(
+        &mut self,
+        now: Instant,
+        peer: WriterId,
+        number: u64,
+        batches: Vec<Carried>,
+        outputs: &mut Outputs,
+    ) {
+        let in_order = self.peers.get_mut(&peer).is_some_and(|state| state.received(number));
+        if !in_order {
+            return Self::end(peer, format!("message {number} of batches is out of order"), outputs);
+        }
+        let (mut admitted, mut records, mut redelivered) = (0, 0, 0);
+        for carried in batches {
+            match self.admit(now, peer, carried, outputs) {
+                Ok(Admission::Admitted(count)) => {
+                    admitted += 1;
+                    records += count;
+                }
+                Ok(Admission::Redelivered) => redelivered += 1,
+                Err((batch, refusal)) => {
+                    let reason: String = refusal.to_string().chars().take(REASON_LIMIT).collect();
+                    outputs.push(Output::Send(peer, Message::Refused { batch, reason: reason.clone() }));
+                    outputs.push(Output::Event(SyncEvent::Refused { peer, batch, reason, by_peer: false }));
+                }
+            }
+        }
+        if admitted + redelivered > 0 {
+            outputs.push(Output::Event(SyncEvent::Admitted {
+                peer,
+                batches: admitted,
+                records,
+                redelivered,
+            }));
+        }
+        self.when_durable(Output::Send(peer, Message::Ack { number }), outputs);
+    }
+
+    fn ack(&mut self, now: Instant, peer: WriterId, number: u64, outputs: &mut Outputs) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let keys = state.acknowledged(number);
+        let batches = keys.len();
+        for (day, session, index) in keys {
+            state.learn_next(day, session, index);
+        }
+        if batches > 0 {
+            outputs.push(Output::Event(SyncEvent::Acknowledged { peer, batches }));
+        }
+        self.mark_custody(now, peer, outputs);
+    }
+
+    fn refused(&mut self, peer: WriterId, batch: BatchHash, reason: &str, outputs: &mut Outputs) {
+        let reason = reason.chars().take(REASON_LIMIT).collect();
+        outputs.push(Output::Event(SyncEvent::Refused { peer, batch, reason, by_peer: true }));
+        let refused = self.batches.iter().rev().find(|meta| meta.hash == batch);
+        if let (Some(meta), Some(state)) = (refused, self.peers.get_mut(&peer)) {
+            state.refuse(meta.day, meta.session, meta.index);
+        }
+    }
+
+    /// Notes how far the hub holds the own log. Custody never goes back.
+    fn mark_custody(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
+        if peer != self.identity.hub || self.is_hub() {
+            return;
+        }
+        let Some(state) = self.peers.get(&peer).filter(|state| state.is_level()) else { return };
+        let sealed = self.heads.get(&self.writer).map_or(0, |head| head.seq);
+        let lacking = state
+            .lacking()
+            .filter_map(|ordinal| self.batches.get(usize::try_from(ordinal).ok()?))
+            .chain(self.waiting_batches())
+            .filter(|meta| meta.writer == self.writer && state.holds(meta.day, meta.session) <= meta.index)
+            .map(|meta| meta.first_seq)
+            .min();
+        let through_seq = lacking.map_or(sealed, |first| first - 1);
+        if through_seq > self.at_hub_through() {
+            let mark = CustodyMark { through_seq, at_ms: now.ms };
+            self.custody.push(mark);
+            self.persist(Entry::Custody(mark), None, outputs);
+        }
+    }
+
+    /// Batches that no peer was offered yet, because they are not durable here.
+    fn waiting_batches(&self) -> impl Iterator<Item = &super::BatchMeta> {
+        self.waiting.iter().filter_map(|(_, held)| match held {
+            super::Held::Offer(ordinal) => self.batches.get(usize::try_from(*ordinal).ok()?),
+            super::Held::Output(_) => None,
+        })
+    }
+
+    /// Sends each peer what its window allows.
+    pub(super) fn pump(&mut self, outputs: &mut Outputs) {
+        let batches = &self.batches;
+        let describe = |ordinal: u64| {
+            let meta = &batches[usize::try_from(ordinal).expect("ordinals count batches in memory")];
+            ((meta.day, meta.session, meta.index), usize::try_from(meta.size).unwrap_or(usize::MAX))
+        };
+        for (peer, state) in &mut self.peers {
+            while let Some(chunk) = state.next_chunk(describe) {
+                let (number, ordinals) = (chunk.number, chunk.ordinals);
+                outputs.push(Output::SendBatches { peer: *peer, number, ordinals });
+            }
+        }
+    }
+
+    pub(super) fn tell_status(&mut self, now: Instant, outputs: &mut Outputs) {
+        self.status_at_ms = now.ms + super::STATUS_INTERVAL_MS;
+        let status = Status {
+            clock_ms: now.ms,
+            waiting: self.waiting().count,
+            policy_version: self.policies.version(),
+            head_seq: self.own_head().map_or(0, |head| head.seq),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        for peer in self.peers.keys() {
+            outputs.push(Output::Send(*peer, Message::Status(status.clone())));
+        }
+    }
+
+    /// Digest of everything held: equal digests, equal documents.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("tillsync store digest v1");
+        for (day, document) in &self.documents {
+            hasher.update(&day.0.to_le_bytes());
+            hasher.update(&document.digest());
+        }
+        *hasher.finalize().as_bytes()
+    }
+}

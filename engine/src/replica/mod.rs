@@ -1,0 +1,418 @@
+//! One store on one node: its logs, documents, books and conversations, behind one door.
+//!
+//! How to run it: give every event to [`Replica::handle`] with the current time, carry out the [`Output`]s in
+//! order, report what became durable with [`Input::Durable`], and call again with [`Input::Wakeup`] when
+//! [`Replica::next_wakeup`] has come. Nothing else happens inside: no thread, clock, socket, file or chance.
+//!
+//! One law: **nothing is said before it is durable.** Every output that promises something waits inside until the
+//! entries it rests on were reported durable. How: `capture` numbers and seals, `admit` checks what peers bring,
+//! `exchange` talks, `restore` starts again from the log, `ask` answers questions.
+
+mod admit;
+mod ask;
+mod capture;
+mod exchange;
+mod restore;
+
+pub use admit::Refusal;
+pub use ask::{Custody, CustodyStep, Waiting};
+pub use capture::{Capture, CaptureError, Receipt};
+pub use restore::{Checkpoint, RestoreError, records_of};
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ed25519_dalek::SigningKey;
+
+use crate::batch::session_id;
+use crate::document::Document;
+use crate::entry::{CustodyMark, Entry};
+use crate::ids::{BatchHash, LogId, RecordId, SessionId, StoreId, WriterId};
+use crate::ledger::Books;
+use crate::policy::{Policies, Policy};
+use crate::registry::Registry;
+use crate::review::CaseEvent;
+use crate::sync::{Message, Peer};
+use crate::time::{Day, Instant};
+use crate::transaction::HubRecord;
+
+/// Who this node is in the store.
+#[derive(Clone)]
+pub struct Identity {
+    /// The store.
+    pub store: StoreId,
+    /// The log this node writes.
+    pub log: LogId,
+    /// The key that names the log and signs its batches.
+    pub key: SigningKey,
+    /// Fresh at every start: opens a new session.
+    pub nonce: [u8; 16],
+    /// The hub's key.
+    pub hub: WriterId,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Transactions to record; those that arrive together share one fsync and one batch.
+    Capture(Vec<Capture>),
+    /// A statement of the hub, to be recorded in its own log (hub only).
+    State {
+        /// Returned with the answer.
+        token: u64,
+        /// What is stated.
+        record: Box<HubRecord>,
+        /// Receipt-like number for people.
+        receipt: String,
+    },
+    /// A peer is connected; the node has checked its certificate.
+    PeerUp(WriterId),
+    /// A peer is gone.
+    PeerDown(WriterId),
+    /// A frame from a peer.
+    Message(WriterId, Vec<u8>),
+    /// The first `entries` entries ever persisted by this replica are durable.
+    Durable {
+        /// How many.
+        entries: u64,
+    },
+    /// The time of [`Replica::next_wakeup`] has come.
+    Wakeup,
+}
+
+/// Something to do. In order.
+#[derive(Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "outputs are moved once, and most are Persist")]
+pub enum Output {
+    /// Append to the node's log. `ordinal` numbers the batches, so that the node can find them again.
+    Persist {
+        /// The entry.
+        entry: Entry,
+        /// Set for batches: 0, 1, 2 … over the replica's life.
+        ordinal: Option<u64>,
+    },
+    /// A transaction or statement is durable, or refused.
+    Captured {
+        /// From the input.
+        token: u64,
+        /// What was recorded.
+        result: Result<Receipt, CaptureError>,
+    },
+    /// Send a message.
+    Send(WriterId, Message),
+    /// Send batches that the node holds, as one `Message::Batches`.
+    SendBatches {
+        /// To whom.
+        peer: WriterId,
+        /// Number of the message.
+        number: u64,
+        /// Ordinals of the batches.
+        ordinals: Vec<u64>,
+    },
+    /// End a conversation.
+    Disconnect(WriterId, String),
+    /// For the sync-event log.
+    Event(SyncEvent),
+    /// A review case opened, changed or ended.
+    Case(CaseEvent),
+}
+
+/// What happened in replication, for the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncEvent {
+    /// A peer is connected.
+    Connected(WriterId),
+    /// A peer is gone.
+    Disconnected(WriterId),
+    /// Both sides know what the other lacks.
+    Level {
+        /// With whom.
+        peer: WriterId,
+        /// Batches to send.
+        to_send: usize,
+    },
+    /// Batches were admitted.
+    Admitted {
+        /// From whom.
+        peer: WriterId,
+        /// How many batches, records, and batches that were here already.
+        batches: usize,
+        /// Records in them.
+        records: usize,
+        /// Batches that were here already.
+        redelivered: usize,
+    },
+    /// The peer made batches durable.
+    Acknowledged {
+        /// By whom.
+        peer: WriterId,
+        /// How many batches.
+        batches: usize,
+    },
+    /// A batch was refused, here or by the peer.
+    Refused {
+        /// Who delivered or refused it.
+        peer: WriterId,
+        /// The batch, as far as it could be told.
+        batch: BatchHash,
+        /// Why.
+        reason: String,
+        /// Whether the peer refused ours.
+        by_peer: bool,
+    },
+    /// A frame was not understood.
+    Garbled {
+        /// From whom.
+        peer: WriterId,
+        /// Why.
+        reason: String,
+    },
+    /// Records were sealed.
+    Sealed {
+        /// How many batches.
+        batches: usize,
+        /// How many records.
+        records: usize,
+    },
+    /// The document of a day failed and is rebuilt.
+    Document(String),
+}
+
+/// What to do, in order.
+pub type Outputs = Vec<Output>;
+
+/// Where a batch stands and what it holds, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BatchMeta {
+    /// Business day.
+    pub day: Day,
+    /// Session that sealed it.
+    pub session: SessionId,
+    /// Position in the session's list of the day.
+    pub index: u32,
+    /// Who wrote it.
+    pub writer: WriterId,
+    /// Number of the first record.
+    pub first_seq: u64,
+    /// Number of the last record.
+    pub last_seq: u64,
+    /// Bytes.
+    pub size: u32,
+    /// Identity.
+    pub hash: BatchHash,
+    /// When it was admitted here, ms since 1970.
+    pub admitted_ms: i64,
+}
+
+/// Head of a log, as far as it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Head {
+    seq: u64,
+    id: RecordId,
+    effective_ms: i64,
+}
+
+/// A session as far as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct SessionState {
+    writer: WriterId,
+    head: Head,
+}
+
+/// One store on one node.
+pub struct Replica {
+    identity: Identity,
+    writer: WriterId,
+    session: SessionId,
+    registry: Registry,
+    policies: Policies,
+    books: Books,
+    /// What the store's policy starts from.
+    base: Policy,
+    /// Newest head of every log.
+    heads: BTreeMap<WriterId, Head>,
+    sessions: BTreeMap<SessionId, SessionState>,
+    documents: BTreeMap<Day, Document>,
+    /// Ordinals of the batches of a day's session, by index.
+    places: BTreeMap<(Day, SessionId), Vec<u64>>,
+    /// Every batch, by ordinal: the order of admission, which is a causal order.
+    batches: Vec<BatchMeta>,
+    /// Own records captured and not sealed.
+    unsealed: VecDeque<capture::Unsealed>,
+    /// What this session's batches have said they had seen.
+    seen_told: BTreeMap<WriterId, u64>,
+    /// Own idempotency keys and receipt numbers, to the record they made.
+    own_keys: BTreeMap<String, RecordId>,
+    own_receipts: BTreeMap<String, RecordId>,
+    /// Latest effective time among records of others.
+    horizon_ms: Option<i64>,
+    /// Custody of the own log at the hub, oldest first.
+    custody: Vec<CustodyMark>,
+    peers: BTreeMap<WriterId, Peer>,
+    /// Entries handed out and reported durable, and what waits for them.
+    persisted: u64,
+    durable: u64,
+    waiting: VecDeque<(u64, Held)>,
+    unsettled: bool,
+    /// While the log is read back: what the books will be made of.
+    restoring: Option<restore::Gathered>,
+    flush_at_ms: Option<i64>,
+    status_at_ms: i64,
+    hub_link_ms: Option<i64>,
+    policy_today: Policy,
+    policy_day: Day,
+}
+
+/// Something that waits until entries are durable.
+#[allow(clippy::large_enum_variant, reason = "holds outputs")]
+enum Held {
+    Output(Output),
+    Offer(u64),
+}
+
+/// How often a node tells its peers how it is doing.
+const STATUS_INTERVAL_MS: i64 = 3_000;
+/// Changes that wait for Automerge before they are applied without being asked for.
+const DOCUMENT_PENDING_LIMIT: usize = 1_024;
+
+impl Replica {
+    /// An empty replica. `policy` is what the store starts from.
+    #[must_use]
+    pub fn new(identity: Identity, policy: Policy) -> Self {
+        let writer = WriterId(identity.key.verifying_key().to_bytes());
+        Self {
+            writer,
+            session: session_id(&writer, &identity.nonce),
+            registry: Registry::new(identity.hub),
+            policies: Policies::starting_from(policy.clone()),
+            books: Books::new(identity.store.clone(), policy.clone()),
+            identity,
+            base: policy.clone(),
+            heads: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            documents: BTreeMap::new(),
+            places: BTreeMap::new(),
+            batches: Vec::new(),
+            unsealed: VecDeque::new(),
+            seen_told: BTreeMap::new(),
+            own_keys: BTreeMap::new(),
+            own_receipts: BTreeMap::new(),
+            horizon_ms: None,
+            custody: Vec::new(),
+            peers: BTreeMap::new(),
+            persisted: 0,
+            durable: 0,
+            waiting: VecDeque::new(),
+            unsettled: false,
+            restoring: None,
+            flush_at_ms: None,
+            status_at_ms: 0,
+            hub_link_ms: None,
+            policy_today: policy,
+            policy_day: Day::default(),
+        }
+    }
+
+    /// Takes one event in and says what to do.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Outputs {
+        let mut outputs = Outputs::new();
+        match input {
+            Input::Capture(captures) => self.capture(now, captures, &mut outputs),
+            Input::State { token, record, receipt } => self.state(now, token, *record, receipt, &mut outputs),
+            Input::PeerUp(peer) => self.peer_up(now, peer, &mut outputs),
+            Input::PeerDown(peer) => self.peer_down(now, peer, &mut outputs),
+            Input::Message(peer, bytes) => self.message(now, peer, &bytes, &mut outputs),
+            Input::Durable { entries } => self.made_durable(entries, &mut outputs),
+            Input::Wakeup => self.wake(now, &mut outputs),
+        }
+        self.pump(&mut outputs);
+        outputs
+    }
+
+    /// When to call with [`Input::Wakeup`] if nothing else happens before, ms since 1970; `None`: not at all.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<i64> {
+        let settle = self.unsettled.then_some(0);
+        let status = (!self.peers.is_empty()).then_some(self.status_at_ms);
+        [settle, self.flush_at_ms, status].into_iter().flatten().min()
+    }
+
+    /// Brings books and documents up to date, flushes what is due, tells peers how it is.
+    fn wake(&mut self, now: Instant, outputs: &mut Outputs) {
+        if self.flush_at_ms.is_some_and(|at| at <= now.ms) {
+            self.seal_all(now, outputs);
+        }
+        self.settle(now, outputs);
+        if !self.peers.is_empty() && self.status_at_ms <= now.ms {
+            self.tell_status(now, outputs);
+        }
+        let full =
+            self.documents.values_mut().filter(|document| document.pending() >= DOCUMENT_PENDING_LIMIT);
+        for document in full {
+            if let Err(error) = document.apply() {
+                outputs.push(Output::Event(SyncEvent::Document(error.to_string())));
+            }
+        }
+    }
+
+    /// Projects what is new. The hub's journal is part of its log; a till's is derived again when needed.
+    fn settle(&mut self, now: Instant, outputs: &mut Outputs) {
+        if !std::mem::take(&mut self.unsettled) {
+            return;
+        }
+        let settled = self.books.settle(now.day());
+        if self.is_hub() {
+            for entry in settled.journal {
+                self.persist(Entry::Journal(entry), None, outputs);
+            }
+        }
+        outputs.extend(settled.cases.into_iter().map(Output::Case));
+    }
+
+    fn made_durable(&mut self, entries: u64, outputs: &mut Outputs) {
+        assert!(entries <= self.persisted, "the node reported entries durable that it was never given");
+        self.durable = self.durable.max(entries);
+        while self.waiting.front().is_some_and(|(need, _)| *need <= self.durable) {
+            match self.waiting.pop_front() {
+                Some((_, Held::Output(output))) => outputs.push(output),
+                Some((_, Held::Offer(ordinal))) => {
+                    for peer in self.peers.values_mut() {
+                        peer.offer(ordinal);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn persist(&mut self, entry: Entry, ordinal: Option<u64>, outputs: &mut Outputs) {
+        self.persisted += 1;
+        outputs.push(Output::Persist { entry, ordinal });
+    }
+
+    /// Emits an output once everything persisted so far is durable.
+    fn when_durable(&mut self, output: Output, outputs: &mut Outputs) {
+        if self.durable == self.persisted {
+            outputs.push(output);
+        } else {
+            self.waiting.push_back((self.persisted, Held::Output(output)));
+        }
+    }
+
+    fn is_hub(&self) -> bool {
+        self.writer == self.identity.hub
+    }
+
+    /// The policy that judges records captured now.
+    fn policy(&mut self, day: Day) -> &Policy {
+        if self.policy_day != day {
+            self.policy_day = day;
+            self.policy_today = self.policies.on(day);
+        }
+        &self.policy_today
+    }
+
+    fn document(&mut self, day: Day) -> &mut Document {
+        let store = &self.identity.store;
+        self.documents.entry(day).or_insert_with(|| Document::new(store.clone(), day))
+    }
+}

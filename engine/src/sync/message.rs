@@ -1,0 +1,185 @@
+//! What two nodes say to each other. One message is one frame: a version byte and a bincode value, bounded before
+//! it is decoded.
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::BATCH_BYTES_LIMIT;
+use crate::codec::{self, CodecError};
+use crate::document::ChangeId;
+use crate::ids::{BatchHash, SessionId, StoreId};
+use crate::time::Day;
+
+/// Version of the conversation.
+pub const PROTOCOL_VERSION: u8 = 1;
+/// Most bytes of an encoded message: a largest batch and its envelope.
+pub const MESSAGE_BYTES_LIMIT: usize = BATCH_BYTES_LIMIT + (64 << 10);
+
+/// What a node holds of one business day: how many batches of each session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// The business day.
+    pub day: Day,
+    /// Batches held, by session, without gaps from the first.
+    pub sessions: Vec<(SessionId, u32)>,
+}
+
+/// A sealed batch on its way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Carried {
+    /// The sealed bytes.
+    #[serde(with = "serde_bytes_vec")]
+    pub bytes: Vec<u8>,
+    /// Hash of the Automerge change that the sender built from them; the receiver must arrive at the same.
+    pub change: ChangeId,
+}
+
+/// How a node is doing, told every few seconds.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The sender's wall clock, ms since 1970.
+    pub clock_ms: i64,
+    /// Records captured there that the hub does not hold yet.
+    pub waiting: u64,
+    /// Policy version in force there.
+    pub policy_version: u64,
+    /// Last number of the sender's own log.
+    pub head_seq: u64,
+    /// Version of the software.
+    pub software: String,
+}
+
+/// What is said.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// First word of both sides: the store, and a digest of everything held.
+    Hello {
+        /// The store that this conversation is about.
+        store: StoreId,
+        /// Digest over the digests of all days.
+        digest: [u8; 32],
+        /// The sender's wall clock, ms since 1970.
+        clock_ms: i64,
+    },
+    /// The digests differ: each day's.
+    Days(Vec<(Day, [u8; 16])>),
+    /// What is held of the days that differ.
+    Vector {
+        /// The days.
+        held: Vec<Held>,
+        /// The sender wants the receiver's vector of the same days.
+        reply: bool,
+    },
+    /// Batches the other side lacks, in causal order.
+    Batches {
+        /// Number of this message in this direction of the connection, from 1.
+        number: u64,
+        /// The batches.
+        batches: Vec<Carried>,
+    },
+    /// Every batch up to this message is durable here, or refused.
+    Ack {
+        /// Number of the last message.
+        number: u64,
+    },
+    /// A batch was not admitted; those beside it were.
+    Refused {
+        /// The batch.
+        batch: BatchHash,
+        /// Why.
+        reason: String,
+    },
+    /// How the sender is doing.
+    Status(Status),
+}
+
+/// Why bytes are not a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Too long.
+    #[error("a message of {0} bytes is over the limit of {MESSAGE_BYTES_LIMIT}")]
+    Size(usize),
+    /// Another protocol version.
+    #[error(
+        "protocol version {0} is not spoken here (this node speaks {PROTOCOL_VERSION}); upgrade the older node"
+    )]
+    Version(u8),
+    /// The value does not decode.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// Nothing at all.
+    #[error("the message is empty")]
+    Empty,
+}
+
+impl Message {
+    /// The bytes of one frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![PROTOCOL_VERSION];
+        bytes.extend(codec::encode(self));
+        bytes
+    }
+
+    /// Reads one frame.
+    ///
+    /// # Errors
+    /// Too long, another version, or malformed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        if bytes.len() > MESSAGE_BYTES_LIMIT {
+            return Err(MessageError::Size(bytes.len()));
+        }
+        let (&version, body) = bytes.split_first().ok_or(MessageError::Empty)?;
+        if version != PROTOCOL_VERSION {
+            return Err(MessageError::Version(version));
+        }
+        Ok(codec::decode::<_, { 4 * MESSAGE_BYTES_LIMIT }>(body)?)
+    }
+}
+
+/// `Vec<u8>` as one run of bytes instead of a list of numbers.
+mod serde_bytes_vec {
+    use serde::{Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl de::Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+
+            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+        }
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_round_trips_and_garbage_is_refused() {
+        let message =
+            Message::Batches { number: 3, batches: vec![Carried { bytes: vec![1, 2, 3], change: [9; 32] }] };
+        let bytes = message.encode();
+        assert_eq!(Message::decode(&bytes), Ok(message));
+        assert_eq!(Message::decode(&[]), Err(MessageError::Empty));
+        assert_eq!(Message::decode(&[9, 1]), Err(MessageError::Version(9)));
+        assert!(Message::decode(&bytes[..bytes.len() - 1]).is_err());
+        assert!(matches!(Message::decode(&vec![1; MESSAGE_BYTES_LIMIT + 1]), Err(MessageError::Size(_))));
+        let claim = [1, 3, 1, 253, 255, 255, 255, 255, 255, 255, 255, 127];
+        assert!(matches!(Message::decode(&claim), Err(MessageError::Codec(_))));
+    }
+}

@@ -1,0 +1,202 @@
+//! What a node remembers of one connected peer: what it holds, what is on its way to it, how much may be.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::message::{Held, Status};
+use crate::ids::SessionId;
+use crate::time::Day;
+
+/// Bytes that may be on their way to a peer without its acknowledgement.
+pub const WINDOW_BYTES: usize = 4 << 20;
+/// Bytes of batches put into one message, if one batch is not larger.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// A batch by where it stands: day, session, index.
+pub type BatchKey = (Day, SessionId, u32);
+
+/// One connected peer.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Batches the peer is known to hold, by day and session.
+    held: BTreeMap<(Day, SessionId), u32>,
+    /// Local ordinals of batches it lacks; ordinals are in causal order.
+    missing: BTreeSet<u64>,
+    /// Messages sent and not acknowledged.
+    in_flight: VecDeque<Sent>,
+    in_flight_bytes: usize,
+    sent_number: u64,
+    received_number: u64,
+    /// Whether the peer's vector is known, so that what it lacks is known.
+    level: bool,
+    /// First batch of a session that the peer refused.
+    refused: BTreeMap<(Day, SessionId), u32>,
+    /// What it last said of itself, and when.
+    pub status: Option<(i64, Status)>,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+struct Sent {
+    number: u64,
+    bytes: usize,
+    ordinals: Vec<u64>,
+    keys: Vec<BatchKey>,
+}
+
+/// Batches cut for one message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Number of the message.
+    pub number: u64,
+    /// Local ordinals, in causal order.
+    pub ordinals: Vec<u64>,
+}
+
+impl Peer {
+    /// Whether the peer's holdings are known, so that what it lacks is known and pushed.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        self.level
+    }
+
+    /// How many batches of a session the peer is known to hold.
+    #[must_use]
+    pub fn holds(&self, day: Day, session: SessionId) -> u32 {
+        self.held.get(&(day, session)).copied().unwrap_or(0)
+    }
+
+    /// The peer holds at least `count` batches of a session.
+    pub fn learn(&mut self, day: Day, session: SessionId, count: u32) {
+        let held = self.held.entry((day, session)).or_insert(0);
+        *held = (*held).max(count);
+    }
+
+    /// The peer acknowledged batch `index` of a session, unless it refused it or one before it.
+    pub fn learn_next(&mut self, day: Day, session: SessionId, index: u32) {
+        if self.refused.get(&(day, session)).is_none_or(|first| index < *first) {
+            self.learn(day, session, index + 1);
+        }
+    }
+
+    /// The peer refused a batch: nothing of that session from there on counts as held.
+    pub fn refuse(&mut self, day: Day, session: SessionId, index: u32) {
+        let first = self.refused.entry((day, session)).or_insert(index);
+        *first = (*first).min(index);
+    }
+
+    /// Ordinals of batches that the peer is not known to hold: waiting or on their way.
+    pub fn lacking(&self) -> impl Iterator<Item = u64> + '_ {
+        self.missing
+            .iter()
+            .copied()
+            .chain(self.in_flight.iter().flat_map(|sent| sent.ordinals.iter().copied()))
+    }
+
+    /// The peer told what it holds of some days.
+    pub fn learn_vector(&mut self, held: &[Held]) {
+        for day in held {
+            for (session, count) in &day.sessions {
+                self.learn(day.day, *session, *count);
+            }
+        }
+    }
+
+    /// From now on everything it lacks is known: `missing` are the ordinals to send.
+    pub fn set_level(&mut self, missing: impl IntoIterator<Item = u64>) {
+        self.level = true;
+        self.missing.extend(missing);
+    }
+
+    /// A batch was admitted here that the peer may lack.
+    pub fn offer(&mut self, ordinal: u64) {
+        self.missing.insert(ordinal);
+    }
+
+    /// Batches that wait to be sent or acknowledged.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.missing.len() + self.in_flight.iter().map(|sent| sent.keys.len()).sum::<usize>()
+    }
+
+    /// Cuts the next message if the window allows. `describe` gives a batch's place and size.
+    pub fn next_chunk(&mut self, describe: impl Fn(u64) -> (BatchKey, usize)) -> Option<Chunk> {
+        if !self.level || self.in_flight_bytes >= WINDOW_BYTES {
+            return None;
+        }
+        let (mut ordinals, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(&ordinal) = self.missing.first() {
+            let (key, size) = describe(ordinal);
+            let known = self.holds(key.0, key.1) > key.2;
+            if !known && !ordinals.is_empty() && bytes + size > CHUNK_BYTES {
+                break;
+            }
+            self.missing.pop_first();
+            if !known {
+                bytes += size;
+                ordinals.push(ordinal);
+                keys.push(key);
+            }
+        }
+        if ordinals.is_empty() {
+            return None;
+        }
+        self.sent_number += 1;
+        self.in_flight_bytes += bytes;
+        let number = self.sent_number;
+        self.in_flight.push_back(Sent { number, bytes, ordinals: ordinals.clone(), keys });
+        Some(Chunk { number, ordinals })
+    }
+
+    /// The peer has made everything up to message `number` durable (or refused it). Returns those batches.
+    pub fn acknowledged(&mut self, number: u64) -> Vec<BatchKey> {
+        let mut keys = Vec::new();
+        while self.in_flight.front().is_some_and(|sent| sent.number <= number) {
+            if let Some(sent) = self.in_flight.pop_front() {
+                self.in_flight_bytes -= sent.bytes;
+                keys.extend(sent.keys);
+            }
+        }
+        keys
+    }
+
+    /// A message of batches came in; `false` if its number is not the next one.
+    pub fn received(&mut self, number: u64) -> bool {
+        let expected = self.received_number + 1;
+        self.received_number = self.received_number.max(number);
+        number == expected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn describe(ordinal: u64) -> (BatchKey, usize) {
+        ((Day(0), SessionId([0; 16]), u32::try_from(ordinal).unwrap()), 100 << 10)
+    }
+
+    #[test]
+    fn chunks_are_causal_bounded_and_wait_for_the_window() {
+        let mut peer = Peer::default();
+        peer.offer(1);
+        assert_eq!(peer.next_chunk(describe), None, "not level yet");
+        peer.set_level(0..100);
+        let mut sent = Vec::new();
+        while let Some(chunk) = peer.next_chunk(describe) {
+            assert!(chunk.ordinals.len() <= 2);
+            sent.extend(chunk.ordinals);
+        }
+        assert!(sent.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(sent.len() * (100 << 10) < WINDOW_BYTES + 2 * CHUNK_BYTES, "the window holds");
+        assert_eq!(peer.acknowledged(1).len(), 2);
+        assert!(peer.next_chunk(describe).is_some(), "an acknowledgement opens it again");
+    }
+
+    #[test]
+    fn what_the_peer_already_holds_is_not_sent() {
+        let mut peer = Peer::default();
+        peer.learn(Day(0), SessionId([0; 16]), 3);
+        peer.set_level(0..5);
+        assert_eq!(peer.next_chunk(describe).map(|chunk| chunk.ordinals), Some(vec![3, 4]));
+    }
+}

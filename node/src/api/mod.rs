@@ -1,0 +1,8 @@
+//! The HTTP APIs: what POS apps and scripts use. `till` and `hub` are the two sets of endpoints; `views` gives things
+//! their JSON form; `problem` gives errors theirs. No decision is taken here.
+
+pub mod hub;
+pub mod problem;
+pub mod serve;
+pub mod till;
+pub mod views;

@@ -1,0 +1,85 @@
+//! Errors as RFC 9457 `application/problem+json`.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use engine::replica::CaptureError;
+use engine::transaction::InputError;
+use serde_json::{Value, json};
+
+use crate::runtime::store::StoreError;
+
+/// A refusal as a client reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// What kind of problem, in a few words.
+    pub title: &'static str,
+    /// This problem: operation, reason, way out.
+    pub detail: String,
+    /// The input field, if one is to blame.
+    pub field: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a field.
+    pub fn new(status: StatusCode, title: &'static str, detail: impl std::fmt::Display) -> Self {
+        Self { status, title, detail: detail.to_string(), field: None }
+    }
+
+    /// Nothing of that name.
+    pub fn not_found(what: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not found", what)
+    }
+
+    /// The input does not fit.
+    pub fn invalid(detail: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid input", detail)
+    }
+
+    /// The JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(field) = &self.field {
+            body["field"] = json!(field);
+        }
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, "application/problem+json")];
+        (self.status, headers, self.to_json().to_string()).into_response()
+    }
+}
+
+impl From<InputError> for Problem {
+    fn from(error: InputError) -> Self {
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            title: "invalid transaction",
+            detail: error.to_string(),
+            field: Some(error.field),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Capture(CaptureError::Invalid(error)) => error.into(),
+            StoreError::Capture(error @ CaptureError::Conflict { .. }) => {
+                Self::new(StatusCode::CONFLICT, "already used", error)
+            }
+            StoreError::Storage(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage failed", error),
+            StoreError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The command line: one command in, one clear answer out. A room for each kind of question (`capture`, `transaction`,
+//! `till`, `cases`, `books`, `company`, `audit`, `setup`, `local`), and what they share: `client` (HTTP), `out`,
+//! `table`, `words`, `amount`, `lines`. It decides nothing about money or records and never prompts; what it knows it
+//! has read from a node, or from a role of this crate.
+
+mod amount;
+mod audit;
+mod books;
+mod capture;
+mod cases;
+mod client;
+mod company;
+mod lines;
+mod local;
+mod out;
+mod setup;
+#[cfg(test)]
+mod stand_in;
+mod table;
+mod till;
+mod transaction;
+mod words;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::Failure;
+use out::Out;
+
+/// Point-of-sale tills that keep working without a network, and books that agree afterwards.
+#[derive(Debug, Parser)]
+#[command(name = "tillsync", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the node cannot be reached, \
+    4 `verify` found something untrue.\nStart with `tillsync demo`: the whole product on this machine."
+)]
+struct Cli {
+    /// Print JSON instead of text for people: one document, or one line an item where items keep coming
+    #[arg(long, global = true)]
+    json: bool,
+    /// Form of the log lines on stderr; how many is set by the variable RUST_LOG
+    #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t = LogForm::Text)]
+    log: LogForm,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogForm {
+    /// One JSON object a line, for machines.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole product on this machine: a hub, tills, an outage, the books and the open cases
+    Demo(local::Demo),
+    /// Set up and run the hub: the head office's side
+    #[command(subcommand)]
+    Hub(setup::Hub),
+    /// Set up and run a till's node
+    #[command(subcommand)]
+    Terminal(setup::Terminal),
+    /// Give a till many transactions, one JSON object a line; answers one line for each
+    Capture(capture::Capture),
+    /// Record one sale
+    Sale(transaction::Sale),
+    /// Record one refund
+    Refund(transaction::Refund),
+    /// Cancel a whole sale or refund that was rung in error
+    Void(transaction::Void),
+    /// Record the end of a till's day, with the cash that was counted
+    Close(transaction::Close),
+    /// Record cash into or out of a drawer without a sale
+    Cash(transaction::Cash),
+    /// How a till is doing: online or not, what waits, how far the hub has it
+    Status(till::Status),
+    /// The receipts of a till that the hub does not have yet
+    Pending(till::Pending),
+    /// Where one receipt is on its way from the till into the books
+    Custody(till::Custody),
+    /// What a person has to judge
+    Cases(cases::Cases),
+    /// One case in full: its members side by side, and who could know what
+    Case(cases::Case),
+    /// The books: balances, journal, trial balance
+    #[command(subcommand)]
+    Ledger(books::Ledger),
+    /// Give the bookkeeper the next batch of journal entries, or an earlier one again
+    Export(books::Export),
+    /// A store's limits and intervals
+    #[command(subcommand)]
+    Policy(company::Policy),
+    /// The company's stores
+    Stores(company::Stores),
+    /// The company's tills
+    Terminals(company::Terminals),
+    /// What happened on a node: connections, batches, refusals, administration
+    Audit(audit::Audit),
+    /// Check a data directory of a stopped node against everything that must be true of it
+    Verify(local::Verify),
+    /// What the rules would make of records that never happened; touches no node
+    Project(local::Project),
+}
+
+/// The program: reads the arguments, does what they ask, and says with its exit code how that went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help asked for is an answer (0); a wrong argument is a usage error (2). A closed pipe is no concern.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    start_log(&cli);
+    let form = cli.log;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if out::is_reader_gone(&failure) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{}", error_line(&failure, form));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let out = &mut Out::stdout(cli.json);
+    match cli.command {
+        Command::Demo(demo) => demo.run(),
+        Command::Hub(hub) => hub.run(out),
+        Command::Terminal(terminal) => terminal.run(out),
+        Command::Capture(capture) => capture.run(out),
+        Command::Sale(sale) => sale.run(out),
+        Command::Refund(refund) => refund.run(out),
+        Command::Void(void) => void.run(out),
+        Command::Close(close) => close.run(out),
+        Command::Cash(cash) => cash.run(out),
+        Command::Status(status) => status.run(out),
+        Command::Pending(pending) => pending.run(out),
+        Command::Custody(custody) => custody.run(out),
+        Command::Cases(cases) => cases.run(out),
+        Command::Case(case) => case.run(out),
+        Command::Ledger(ledger) => ledger.run(out),
+        Command::Export(export) => export.run(out),
+        Command::Policy(policy) => policy.run(out),
+        Command::Stores(stores) => stores.run(out),
+        Command::Terminals(terminals) => terminals.run(out),
+        Command::Audit(audit) => audit.run(out),
+        Command::Verify(verify) => verify.run(out),
+        Command::Project(project) => project.run(out),
+    }
+}
+
+/// The log goes to stderr. A node tells what it does; a question is answered without chatter unless it is asked for.
+fn start_log(cli: &Cli) {
+    let runs_a_node =
+        matches!(cli.command, Command::Hub(setup::Hub::Run(_)) | Command::Terminal(setup::Terminal::Run(_)));
+    let quiet_or_not = if runs_a_node { "info" } else { "error" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet_or_not));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start (a test, an embedding program) keeps the first log.
+    let _ = match cli.log {
+        LogForm::Json => log.json().try_init(),
+        LogForm::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+}
+
+/// One line, whatever the message holds: scripts read stderr by lines, and a terminal obeys control characters.
+fn error_line(failure: &Failure, form: LogForm) -> String {
+    let message = words::one_line(&failure.message);
+    match form {
+        LogForm::Text => format!("tillsync: {message}"),
+        LogForm::Json => {
+            serde_json::json!({"level": "ERROR", "exit_code": failure.code, "message": message}).to_string()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn exit_code_of(arguments: &[&str]) -> i32 {
+        let all = std::iter::once("tillsync").chain(arguments.iter().copied());
+        Cli::try_parse_from(all).map_or_else(|error| error.exit_code(), |_| 0)
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_says_in_words_what_it_is_for() {
+        fn check(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "{path} has no help");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path} {} has no help", argument.get_id());
+            }
+            for sub in command.get_subcommands() {
+                check(sub, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        check(&Cli::command(), "tillsync");
+    }
+
+    #[test]
+    fn the_commands_of_the_contract_are_understood_as_written_there() {
+        let lines = [
+            "demo --dir d --tills 3 --transactions 50 --serve",
+            "hub init --dir d --company Shop --currency GBP --time-zone Europe/London",
+            "hub run --dir d --listen 0.0.0.0:7440 --http 127.0.0.1:7480",
+            "hub enroll --dir d --store s --terminal t --ttl 15m --json",
+            "hub revoke --dir d --terminal t --after-seq 7",
+            "terminal join --dir d --code c --hub h:1",
+            "terminal run --dir d --http 127.0.0.1:7401 --log json",
+            "capture - --api http://127.0.0.1:1",
+            "status --json",
+            "--json pending",
+            "custody R-1",
+            "cases --state open --store s --type REVERSAL_CONFLICT --token t",
+            "case C-1",
+            "ledger balances --store s --day 2026-11-23",
+            "ledger journal",
+            "ledger trial-balance --dir d",
+            "export --format hledger --out o --batch 1",
+            "policy set --store s refund_limit_minor=unlimited sync_interval=5s",
+            "audit --follow",
+            "verify --dir d",
+            "project f.json",
+        ];
+        for line in lines {
+            assert_eq!(exit_code_of(&line.split(' ').collect::<Vec<_>>()), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_2_and_help_is_0() {
+        for (line, code) in [("nonsense", 2), ("verify", 2), ("cases --colour red", 2), ("sale --help", 0)] {
+            assert_eq!(exit_code_of(&line.split(' ').collect::<Vec<_>>()), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_in_either_form() {
+        let failure = Failure::unreachable("status: nobody\nanswers \u{1b}[2J");
+        assert_eq!(error_line(&failure, LogForm::Text), "tillsync: status: nobody answers \u{fffd}[2J");
+        let json: serde_json::Value = serde_json::from_str(&error_line(&failure, LogForm::Json)).unwrap();
+        assert_eq!(json["exit_code"], 3);
+    }
+}

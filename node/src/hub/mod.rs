@@ -1,0 +1,384 @@
+//! The hub: every store of the company, the certificate authority, the books. Any till with a certificate talks to
+//! the task of its own store and to nothing else.
+
+mod config;
+mod desk;
+mod exports;
+mod vouch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use engine::ids::{LogId, StoreId, TerminalId, WriterId};
+use engine::replica::{Identity as ReplicaIdentity, Replica};
+use engine::transaction::HubRecord;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+pub use config::{HubConfig, base_policy, token_hash};
+pub use exports::{EXPORT_KIND, Exports};
+
+use crate::api;
+use crate::error::Failure;
+use crate::identity::{Authority, NodeKey, PendingJoin};
+use crate::runtime::audit::AuditLog;
+use crate::runtime::clock::{Clock, now_ms};
+use crate::runtime::links::{Directory, listen};
+use crate::runtime::restore::restore;
+use crate::runtime::run_file::RunFile;
+use crate::runtime::store::{self, Positions, StoreHandle};
+use crate::storage::{Options, Storage};
+
+/// Kind byte of a join code's state in the hub's log.
+pub const JOIN_KIND: u8 = 65;
+
+/// What `hub init` made.
+#[derive(Debug)]
+pub struct HubInit {
+    /// Company name.
+    pub company: String,
+    /// The admin token: shown once.
+    pub token: String,
+    /// The hub's public key.
+    pub hub_id: String,
+}
+
+/// Options of `hub run`.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// `host:port` that join codes name.
+    pub advertise: Option<String>,
+}
+
+/// The running hub.
+pub struct Hub {
+    config: HubConfig,
+    clock: Clock,
+    key: NodeKey,
+    authority: Arc<Authority>,
+    storage: Storage,
+    audit: AuditLog,
+    stores: RwLock<BTreeMap<StoreId, StoreHandle>>,
+    directory: Directory,
+    joins: Mutex<Vec<PendingJoin>>,
+    exports: tokio::sync::Mutex<Exports>,
+    run_token: String,
+    /// What join codes name: set once the hub listens.
+    address: RwLock<String>,
+    /// One enrolment at a time, so that incarnations and terminal names stay unique.
+    enrolling: tokio::sync::Mutex<()>,
+}
+
+/// Makes a hub: key, certificate authority, admin token, configuration.
+///
+/// # Errors
+/// The directory is a hub already, a value does not fit, or the disk fails.
+pub fn init(dir: &Path, company: &str, currency: &str, time_zone: &str) -> Result<HubInit, Failure> {
+    let operation = |failure: Failure| failure.during("hub init");
+    let currency = currency.parse().map_err(Failure::refused).map_err(operation)?;
+    Clock::in_zone(time_zone).map_err(Failure::refused).map_err(operation)?;
+    if dir.join("hub.json").exists() {
+        return Err(operation(Failure::refused(format!(
+            "{} is a hub already; choose another --dir",
+            dir.display()
+        ))));
+    }
+    std::fs::create_dir_all(dir).map_err(|error| {
+        operation(Failure::refused(format!("cannot make {}: {error}; choose another --dir", dir.display())))
+    })?;
+    let key = NodeKey::load_or_create(dir).map_err(Failure::refused).map_err(operation)?;
+    if Authority::load(dir).map_err(Failure::refused).map_err(operation)?.is_none() {
+        Authority::create(dir, company).map_err(Failure::refused).map_err(operation)?;
+    }
+    let token = new_token();
+    let config = HubConfig {
+        company: company.to_owned(),
+        currency,
+        time_zone: time_zone.to_owned(),
+        admin_token_hash: token_hash(&token),
+        advertise: None,
+    };
+    config.create(dir).map_err(operation)?;
+    Ok(HubInit { company: company.to_owned(), token, hub_id: WriterId(key.public()).to_string() })
+}
+
+fn new_token() -> String {
+    let secret: [u8; 20] = rand::random();
+    format!("tsk_{}", data_encoding::BASE32_NOPAD.encode(&secret).to_lowercase())
+}
+
+/// Runs the hub until it is told to stop.
+///
+/// # Errors
+/// The directory, storage or an address is not usable.
+pub fn run(dir: &Path, listen: &str, http: &str, options: &RunOptions) -> Result<(), Failure> {
+    crate::runtime::block_on(run_until_stopped(
+        dir.to_path_buf(),
+        listen.to_owned(),
+        http.to_owned(),
+        options.clone(),
+    ))
+    .map_err(|failure| failure.during("hub run"))
+}
+
+async fn run_until_stopped(
+    dir: PathBuf,
+    address: String,
+    http: String,
+    options: RunOptions,
+) -> Result<(), Failure> {
+    let hub = Hub::open(&dir, &address, options.advertise.clone())?;
+    let (stop, stopped) = watch::channel(false);
+    let (http_listener, http_address) = api::serve::bind(&http).await?;
+    let identity = hub.authority.hub_identity(hub.key.clone()).map_err(Failure::refused)?;
+    let quic = listen(&address, identity, hub.clone(), stopped.clone()).await?;
+    if options.advertise.is_none() && hub.config.advertise.is_none() {
+        hub.listens_on(quic);
+    }
+    let run_file = RunFile {
+        pid: std::process::id(),
+        http: http_address.to_string(),
+        quic: Some(quic.to_string()),
+        token: Some(hub.run_token.clone()),
+    };
+    let _guard = run_file.publish(&dir)?;
+    let serving =
+        tokio::spawn(api::serve::serve(http_listener, api::hub::router(hub.clone()), stopped.clone()));
+    let vouching = tokio::spawn(vouch::vouch(hub.clone(), stopped));
+    hub.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
+    println!("ready quic={quic} http={http_address}");
+    crate::runtime::stop_signal().await;
+    let _ = stop.send(true);
+    hub.audit.note(now_ms(), None, None, "stopping", String::new());
+    for store in hub.stores() {
+        store.stop().await;
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(3), serving).await;
+    vouching.abort();
+    hub.storage.clone().close().map_err(Failure::refused)
+}
+
+/// Makes a join code while no hub runs on the directory.
+///
+/// # Errors
+/// A value does not fit, or the directory is in use.
+pub fn enroll_offline(dir: &Path, store: &str, terminal: &str, ttl: Duration) -> Result<Value, Failure> {
+    crate::runtime::block_on(async {
+        let hub = Hub::open(dir, "127.0.0.1:7440", None)?;
+        let view = hub.invite(store, terminal, ttl).await?;
+        hub.shut_down().await?;
+        Ok(view)
+    })
+    .map_err(|failure| failure.during("hub enroll"))
+}
+
+/// Ends a till's right to write while no hub runs on the directory.
+///
+/// # Errors
+/// The till is not known, or the directory is in use.
+pub fn revoke_offline(dir: &Path, terminal: &str, after_seq: Option<u64>) -> Result<Value, Failure> {
+    crate::runtime::block_on(async {
+        let hub = Hub::open(dir, "127.0.0.1:7440", None)?;
+        let view = hub.revoke(terminal, after_seq).await?;
+        hub.shut_down().await?;
+        Ok(view)
+    })
+    .map_err(|failure| failure.during("hub revoke"))
+}
+
+impl Hub {
+    /// Opens a hub's directory and starts the tasks of its stores.
+    ///
+    /// # Errors
+    /// The directory is no hub, is in use, or is damaged.
+    pub fn open(dir: &Path, listen: &str, advertise: Option<String>) -> Result<Arc<Self>, Failure> {
+        let config = HubConfig::load(dir)?;
+        let clock = config.clock()?;
+        let key = NodeKey::load(dir).map_err(Failure::refused)?;
+        let key = key.ok_or_else(|| {
+            Failure::refused(format!("{} has no key; restore it from a backup", dir.display()))
+        })?;
+        let authority = Authority::load(dir).map_err(Failure::refused)?;
+        let authority = authority.ok_or_else(|| {
+            Failure::refused("the certificate authority is missing; restore it from a backup")
+        })?;
+        let (storage, recovery) = Storage::open(dir, &Options::default()).map_err(Failure::refused)?;
+        tracing::info!(?recovery, "storage opened");
+        let restored = restore(&storage, |store| Ok(fresh_replica(&key, store, &config)))?;
+        let audit = AuditLog::new(storage.clone(), restored.audit);
+        let hub = Arc::new(Self {
+            address: RwLock::new(
+                advertise.or_else(|| config.advertise.clone()).unwrap_or_else(|| listen.to_owned()),
+            ),
+            clock,
+            authority: Arc::new(authority),
+            stores: RwLock::new(BTreeMap::new()),
+            directory: Directory::default(),
+            joins: Mutex::new(desk::restore_joins(&restored.own)),
+            exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)),
+            run_token: new_token(),
+            enrolling: tokio::sync::Mutex::new(()),
+            audit,
+            storage,
+            key,
+            config,
+        });
+        for (store, restored) in restored.stores {
+            for (writer, log) in restored.replica.registry().writers() {
+                hub.directory.enrol(writer, store.clone(), log.clone());
+            }
+            let handle = store::start(
+                restored.replica,
+                hub.storage.clone(),
+                hub.audit.clone(),
+                hub.clock.clone(),
+                restored.positions,
+            );
+            hub.write_stores().insert(store, handle);
+        }
+        Ok(hub)
+    }
+
+    /// Without a better word, join codes name the address that the hub listens on; one that listens everywhere is at
+    /// least here.
+    fn listens_on(&self, quic: std::net::SocketAddr) {
+        let host = if quic.ip().is_unspecified() { "127.0.0.1".to_owned() } else { quic.ip().to_string() };
+        let address = if host.contains(':') {
+            format!("[{host}]:{}", quic.port())
+        } else {
+            format!("{host}:{}", quic.port())
+        };
+        *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    fn address(&self) -> String {
+        self.address.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn shut_down(&self) -> Result<(), Failure> {
+        for store in self.stores() {
+            store.stop().await;
+        }
+        self.storage.clone().close().map_err(Failure::refused)
+    }
+
+    fn write_stores(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<StoreId, StoreHandle>> {
+        self.stores.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every store, by name.
+    #[must_use]
+    pub fn stores(&self) -> Vec<StoreHandle> {
+        self.stores.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A store, if it is there.
+    #[must_use]
+    pub fn store(&self, store: &StoreId) -> Option<StoreHandle> {
+        self.stores.read().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
+    }
+
+    /// A store, made if it is not there.
+    fn store_or_new(&self, store: &StoreId) -> StoreHandle {
+        let mut stores = self.write_stores();
+        stores
+            .entry(store.clone())
+            .or_insert_with(|| {
+                let replica = fresh_replica(&self.key, store, &self.config);
+                store::start(
+                    replica,
+                    self.storage.clone(),
+                    self.audit.clone(),
+                    self.clock.clone(),
+                    Positions::default(),
+                )
+            })
+            .clone()
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &HubConfig {
+        &self.config
+    }
+
+    /// The company's certificate authority.
+    #[must_use]
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// The hub's public key.
+    #[must_use]
+    pub fn public_key(&self) -> crate::identity::PublicKey {
+        self.key.public()
+    }
+
+    /// Which key belongs to which store.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Whether a bearer token may use the API.
+    #[must_use]
+    pub fn accepts_token(&self, token: &str) -> bool {
+        let given = token_hash(token);
+        let equal = |known: &str| {
+            known.len() == given.len()
+                && known.bytes().zip(given.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+        };
+        equal(&self.config.admin_token_hash) || equal(&token_hash(&self.run_token))
+    }
+
+    /// Ends a till's right to write after a number (by default the last that arrived).
+    ///
+    /// # Errors
+    /// The till is not known.
+    pub async fn revoke(&self, terminal: &str, after_seq: Option<u64>) -> Result<Value, Failure> {
+        let terminal: TerminalId = terminal.parse().map_err(Failure::refused)?;
+        let Some((store, log)) = self.directory.terminal(&terminal) else {
+            return Err(Failure::refused(format!(
+                "terminal {terminal} is not enrolled here; `tillsync terminals` lists them"
+            )));
+        };
+        let handle = self.store_or_new(&store);
+        let arrived = log.clone();
+        let last = handle.ask(move |replica| replica.log_heads().get(&arrived).copied().unwrap_or(0)).await;
+        let last_valid_seq = after_seq.unwrap_or(last.map_err(Failure::refused)?);
+        let record = HubRecord::Revoke {
+            terminal: terminal.clone(),
+            incarnation: Some(log.incarnation),
+            last_valid_seq,
+        };
+        handle
+            .state(record, format!("revoke-{terminal}-{}", log.incarnation))
+            .await
+            .map_err(Failure::refused)?;
+        self.directory.revoke(&log);
+        let detail = format!("terminal {log}: records after {last_valid_seq} are held");
+        self.audit.note(now_ms(), Some(store.as_str()), Some(terminal.to_string()), "revoked", detail);
+        Ok(
+            json!({"store": store, "terminal": terminal, "incarnation": log.incarnation, "last_valid_seq": last_valid_seq}),
+        )
+    }
+}
+
+fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig) -> Replica {
+    let identity = ReplicaIdentity {
+        store: store.clone(),
+        log: LogId { terminal: TerminalId::hub(), incarnation: 1 },
+        key: key.signing_key().clone(),
+        nonce: rand::random(),
+        hub: WriterId(key.public()),
+    };
+    Replica::new(identity, base_policy(config.currency))
+}

@@ -1,0 +1,110 @@
+//! The sync-event and admin log: every connection, batch, acknowledgement, refusal and decision with time, peer and
+//! counts. Kept in the node's log, the newest in memory for reading. Nothing waits for it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::storage::{Entry, Storage};
+
+/// Kind byte of an audit event in the node's log.
+pub const AUDIT_KIND: u8 = 64;
+/// Events kept in memory.
+const RING_EVENTS: usize = 20_000;
+/// Events a slow listener may fall behind.
+const LISTEN_EVENTS: usize = 1_024;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// Number in this node's log of events, from 1.
+    pub number: u64,
+    /// When, ms since 1970.
+    pub at_ms: i64,
+    /// The store, if it concerns one.
+    pub store: Option<String>,
+    /// The peer or person, if there is one.
+    pub who: Option<String>,
+    /// What, in one word.
+    pub event: String,
+    /// The rest, for people.
+    pub detail: String,
+}
+
+/// The audit log of a node. Clones share it.
+#[derive(Clone)]
+pub struct AuditLog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    storage: Storage,
+    ring: Mutex<(u64, VecDeque<AuditEvent>)>,
+    listeners: broadcast::Sender<AuditEvent>,
+}
+
+impl AuditLog {
+    /// An audit log over a node's storage, with the events that its log already holds.
+    #[must_use]
+    pub fn new(storage: Storage, restored: VecDeque<AuditEvent>) -> Self {
+        let last = restored.back().map_or(0, |event| event.number);
+        let (listeners, _) = broadcast::channel(LISTEN_EVENTS);
+        Self { inner: Arc::new(Inner { storage, ring: Mutex::new((last, restored)), listeners }) }
+    }
+
+    /// Notes an event.
+    pub fn note(&self, at_ms: i64, store: Option<&str>, who: Option<String>, event: &str, detail: String) {
+        let mut ring = self.inner.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.0 += 1;
+        let event = AuditEvent {
+            number: ring.0,
+            at_ms,
+            store: store.map(str::to_owned),
+            who,
+            event: event.to_owned(),
+            detail,
+        };
+        tracing::info!(event = event.event, store = event.store, who = event.who, "{}", event.detail);
+        if let Ok(bytes) = serde_json::to_vec(&event) {
+            // An audit event that cannot be written is a sign of a poisoned store, which says so by itself.
+            self.inner.storage.append(vec![Entry { kind: AUDIT_KIND, bytes }], |_| {});
+        }
+        keep(&mut ring.1, event.clone());
+        let _ = self.inner.listeners.send(event);
+    }
+
+    /// Events after number `after`, oldest first, at most `limit` of the newest.
+    #[must_use]
+    pub fn read(&self, after: u64, limit: usize) -> Vec<AuditEvent> {
+        let ring = self.inner.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = ring.1.iter().filter(|event| event.number > after).count();
+        ring.1
+            .iter()
+            .filter(|event| event.number > after)
+            .skip(newer.saturating_sub(limit))
+            .cloned()
+            .collect()
+    }
+
+    /// Listens to events from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<AuditEvent> {
+        self.inner.listeners.subscribe()
+    }
+}
+
+/// Reads an audit event back from the node's log into the ring.
+pub fn restore(ring: &mut VecDeque<AuditEvent>, bytes: &[u8]) {
+    if let Ok(event) = serde_json::from_slice(bytes) {
+        keep(ring, event);
+    }
+}
+
+fn keep(ring: &mut VecDeque<AuditEvent>, event: AuditEvent) {
+    if ring.len() == RING_EVENTS {
+        ring.pop_front();
+    }
+    ring.push_back(event);
+}

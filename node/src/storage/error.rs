@@ -1,0 +1,196 @@
+//! What can go wrong at the storage door, in words a shopkeeper's engineer can act on.
+//!
+//! Every error names the operation, the reason and the way out. They are cloned to everybody who waited for one
+//! commit group, so an `io::Error` is kept as its kind and its text. Nothing here decides; nothing here logs.
+
+use super::Position;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// One stretch of the log that cannot be read back as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// File name of the segment inside `log/`.
+    pub segment: String,
+    /// Offset inside that file, in bytes, where the damage begins.
+    pub offset: u64,
+    /// First position that is lost.
+    pub from: Position,
+    /// First position after the loss (equal to `from` when only a header is damaged).
+    pub to: Position,
+    /// What was found there.
+    pub what: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damage { segment, offset, from, to, what } = self;
+        write!(f, "log/{segment} at offset {offset} (positions {} to {}): {what}", from.0, to.0)
+    }
+}
+
+/// Why the storage refused or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StorageError {
+    /// The operating system refused a file operation.
+    #[error(
+        "storage: {operation} {} failed: {reason}; check the disk, its free space and the folder's rights, then start again",
+        path.display()
+    )]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// The kind of the system's error.
+        kind: io::ErrorKind,
+        /// The system's words.
+        reason: String,
+    },
+    /// Another process holds the folder.
+    #[error(
+        "storage: {} is in use by another process; stop the other tillsync (or its verify) before starting this one",
+        dir.display()
+    )]
+    InUse {
+        /// The data folder.
+        dir: PathBuf,
+    },
+    /// The options cannot work together.
+    #[error("storage: opening with these options is impossible: {reason}; correct the configuration")]
+    BadOptions {
+        /// Which rule they break.
+        reason: String,
+    },
+    /// A segment is encrypted and this build has no key for it.
+    #[error(
+        "storage: log/{segment} needs a key (cipher {cipher}); start with a tillsync that can decrypt it"
+    )]
+    NeedsKey {
+        /// File name of the segment.
+        segment: String,
+        /// The cipher byte of its header.
+        cipher: u8,
+    },
+    /// A segment was written by a newer format.
+    #[error("storage: log/{segment} has format version {version}, this program reads 1; update tillsync")]
+    NewerFormat {
+        /// File name of the segment.
+        segment: String,
+        /// The version byte of its header.
+        version: u8,
+    },
+    /// The folder holds another log than the one asked for.
+    #[error(
+        "storage: {} holds log {found}, not {wanted}; point the configuration at the right folder",
+        dir.display()
+    )]
+    ForeignLog {
+        /// The data folder.
+        dir: PathBuf,
+        /// The log id found, in hex.
+        found: String,
+        /// The log id asked for, in hex.
+        wanted: String,
+    },
+    /// Durable, acknowledged data is damaged: not a torn tail, so nothing is cut and opening is refused.
+    #[error(
+        "storage: opening refused, the log is damaged in its middle in {} place(s): {}; keep a copy of the folder, then \
+         restore it or open with quarantine and refetch the lost positions from hub or peers",
+        damage.len(), list(damage)
+    )]
+    DamagedMiddle {
+        /// Every damaged stretch that the scan found.
+        damage: Vec<Damage>,
+    },
+    /// One entry that was read or replayed is damaged.
+    #[error(
+        "storage: reading failed, {0}; run `tillsync verify` for the whole extent, then open with quarantine and refetch \
+         the lost positions from hub or peers"
+    )]
+    Damaged(Damage),
+    /// A position that the log does not hold.
+    #[error("storage: reading position {} failed: the log ends at {}; use a position that append returned", at.0, end.0)]
+    NotInLog {
+        /// The position asked for.
+        at: Position,
+        /// The durable end of the log.
+        end: Position,
+    },
+    /// No room for the next step of the log; nothing was written, the store goes on when space returns.
+    #[error(
+        "storage: append refused, the disk is full: {needed} more bytes are needed for {}; nothing was written, free some \
+         space and try again",
+        path.display()
+    )]
+    DiskFull {
+        /// Bytes that could not be set aside.
+        needed: u64,
+        /// The file that should have grown.
+        path: PathBuf,
+    },
+    /// An earlier write or fsync failed; nothing is accepted until the store is opened again.
+    #[error(
+        "storage: append refused, the store is poisoned since: {reason}; what was acknowledged is safe, what was not may \
+         be missing; restart the node after checking the disk"
+    )]
+    Poisoned {
+        /// The failure that poisoned it.
+        reason: String,
+    },
+    /// An entry or append over the limit.
+    #[error("storage: append refused, {bytes} bytes exceed the limit of {limit}; split it")]
+    TooLarge {
+        /// Bytes asked for (for an append: including the frames).
+        bytes: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The queue before the disk is full (`QUEUE_APPENDS_MAX`, `QUEUE_BYTES_MAX`).
+    #[error("storage: append refused, {waiting} appends already wait for the disk; slow down and try again")]
+    Busy {
+        /// Appends in the queue.
+        waiting: usize,
+    },
+    /// The storage was closed.
+    #[error("storage: {operation} refused, the storage is closed; open it again")]
+    Closed {
+        /// What was being done.
+        operation: &'static str,
+    },
+    /// The index failed; it holds nothing that the log does not hold.
+    #[error(
+        "storage: index {operation} failed: {reason}; nothing is lost, restart and the index will be rebuilt from the log"
+    )]
+    Index {
+        /// What was being done.
+        operation: &'static str,
+        /// What the index said.
+        reason: String,
+    },
+}
+
+impl StorageError {
+    pub(super) fn io(operation: &'static str, path: &Path, error: &io::Error) -> Self {
+        StorageError::Io {
+            operation,
+            path: path.to_path_buf(),
+            kind: error.kind(),
+            reason: error.to_string(),
+        }
+    }
+
+    pub(super) fn index(operation: &'static str, reason: impl fmt::Display) -> Self {
+        StorageError::Index { operation, reason: reason.to_string() }
+    }
+}
+
+/// The first few places; a log with a thousand of them must not fill the screen (verify lists all).
+fn list(damage: &[Damage]) -> String {
+    let mut text = damage.iter().take(5).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if damage.len() > 5 {
+        text.push_str("; …");
+    }
+    text
+}

@@ -1,0 +1,302 @@
+//! The writer: one thread that owns the newest segment, commits groups and answers for them.
+//!
+//! The law of this file: **nothing of group g+1 is written before group g is durable, and nobody is answered before
+//! the group holding all his entries is.** One pwrite, one fdatasync, then the callbacks. The place was filled with
+//! zeros and synced before, so a commit changes no metadata.
+//!
+//! Two kinds of failure. Setting space aside fails *before* anything of the group is written: the group is refused
+//! (`DiskFull`) and the next one tries again. Everything else (a write, an fsync) leaves the disk in a state that
+//! nobody knows, so it poisons: this group and all later ones are refused until the store is opened again.
+
+use super::disk::{Disk, Role, is_full};
+use super::frame::Seal;
+use super::mark::Mark;
+use super::queue::{Job, Next, Queue};
+use super::reader::Reader;
+use super::segment::{HEADER_BYTES, Header, Segment, write_zeros};
+use super::{Options, Position, StorageError};
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Space is set aside in whole pages when a whole step does not fit any more.
+const PAGE_BYTES: u64 = 4096;
+
+/// Why the store refuses everything, once it does.
+pub(super) type Poison = OnceLock<String>;
+
+/// What the writer shares with the door.
+pub(super) struct Shared {
+    pub(super) queue: Queue,
+    pub(super) poison: Poison,
+    pub(super) reader: Reader,
+    /// Held as long as the writer or the door lives: one process a folder.
+    pub(super) _lock: File,
+}
+
+impl Shared {
+    pub(super) fn usable(&self) -> Result<(), StorageError> {
+        match self.poison.get() {
+            Some(reason) => Err(StorageError::Poisoned { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The sizes a writer goes by; see `Options`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Bytes of frames that a segment can hold.
+    pub(super) capacity: u64,
+    pub(super) ahead: u64,
+    pub(super) reserve: u64,
+    pub(super) group_max: usize,
+}
+
+impl Sizes {
+    pub(super) fn new(options: &Options) -> Result<Sizes, StorageError> {
+        let Options { segment_bytes, ahead_bytes, reserve_bytes, group_bytes_max, .. } = *options;
+        let wrong = |reason: String| Err(StorageError::BadOptions { reason });
+        if !(4 << 10..=1 << 30).contains(&segment_bytes) {
+            return wrong(format!("segment_bytes is {segment_bytes}, must be 4 KiB to 1 GiB"));
+        }
+        if reserve_bytes > segment_bytes / 2 {
+            return wrong(format!("reserve_bytes is {reserve_bytes}, must be at most half a segment"));
+        }
+        if ahead_bytes == 0 || group_bytes_max == 0 || group_bytes_max > super::GROUP_BYTES_MAX {
+            return wrong(format!(
+                "ahead_bytes is {ahead_bytes} and group_bytes_max {group_bytes_max}; both must be at least 1, the \
+                 latter at most {}",
+                super::GROUP_BYTES_MAX
+            ));
+        }
+        let (capacity, ahead) = (segment_bytes - HEADER_BYTES, ahead_bytes);
+        Ok(Sizes { capacity, ahead, reserve: reserve_bytes, group_max: group_bytes_max })
+    }
+
+    /// The largest append, frames included: it must fit one group and one empty segment.
+    pub(super) fn append_max(&self) -> usize {
+        usize::try_from(self.capacity - self.reserve).unwrap_or(usize::MAX).min(self.group_max)
+    }
+
+    /// Bytes of zeros that a new segment starts with, to take a first group of `bytes`.
+    pub(super) fn first_ahead(&self, bytes: u64) -> u64 {
+        (bytes + self.reserve).next_multiple_of(self.ahead).min(self.capacity)
+    }
+}
+
+/// The thread's own state.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) disk: Disk,
+    pub(super) log: PathBuf,
+    pub(super) log_id: [u8; 16],
+    pub(super) seal: Seal,
+    pub(super) sizes: Sizes,
+    pub(super) mark: Mark,
+    /// The newest segment; its descriptor is held since opening, so no writeback error can be missed.
+    pub(super) segment: Segment,
+    /// End of what is durable.
+    pub(super) end: u64,
+    /// Zeros are durable up to this position.
+    pub(super) ahead_to: u64,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Writer {
+    /// Runs until the door closes; then syncs the mark.
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _alarm = Alarm(&shared);
+        loop {
+            let timeout = self.mark.due_in().filter(|_| shared.usable().is_ok());
+            if timeout == Some(Duration::ZERO) {
+                self.sync_mark();
+                continue;
+            }
+            match shared.queue.take(self.sizes.group_max, timeout) {
+                Next::Group(jobs) => self.commit(jobs),
+                Next::Idle => self.sync_mark(),
+                Next::Closed => break,
+            }
+        }
+        if shared.usable().is_ok() {
+            self.sync_mark();
+        }
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let Some(jobs) = self.admit(jobs) else { return };
+        let positions = self.encode(&jobs);
+        if let Err(error) = self.write_group() {
+            self.poison(&error);
+            return refuse(jobs, &self.refusal());
+        }
+        self.end += self.buffer.len() as u64;
+        self.shared.reader.publish(self.end);
+        // The group is durable whatever happens to the mark, so it is answered with Ok either way.
+        if let Err(error) = self.mark.advance(self.end, self.segment.base) {
+            self.poison(&error);
+        }
+        for (job, positions) in jobs.into_iter().zip(positions) {
+            answer(job, Ok(positions));
+        }
+    }
+
+    /// Sets space aside for the group; answers those that cannot be taken and returns the rest.
+    fn admit(&mut self, jobs: Vec<Job>) -> Option<Vec<Job>> {
+        if let Err(error) = self.shared.usable() {
+            refuse(jobs, &error);
+            return None;
+        }
+        let ordinary = jobs.iter().any(|job| !job.urgent);
+        let error = match self.make_room(total(&jobs), ordinary) {
+            Ok(()) => return Some(jobs),
+            Err(error) => error,
+        };
+        let full = matches!(error, StorageError::DiskFull { .. });
+        if full && ordinary {
+            // The reserve is for the urgent ones of the group.
+            let (urgent, others): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.urgent);
+            refuse(others, &error);
+            return if urgent.is_empty() { None } else { self.admit(urgent) };
+        }
+        if full {
+            refuse(jobs, &error);
+        } else {
+            self.poison(&error);
+            refuse(jobs, &self.refusal());
+        }
+        None
+    }
+
+    /// Lays the frames of all jobs into the buffer and says where each will be.
+    fn encode(&mut self, jobs: &[Job]) -> Vec<Vec<Position>> {
+        self.buffer.clear();
+        let (seal, buffer, end) = (&self.seal, &mut self.buffer, self.end);
+        let mut place = |entry: &super::Entry| {
+            let back = buffer.len();
+            let at = end + back as u64;
+            seal.encode(buffer, at, back, entry.kind, &entry.bytes);
+            Position(at)
+        };
+        jobs.iter().map(|job| job.entries.iter().map(&mut place).collect()).collect()
+    }
+
+    fn write_group(&self) -> Result<(), StorageError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        assert!(self.end + self.buffer.len() as u64 <= self.ahead_to, "space was set aside before");
+        let Segment { file, path, .. } = &self.segment;
+        let offset = self.segment.offset_of(self.end);
+        let written = self.disk.write_at(Role::Commit, file, &self.buffer, offset);
+        written.map_err(|e| StorageError::io("writing", path, &e))?;
+        self.disk.sync(Role::Commit, file).map_err(|e| StorageError::io("syncing", path, &e))
+    }
+
+    /// Makes sure that `bytes` fit the synced zeros of the newest segment; ordinary groups leave the reserve behind.
+    fn make_room(&mut self, bytes: u64, ordinary: bool) -> Result<(), StorageError> {
+        let reserve = if ordinary { self.sizes.reserve } else { 0 };
+        if self.end + bytes + reserve > self.segment.base + self.sizes.capacity.max(self.segment_capacity()) {
+            self.rotate(bytes)?;
+        }
+        let needed = self.end + bytes + reserve;
+        if needed <= self.ahead_to {
+            return Ok(());
+        }
+        let steps = [self.sizes.ahead, PAGE_BYTES];
+        let last = self.segment.base + self.sizes.capacity;
+        let [step, page] =
+            steps.map(|step| (needed - self.segment.base).next_multiple_of(step) + self.segment.base);
+        let mut set_aside = self.extend(step.min(last).max(needed));
+        if set_aside.as_ref().is_err_and(is_full) {
+            set_aside = self.extend(page.min(last).max(needed));
+        }
+        set_aside.map_err(|e| self.no_room(&e, needed - self.ahead_to, "writing zeros ahead in"))
+    }
+
+    /// A segment opened with smaller options may already be longer than they say; its zeros are used up first.
+    fn segment_capacity(&self) -> u64 {
+        self.ahead_to - self.segment.base
+    }
+
+    fn extend(&mut self, to: u64) -> io::Result<()> {
+        let Segment { file, .. } = &self.segment;
+        let (from, until) = (self.segment.offset_of(self.ahead_to), self.segment.offset_of(to));
+        write_zeros(&self.disk, Role::Ahead, file, from, until)?;
+        self.disk.sync(Role::Ahead, file)?;
+        self.ahead_to = to;
+        Ok(())
+    }
+
+    /// Starts a new segment at the end of the log: complete, synced and named before anything is acknowledged in it.
+    fn rotate(&mut self, bytes: u64) -> Result<(), StorageError> {
+        let header = Header { log_id: self.log_id, base: self.end };
+        let ahead = self.sizes.first_ahead(bytes);
+        let segment = Segment::create(&self.disk, &self.log, header, ahead);
+        let segment = segment.map_err(|e| self.no_room(&e, ahead + HEADER_BYTES, "creating a segment in"))?;
+        // From here on a failure poisons: the name exists, perhaps not durably. Never DiskFull.
+        self.disk.sync_folder(&self.log)?;
+        self.ahead_to = segment.limit();
+        self.segment = segment;
+        self.shared.reader.add_segment(self.end);
+        self.mark.advance(self.end, self.segment.base)?;
+        self.mark.sync()
+    }
+
+    fn no_room(&self, error: &io::Error, needed: u64, operation: &'static str) -> StorageError {
+        if is_full(error) {
+            StorageError::DiskFull { needed, path: self.log.clone() }
+        } else {
+            StorageError::io(operation, &self.log, error)
+        }
+    }
+
+    fn sync_mark(&mut self) {
+        if let Err(error) = self.mark.sync() {
+            self.poison(&error);
+        }
+    }
+
+    fn poison(&self, error: &StorageError) {
+        // The first reason is the one that explains the others.
+        let _ = self.shared.poison.set(error.to_string());
+    }
+
+    fn refusal(&self) -> StorageError {
+        let reason = self.shared.poison.get().cloned().unwrap_or_default();
+        StorageError::Poisoned { reason }
+    }
+}
+
+fn total(jobs: &[Job]) -> u64 {
+    jobs.iter().map(|job| job.bytes as u64).sum()
+}
+
+/// A callback that panics is its owner's bug; it must not take the writer along.
+fn answer(job: Job, result: Result<Vec<Position>, StorageError>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| (job.done)(result)));
+}
+
+fn refuse(jobs: Vec<Job>, error: &StorageError) {
+    for job in jobs {
+        answer(job, Err(error.clone()));
+    }
+}
+
+/// Answers everybody if the writer thread dies of a bug of ours, so that nobody waits for ever.
+struct Alarm<'a>(&'a Shared);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.poison.set("the writer thread panicked; please report this".to_string());
+        }
+        let left = self.0.queue.abandon();
+        refuse(left, &self.0.usable().err().unwrap_or(StorageError::Closed { operation: "append" }));
+    }
+}

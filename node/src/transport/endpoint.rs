@@ -1,0 +1,259 @@
+//! A node's door to the network: it dials, and where asked to, listens. Dropping the last clone of a listening
+//! endpoint closes it with its links; links of one that only dials live on until they are dropped themselves.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
+
+use crate::identity::{Identity, JoinDesk, PublicKey, Role};
+
+use super::link::{Link, LinkError};
+use super::listener::{ACCEPT_QUEUE, Listener};
+use super::quic::{Caller, End, Socket};
+use super::registry::Registry;
+use super::{Admit, EventSink, Settings, close_code, tls};
+
+/// Purpose under which the reset key is derived from the node's key.
+const RESET_PURPOSE: &str = "tillsync 2026 QUIC stateless reset";
+/// At shutdown, peers have this long to hear goodbye.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why a dial gave no link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// Nobody answered, or the network is away: dialling again later is the cure.
+    #[error("cannot reach {address}: {reason}; the node retries by itself, check the network if it lasts")]
+    Unreachable {
+        /// Where we dialled.
+        address: SocketAddr,
+        /// What happened.
+        reason: String,
+    },
+    /// Somebody answered and the two do not go together: a person has to look.
+    #[error(
+        "{address} and this node do not accept each other: {reason}; check the enrolment and the clock of both"
+    )]
+    Refused {
+        /// Where we dialled.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Counts since the endpoint was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Links accepted, replacements included.
+    pub accepted: u64,
+    /// Links that replaced an older one of the same certificate.
+    pub replaced: u64,
+    /// Callers not let in, for any reason.
+    pub rejected: u64,
+    /// Of these, by TLS: foreign, self-made or expired certificates.
+    pub handshakes_refused: u64,
+    /// Join conversations begun.
+    pub joins: u64,
+    /// Callers asked to prove their address first, under load.
+    pub asked_again: u64,
+}
+
+/// [`Counters`] as they are counted.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) accepted: AtomicU64,
+    pub(super) replaced: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    pub(super) handshakes_refused: AtomicU64,
+    pub(super) joins: AtomicU64,
+    pub(super) asked_again: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            accepted: get(&self.accepted),
+            replaced: get(&self.replaced),
+            rejected: get(&self.rejected),
+            handshakes_refused: get(&self.handshakes_refused),
+            joins: get(&self.joins),
+            asked_again: get(&self.asked_again),
+        }
+    }
+}
+
+/// A node's door to the network. Cheap to clone.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Door>);
+
+struct Door {
+    sockets: Vec<Socket>,
+    listens: bool,
+    caller: Caller,
+    settings: Settings,
+    registry: Arc<Registry>,
+    tally: Arc<Tally>,
+    links: Mutex<mpsc::Receiver<Link>>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // The accepting task holds its own handle of the socket: without this it would never end.
+        for socket in self.sockets.iter().filter(|_| self.listens) {
+            socket.close(close_code::DONE, "this node stops");
+        }
+    }
+}
+
+impl Endpoint {
+    /// Listens as a hub: nodes of the company get links, devices with a join code a conversation at the `join` desk.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or the certificates cannot be used.
+    pub fn hub(
+        listen: SocketAddr,
+        identity: &Identity,
+        join: Option<JoinDesk>,
+        admit: Admit,
+        events: EventSink,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let server = tls::server(identity, join.is_some()).map_err(io::Error::other)?;
+        let reset_key = identity.key().derive(RESET_PURPOSE);
+        let socket = Socket::listen(listen, server, reset_key, &settings)?;
+        let (links, taken) = mpsc::channel(ACCEPT_QUEUE);
+        let listener = Arc::new(Listener::new(settings.clone(), join, admit, events, links));
+        let (registry, tally) = (listener.registry.clone(), listener.tally.clone());
+        tokio::spawn(listener.run(socket.clone()));
+        let caller = caller(identity, &settings)?;
+        let (sockets, links) = (vec![socket], Mutex::new(taken));
+        Ok(Self(Arc::new(Door { sockets, listens: true, caller, settings, registry, tally, links })))
+    }
+
+    /// Listens as a till, for other tills of the company; no desk, certificates are mandatory in TLS itself.
+    ///
+    /// # Errors
+    /// As [`Endpoint::hub`].
+    pub fn till_listening(
+        listen: SocketAddr,
+        identity: &Identity,
+        admit: Admit,
+        events: EventSink,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        Self::hub(listen, identity, None, admit, events, settings)
+    }
+
+    /// Only dials.
+    ///
+    /// # Errors
+    /// When no UDP socket is to be had, or the certificates cannot be used.
+    pub fn till(identity: &Identity, settings: Settings) -> io::Result<Self> {
+        let (_, nobody) = mpsc::channel(1);
+        let caller = caller(identity, &settings)?;
+        let (sockets, links) = (dial_sockets()?, Mutex::new(nobody));
+        let (registry, tally) = (Arc::default(), Arc::default());
+        Ok(Self(Arc::new(Door { sockets, listens: false, caller, settings, registry, tally, links })))
+    }
+
+    /// The next accepted link; `None` once the endpoint is closed or does not listen.
+    pub async fn accept(&self) -> Option<Link> {
+        self.0.links.lock().await.recv().await
+    }
+
+    /// Dials a node that must prove to be of our company and to have this role. The link comes back only when the
+    /// other side has admitted us.
+    ///
+    /// # Errors
+    /// When nobody answers in time, or the two do not accept each other.
+    pub async fn dial(&self, address: SocketAddr, role: Role) -> Result<Link, DialError> {
+        let unreachable = |reason: String| DialError::Unreachable { address, reason };
+        let socket = socket_for(&self.0.sockets, address)
+            .ok_or_else(|| unreachable("no socket of its kind".into()))?;
+        let dial = async {
+            let connection = socket.dial(&self.0.caller, address, role.server_name()).await?;
+            Link::dialled(connection).await
+        };
+        match timeout(self.0.settings.connect, dial).await {
+            Ok(Ok(link)) => Ok(link),
+            Ok(Err(e)) if is_refusal(&e) => Err(DialError::Refused { address, reason: e.to_string() }),
+            Ok(Err(e)) => Err(unreachable(e.to_string())),
+            Err(_) => Err(unreachable(format!("no answer within {:?}", self.0.settings.connect))),
+        }
+    }
+
+    /// Where the endpoint listens or dials from.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.sockets.first().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), Socket::local_addr)
+    }
+
+    /// Closes the accepted link of a peer, if there is one (a revoked till).
+    pub fn disconnect(&self, peer: &PublicKey, reason: &str) -> bool {
+        let connection = self.0.registry.get(peer);
+        connection.inspect(|c| c.close(close_code::NOT_ADMITTED, reason)).is_some()
+    }
+
+    /// Peers with an accepted link, in the order of their names.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PublicKey> {
+        self.0.registry.peers()
+    }
+
+    /// Counts since the endpoint was opened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.0.tally.read()
+    }
+
+    /// Closes everything and gives the peers a moment to hear it.
+    pub async fn shutdown(&self) {
+        for socket in &self.0.sockets {
+            socket.close(close_code::DONE, "this node stops");
+        }
+        for socket in &self.0.sockets {
+            let _ = timeout(FAREWELL, socket.wait_idle()).await;
+        }
+    }
+}
+
+fn caller(identity: &Identity, settings: &Settings) -> io::Result<Caller> {
+    Caller::new(tls::client(identity).map_err(io::Error::other)?, settings)
+}
+
+/// One socket for each family that the system has: dual-stack sockets behave differently on every system.
+pub(super) fn dial_sockets() -> io::Result<Vec<Socket>> {
+    let v4 = Socket::dial_only((Ipv4Addr::UNSPECIFIED, 0).into());
+    let v6 = Socket::dial_only((Ipv6Addr::UNSPECIFIED, 0).into());
+    match (v4, v6) {
+        (Err(e), Err(_)) => Err(e),
+        (v4, v6) => Ok(v4.into_iter().chain(v6).collect()),
+    }
+}
+
+pub(super) fn socket_for(sockets: &[Socket], address: SocketAddr) -> Option<&Socket> {
+    sockets.iter().find(|s| s.local_addr().is_ok_and(|a| a.is_ipv6() == address.is_ipv6()))
+}
+
+/// Whether it was a person's answer, so to speak: dialling again soon would get the same one.
+fn is_refusal(error: &LinkError) -> bool {
+    match error {
+        LinkError::Closed(End::Handshake(_)) | LinkError::NotALink => true,
+        LinkError::Closed(End::Peer { code, .. }) => {
+            *code != u64::from(close_code::DONE) && *code != u64::from(close_code::FULL)
+        }
+        _ => false,
+    }
+}

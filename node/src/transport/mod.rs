@@ -1,0 +1,139 @@
+//! How nodes reach each other: QUIC with mutual TLS, one connection a peer, one control stream of frames.
+//!
+//! A peer is named by the ed25519 public key of its verified certificate, never by its address (tills roam).
+//! This room moves frames and keeps links alive; it never looks into a frame, never decides what a peer may see,
+//! and knows nothing of the engine. Exactly one file, `quic.rs`, names the QUIC library.
+//!
+//! ```text
+//! dialer ─► endpoint ─► link        listener (inside endpoint) ─► link, join desk
+//!    │          └────────┴──► quic ─► tls ─► identity
+//!    └► backoff, knock, network
+//! ```
+
+mod backoff;
+mod dialer;
+mod endpoint;
+mod join;
+mod knock;
+mod link;
+mod listener;
+mod network;
+mod quic;
+mod registry;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use backoff::Backoff;
+pub use dialer::{DialEvent, DialEvents, DialPlan, keep_connected};
+pub use endpoint::{Counters, DialError, Endpoint};
+pub use join::join;
+pub use knock::knock;
+pub use link::{
+    FRAME_LIMIT, Link, LinkControl, LinkError, LinkReceiver, LinkSender, LinkStats, QUEUE_BYTES, QUEUE_FRAMES,
+};
+pub use quic::End;
+
+use crate::identity::{JoinOutcome, PublicKey};
+
+/// ALPN of links between nodes.
+pub const ALPN_LINK: &[u8] = b"tillsync/1";
+/// ALPN of join conversations.
+pub const ALPN_JOIN: &[u8] = b"tillsync-join/1";
+
+/// Codes with which a connection is closed, part of the wire.
+pub mod close_code {
+    /// Nothing is wrong: the work is done, or the node stops.
+    pub const DONE: u32 = 0;
+    /// Only join conversations go without a certificate.
+    pub const NO_CERTIFICATE: u32 = 1;
+    /// A newer connection of the same certificate took over.
+    pub const REPLACED: u32 = 2;
+    /// The certificate is in order, but its owner may not connect (revoked, unknown).
+    pub const NOT_ADMITTED: u32 = 3;
+    /// What was said is not the protocol.
+    pub const PROTOCOL: u32 = 4;
+    /// Started something and did not go on.
+    pub const STALLED: u32 = 5;
+    /// No room for more connections.
+    pub const FULL: u32 = 6;
+}
+
+/// What can be set from outside.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The dialling side says something at least this often.
+    pub keep_alive: Duration,
+    /// After this long without a word the peer is gone.
+    pub idle: Duration,
+    /// Longest a dial may take.
+    pub connect: Duration,
+    /// Connections held at the same time.
+    pub connections_max: usize,
+    /// With more handshakes open than this, a caller must first prove its address (one round trip more).
+    pub handshakes_before_retry: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(3),
+            idle: Duration::from_secs(12),
+            connect: Duration::from_secs(5),
+            connections_max: 4096,
+            handshakes_before_retry: 64,
+        }
+    }
+}
+
+/// What happens at a listening endpoint, for the sync-event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A peer connected.
+    Accepted {
+        /// Its name.
+        peer: PublicKey,
+        /// Where it is.
+        remote: SocketAddr,
+    },
+    /// A peer connected again, its older connection was closed.
+    Replaced {
+        /// Its name.
+        peer: PublicKey,
+        /// Where the newer connection comes from.
+        remote: SocketAddr,
+        /// Where the older one came from.
+        older: SocketAddr,
+    },
+    /// A peer's connection ended.
+    Ended {
+        /// Its name.
+        peer: PublicKey,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody was not let in: foreign or no certificate, not admitted, no room, broken handshake.
+    Rejected {
+        /// Where it is.
+        remote: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A join conversation ended.
+    Join {
+        /// Where the device is.
+        remote: SocketAddr,
+        /// How it ended.
+        outcome: JoinOutcome,
+    },
+}
+
+/// Where events go; called from network tasks, so it must return at once.
+pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
+/// Whether the owner of a valid certificate may connect; the text says why not.
+pub type Admit = Arc<dyn Fn(&PublicKey) -> Result<(), String> + Send + Sync>;

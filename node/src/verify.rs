@@ -1,0 +1,317 @@
+//! `tillsync verify`: a data directory at rest, held against everything that must be true of it: frames, signatures,
+//! chains, documents, journal, ΣJ = D(S), trial balance. It believes nothing that was computed before: every batch goes
+//! once more through the admission that a foreign one would, into a replica of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
+use engine::ids::{LogId, RecordId, StoreId, TerminalId, WriterId};
+use engine::ledger::{Account, JournalEntry};
+use engine::money::Currency;
+use engine::replica::{Identity as ReplicaIdentity, Input, Output, Replica};
+use engine::sync::{Carried, Message};
+use engine::time::Instant;
+use serde_json::{Value, json};
+
+use crate::error::Failure;
+use crate::hub::{HubConfig, base_policy};
+use crate::identity::{Enrolment, NodeKey};
+use crate::runtime::clock::now_ms;
+use crate::storage::{Options, Position, Scan, Storage, StorageError, audit};
+
+/// Problems listed at most; the first are the ones to look at.
+const PROBLEMS_LISTED: usize = 100;
+
+/// What is checked, store by store.
+struct Checker {
+    hub: WriterId,
+    currency: Currency,
+    stores: BTreeMap<StoreId, StoreCheck>,
+    report: Report,
+}
+
+/// One store: the replica as the node restores it, and one that admits everything anew.
+struct StoreCheck {
+    restored: Replica,
+    witness: Replica,
+    number: u64,
+    journal: VecDeque<JournalEntry>,
+    /// What settling the restored books adds: records that arrived just before the node stopped.
+    appended: Vec<JournalEntry>,
+}
+
+#[derive(Default)]
+struct Report {
+    entries: u64,
+    batches: u64,
+    records: u64,
+    journal_entries: u64,
+    captured_unsealed: u64,
+    documents: u64,
+    problems: Vec<String>,
+}
+
+impl Report {
+    fn problem(&mut self, text: impl Into<String>) {
+        if self.problems.len() < PROBLEMS_LISTED {
+            self.problems.push(text.into());
+        }
+    }
+}
+
+/// Checks a data directory. No node may hold it.
+///
+/// # Errors
+/// The directory is in use or is no node's. What is wrong inside it is in the answer, not here.
+pub fn verify(dir: &Path) -> Result<Value, Failure> {
+    verify_dir(dir).map_err(|failure| failure.during("verify"))
+}
+
+fn verify_dir(dir: &Path) -> Result<Value, Failure> {
+    let (key, hub, currency) = owner(dir)?;
+    let mut checker = Checker { hub, currency, stores: BTreeMap::new(), report: Report::default() };
+    let frames = audit(dir).map_err(Failure::refused)?;
+    for problem in &frames.problems {
+        checker.report.problem(problem.to_string());
+    }
+    if checker.report.problems.is_empty() {
+        let options = Options { scan: Scan::All, ..Options::default() };
+        let (storage, _) = Storage::open(dir, &options).map_err(Failure::refused)?;
+        let identity = |store: &StoreId, log: LogId| ReplicaIdentity {
+            store: store.clone(),
+            log,
+            key: key.signing_key().clone(),
+            nonce: [0; 16],
+            hub,
+        };
+        let read = storage.replay(Position(0), &mut |at, entry| {
+            checker.entry(&identity, dir, at, entry.kind, &entry.bytes);
+            Ok::<(), StorageError>(())
+        });
+        if let Err(error) = read {
+            checker.report.problem(error.to_string());
+        }
+        checker.conclude();
+        storage.close().map_err(Failure::refused)?;
+    }
+    let Report { entries, batches, records, journal_entries, captured_unsealed, documents, problems } =
+        checker.report;
+    Ok(json!({
+        "ok": problems.is_empty(),
+        "checked": {
+            "segments": frames.segments,
+            "bytes": frames.bytes,
+            "entries": entries,
+            "stores": checker.stores.len(),
+            "batches": batches,
+            "records": records,
+            "captured_unsealed": captured_unsealed,
+            "documents": documents,
+            "journal_entries": journal_entries,
+        },
+        "problems": problems,
+    }))
+}
+
+/// Whose directory it is: its key, its hub, its currency.
+fn owner(dir: &Path) -> Result<(NodeKey, WriterId, Currency), Failure> {
+    let nobody = || Failure::refused(format!("{} is no data directory of a till or hub", dir.display()));
+    let key = NodeKey::load(dir).map_err(Failure::refused)?.ok_or_else(nobody)?;
+    if let Some(enrolment) = Enrolment::load(dir).map_err(Failure::refused)? {
+        let currency = enrolment.currency.parse().map_err(Failure::refused)?;
+        return Ok((key, WriterId(enrolment.hub_public_key), currency));
+    }
+    if !dir.join("hub.json").exists() {
+        return Err(nobody());
+    }
+    let config = HubConfig::load(dir)?;
+    let hub = WriterId(key.public());
+    Ok((key, hub, config.currency))
+}
+
+impl Checker {
+    fn entry(
+        &mut self,
+        identity: &impl Fn(&StoreId, LogId) -> ReplicaIdentity,
+        dir: &Path,
+        at: Position,
+        kind: u8,
+        bytes: &[u8],
+    ) {
+        self.report.entries += 1;
+        if kind >= NODE_KINDS_FROM {
+            return;
+        }
+        let (store, entry) = match LogEntry::decode(kind, bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.report.problem(format!("entry at {at}: {error}")),
+        };
+        let hub = self.hub;
+        let policy = base_policy(self.currency);
+        let check = self.stores.entry(store.clone()).or_insert_with(|| {
+            let log = own_log(dir, identity(&store, hub_log()).key.verifying_key().to_bytes() == hub.0);
+            // A key that is nobody's: the witness never writes.
+            let nobody = ed25519_dalek::SigningKey::from_bytes(blake3::hash(b"tillsync verify").as_bytes());
+            let witness_log = LogId { terminal: witness_name(), incarnation: 1 };
+            let witness =
+                ReplicaIdentity { store: store.clone(), log: witness_log, key: nobody, nonce: [0; 16], hub };
+            let mut check = StoreCheck {
+                restored: Replica::new(identity(&store, log), policy.clone()),
+                witness: Replica::new(witness, policy),
+                number: 0,
+                journal: VecDeque::new(),
+                appended: Vec::new(),
+            };
+            check.witness.handle(Instant::utc(now_ms()), Input::PeerUp(hub));
+            check
+        });
+        match &entry {
+            LogEntry::Batch(batch) => {
+                self.report.batches += 1;
+                let carried = Carried { bytes: batch.bytes.clone(), change: batch.change };
+                check.admit(hub, carried, at, &mut self.report);
+            }
+            LogEntry::Journal(journal) => {
+                self.report.journal_entries += 1;
+                check.journal.push_back(journal.clone());
+            }
+            LogEntry::Captured(_) | LogEntry::Custody(_) => {}
+        }
+        if let Err(error) = check.restored.restore(entry) {
+            self.report.problem(format!("entry at {at}: {error}"));
+        }
+    }
+
+    fn conclude(&mut self) {
+        let hub = self.hub;
+        for (store, check) in &mut self.stores {
+            check.conclude(store, hub, &mut self.report);
+        }
+    }
+}
+
+impl StoreCheck {
+    /// Puts a batch through admission; a refusal is a problem.
+    fn admit(&mut self, hub: WriterId, carried: Carried, at: Position, report: &mut Report) {
+        self.number += 1;
+        let message = Message::Batches { number: self.number, batches: vec![carried] };
+        let now = Instant::utc(now_ms());
+        for output in self.witness.handle(now, Input::Message(hub, message.encode())) {
+            if let Output::Send(_, Message::Refused { batch, reason }) = output {
+                report.problem(format!("batch {batch} at {at}: {reason}"));
+            }
+        }
+        let entries = self.witness.persisted();
+        self.witness.handle(now, Input::Durable { entries });
+    }
+
+    fn conclude(&mut self, store: &StoreId, hub: WriterId, report: &mut Report) {
+        let now = Instant::utc(now_ms());
+        self.restored.restored(None);
+        for output in self.restored.handle(now, Input::Wakeup) {
+            if let Output::Persist { entry: LogEntry::Journal(entry), .. } = output {
+                self.appended.push(entry);
+            }
+        }
+        self.witness.handle(now, Input::Wakeup);
+        let heads: u64 = self.restored.log_heads().values().sum();
+        report.records += heads;
+        report.captured_unsealed += self.restored.unsealed_count() as u64;
+        if self.restored.digest() != self.witness.digest() {
+            report.problem(format!("store {store}: the batches admitted anew make other documents"));
+        }
+        match self.restored.document_heads() {
+            Ok(heads) => {
+                report.documents += heads.len() as u64;
+                for (day, document) in self.restored.days() {
+                    if heads.get(&day) != Some(&document.implied_heads()) {
+                        report.problem(format!(
+                            "store {store}, day {day}: the Automerge document has other heads"
+                        ));
+                    }
+                }
+            }
+            Err(error) => report.problem(format!("store {store}: {error}")),
+        }
+        let same_records = self.restored.unsealed_count() == 0;
+        if same_records && self.restored.books().view_hash() != self.witness.books().view_hash() {
+            report.problem(format!("store {store}: the records admitted anew make other books"));
+        }
+        let books = self.restored.books();
+        for (currency, sum) in sum_by_currency(&books.balances()) {
+            if sum != 0 {
+                report.problem(format!("store {store}: the trial balance of {currency} is {sum}, not 0"));
+            }
+        }
+        if self.restored.writer() == hub {
+            self.check_journal(store, report);
+        }
+    }
+
+    /// The journal in the log: numbered, chained, balanced, and its sum equal to what the records require. Records
+    /// that arrived just before the node stopped may not be in it yet; the next start appends them.
+    fn check_journal(&mut self, store: &StoreId, report: &mut Report) {
+        let (mut number, mut prev) = (0, [0; 32]);
+        let mut sums: BTreeMap<(RecordId, Account, Currency), i128> = BTreeMap::new();
+        for entry in &self.journal {
+            number += 1;
+            if entry.number != number || entry.prev != prev || entry.hash != entry.expected_hash() {
+                return report
+                    .problem(format!("store {store}: journal entry {} breaks the chain", entry.number));
+            }
+            prev = entry.hash;
+            let mut balance: BTreeMap<Currency, i128> = BTreeMap::new();
+            for posting in &entry.postings {
+                *balance.entry(posting.currency).or_default() += i128::from(posting.amount_minor);
+                let key = (entry.record, posting.account.clone(), posting.currency);
+                *sums.entry(key).or_default() += i128::from(posting.amount_minor);
+            }
+            if balance.values().any(|sum| *sum != 0) {
+                report.problem(format!("store {store}: journal entry {number} does not balance"));
+            }
+        }
+        for entry in &self.appended {
+            for posting in &entry.postings {
+                let key = (entry.record, posting.account.clone(), posting.currency);
+                *sums.entry(key).or_default() += i128::from(posting.amount_minor);
+            }
+        }
+        let books = self.restored.books();
+        let mut total: BTreeMap<(Account, Currency), i128> = BTreeMap::new();
+        for ((_, account, currency), sum) in sums {
+            *total.entry((account, currency)).or_default() += sum;
+        }
+        total.retain(|_, sum| *sum != 0);
+        let required: BTreeMap<_, _> = books.balances().into_iter().filter(|(_, sum)| *sum != 0).collect();
+        if total != required {
+            report.problem(format!("store {store}: the journal does not add up to what the records require"));
+        }
+    }
+}
+
+fn sum_by_currency(balances: &BTreeMap<(Account, Currency), i128>) -> BTreeMap<Currency, i128> {
+    let mut sums = BTreeMap::new();
+    for ((_, currency), sum) in balances {
+        *sums.entry(*currency).or_default() += sum;
+    }
+    sums
+}
+
+fn hub_log() -> LogId {
+    LogId { terminal: TerminalId::hub(), incarnation: 1 }
+}
+
+/// A name that no enrolment of the directory's own stands under is not needed: the witness writes nothing.
+fn witness_name() -> TerminalId {
+    "verify".parse().unwrap_or_else(|_| TerminalId::hub())
+}
+
+fn own_log(dir: &Path, is_hub: bool) -> LogId {
+    let enrolled = Enrolment::load(dir).ok().flatten().filter(|_| !is_hub);
+    let log = enrolled.and_then(|enrolment| {
+        let incarnation = u32::try_from(enrolment.incarnation).ok()?;
+        Some(LogId { terminal: enrolment.terminal.parse().ok()?, incarnation })
+    });
+    log.unwrap_or_else(hub_log)
+}
