@@ -5,7 +5,7 @@
 //! `verify`, `project`, `demo`.
 
 pub mod api;
-// pub mod cli;
+pub mod cli;
 pub mod demo;
 pub mod error;
 pub mod export;

@@ -132,6 +132,9 @@ impl Facts {
             Some((amount, currency)) => (amount, Some(currency)),
             None => self.held_amount(&draft.held),
         };
+        let mut verdicts: Vec<Verdict> =
+            draft.duels.iter().map(|(loser, winner)| self.verdict(*loser, *winner)).collect();
+        verdicts.sort_by_key(|verdict| (verdict.loser, verdict.winner));
         Case {
             id: key.id(&self.store),
             about: draft.about.unwrap_or_else(|| self.describe(&key.subject)),
@@ -142,7 +145,7 @@ impl Facts {
             held: draft.held.iter().map(|(slot, reason)| (self.id_of(*slot), *reason)).collect(),
             amount_minor: clamp(amount),
             currency,
-            verdicts: draft.duels.iter().map(|(loser, winner)| self.verdict(*loser, *winner)).collect(),
+            verdicts,
             opened_ms: opened.unwrap_or_else(newest),
             decisions: self.hub.decisions.on(&key).map(|issued| issued.id).collect(),
             key,
@@ -179,10 +182,8 @@ impl Facts {
         } else {
             self.seen.since(&late.log, late.seq, &first.log, first.seq)
         };
-        let writer = self.logs.get(&late.log);
-        let when = since.and_then(|seq| writer?.at(seq).map(|slot| self.entry(slot).ms).min());
         let knowledge = if since.is_some() { Knowledge::Knowing } else { Knowledge::Concurrent };
-        Verdict { loser: late.id, winner: first.id, knowledge, known_since_ms: when }
+        Verdict { loser: late.id, winner: first.id, knowledge, known_since: since }
     }
 
     /// Builds a case of a log anew; `None` if there is nothing (any more).
@@ -206,7 +207,8 @@ impl Facts {
                 if self.follows_a_gap(id, *seq) {
                     draft.members.extend(members);
                 }
-                let closed = self.logs.get(id).is_some_and(|log| log.close_after(seq - 1).is_some());
+                let closed =
+                    self.logs.get(id).is_some_and(|log| log.close_after(seq.saturating_sub(1)).is_some());
                 draft.severity = closed.then_some(1);
                 CaseKey::new(CaseType::SequenceGap, subject::point(id, seq.saturating_sub(1)))
             }

@@ -7,7 +7,7 @@ use super::casework::clamp;
 use super::facts::Facts;
 use super::families::Slot;
 use super::judgement::Judgement;
-use crate::ids::LogId;
+use crate::ids::{LogId, RecordId};
 use crate::money::Currency;
 use crate::record::Record;
 use crate::review::{CaseKey, CaseType, subject};
@@ -78,23 +78,29 @@ impl Facts {
         let last = log.head();
         let before = log.close_before(last.saturating_add(1));
         let first = before.unwrap_or(0) + 1;
-        let tip = log.at(last).next();
+        let tip = log.last_before(last.saturating_add(1), |slot| self.by_clock(slot));
         let covered = self.covered(id, tip, first);
         let previous = before.and_then(|seq| self.close_at(id, seq));
         let totals = self.close_totals(&covered, previous);
         Some(DayClose {
-            z_number: previous.map_or(0, |close| close.z_number) + 1,
+            z_number: previous.map_or(1, |close| close.z_number.saturating_add(1)),
             covers: (first <= last).then_some((first, last)),
             totals: totals.iter().map(|(currency, totals)| totals.close(*currency)).collect(),
         })
     }
 
     fn close_at(&self, id: &LogId, seq: u64) -> Option<&DayClose> {
-        let mut at = self.logs.get(id)?.at(seq).map(|slot| self.record(slot));
-        at.find_map(|record| match &record.transaction.body {
+        let closes = self.logs.get(id)?.at(seq).filter(|slot| self.is_close(*slot));
+        match &self.record(closes.min_by_key(|slot| self.by_clock(*slot))?).transaction.body {
             Body::DayClose(close) => Some(close),
             _ => None,
-        })
+        }
+    }
+
+    /// Order of the branches of a fork where nothing else tells them apart.
+    fn by_clock(&self, slot: Slot) -> (i64, RecordId) {
+        let record = self.record(slot);
+        (record.at.ms, record.id)
     }
 
     /// The records of one branch of a log from `tip` down to number `first`: by `prev`, and across a hole by number.
@@ -145,7 +151,7 @@ impl Facts {
             .or_else(|| log.last_before(record.seq, |slot| (self.record(slot).at.ms, self.record(slot).id)));
         let covered = self.covered(&record.log, tip, first);
         let covered: Vec<Slot> = covered.into_iter().filter(|slot| self.record(*slot).seq <= last).collect();
-        let wanted = (last + 1).saturating_sub(first);
+        let wanted = last.saturating_add(1).saturating_sub(first);
         let previous = before.and_then(|seq| self.close_at(&record.log, seq));
         let sums = self.close_totals(&covered, previous);
         let untrue = close.totals.iter().any(|stated| {

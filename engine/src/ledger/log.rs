@@ -98,6 +98,9 @@ impl Log {
 
     /// Every case the log could have, for when all have to be looked at again.
     pub(crate) fn all_cases(&self, id: &LogId) -> Vec<LogCase> {
+        if id.terminal.is_hub() {
+            return Vec::new();
+        }
         let chains = self.held.keys().map(|hold| LogCase::Chain(id.clone(), *hold));
         let numbers = self
             .numbers
@@ -172,7 +175,8 @@ impl Facts {
         if record.transaction.kind() == Kind::DayClose {
             log.closes.insert(record.seq);
             // A gap that a close covers is urgent.
-            let open = log.numbers.range((log.complete_to, 0)..=(record.seq, 0));
+            let whole = (log.complete_to.min(record.seq), 0);
+            let open = log.numbers.range(whole..=(record.seq, Slot::MAX));
             self.dirty_logs.extend(open.map(|row| LogCase::Gap(record.log.clone(), row.0)));
         }
         if is_referred {
@@ -197,6 +201,16 @@ impl Facts {
         }
         self.touch_neighbours(slot, record);
         self.settle_chain(&record.log, record.seq, slot);
+    }
+
+    /// The cases of a log that tell a record's time or judge it by its policy.
+    pub(super) fn dirty_point(&mut self, slot: Slot) {
+        let record = self.record(slot);
+        let (id, seq) = (record.log.clone(), record.seq);
+        if let Some(log) = self.logs.get(&id).filter(|_| !id.terminal.is_hub()) {
+            let tail = LogCase::Tail(id.clone(), log.known_to);
+            self.dirty_logs.extend([LogCase::Gap(id.clone(), seq), LogCase::Skew(id, seq), tail]);
+        }
     }
 
     /// A close counts what is before it; siblings at one number share its cases.

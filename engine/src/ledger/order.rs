@@ -54,6 +54,7 @@ impl Facts {
             }
             self.entries[slot as usize].lock = lock;
             self.touch(slot, None);
+            self.dirty_point(slot);
             for referrer in self.referrers_of(slot) {
                 self.settle_time(referrer);
             }
@@ -95,6 +96,7 @@ impl Facts {
     fn set_time(&mut self, slot: Slot, ms: i64) {
         self.entries[slot as usize].ms = ms;
         self.touch(slot, None);
+        self.dirty_point(slot);
     }
 
     fn depends_on_time(&self, slot: Slot) -> Vec<Slot> {
@@ -150,6 +152,7 @@ impl Facts {
         for slot in self.slots() {
             if self.entry(slot).ms != before[slot as usize] {
                 self.touch(slot, None);
+                self.dirty_point(slot);
             }
         }
     }

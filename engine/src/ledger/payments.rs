@@ -80,7 +80,7 @@ impl Judgement<'_> {
 
     /// Gives the tenders of the original back in their order, each from the account it is on now.
     fn mirrored(&self, slot: Slot, tender: &Tender) -> Vec<Part> {
-        let target = self.facts.targets(slot).first().copied();
+        let target = self.facts.targets(slot).into_iter().min_by_key(|target| self.facts.place(*target));
         let basket = target.and_then(|target| self.facts.record(target).transaction.basket());
         let (mut parts, mut left) = (Vec::new(), tender.amount_minor);
         if let (Some(target), Some(basket)) = (target, basket) {

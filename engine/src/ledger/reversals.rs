@@ -62,6 +62,8 @@ impl Judgement<'_> {
     fn preferred(&self) -> BTreeMap<Slot, Slot> {
         let mut preferred = BTreeMap::new();
         let targets: BTreeSet<Slot> = self.order.iter().flat_map(|row| self.facts.targets(row.1)).collect();
+        let mut targets: Vec<Slot> = targets.into_iter().collect();
+        targets.sort_by_cached_key(|target| self.facts.id_of(*target));
         for target in targets {
             let key = self.conflict(target);
             let mut latest = self

@@ -296,6 +296,7 @@ pub mod subject {
 
 /// Whether the loser of a reversal conflict knew of the winner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Knowledge {
     /// Neither could know: two honest tills in a partition.
     Concurrent,
@@ -312,8 +313,8 @@ pub struct Verdict {
     pub winner: RecordId,
     /// Whether the loser had seen the winner.
     pub knowledge: Knowledge,
-    /// If knowing: effective time of the loser's till when it learned of the winner, ms, where the set tells.
-    pub known_since_ms: Option<i64>,
+    /// If knowing: the number in the loser's log from which on its till had the winner.
+    pub known_since: Option<u64>,
 }
 
 /// A hold: the reason, and whether a decision lifted it.

@@ -42,7 +42,11 @@ pub(super) fn minor(value: &Value) -> Option<i128> {
 }
 
 /// Major units with exactly the currency's digits; a currency that is not known here is shown in minor units as such.
+/// Without a currency there is no amount: nothing is shown.
 pub(super) fn show(value: &Value, currency: &str) -> String {
+    if currency.is_empty() {
+        return String::new();
+    }
     let Some(minor) = minor(value) else { return String::new() };
     currency.parse::<Currency>().map_or_else(|_| format!("{minor} minor units"), |known| known.format(minor))
 }
@@ -100,6 +104,7 @@ mod tests {
         assert_eq!(show_with_currency(&json!(700), "JPY"), "JPY 700");
         assert_eq!(show(&json!("92233720368547758080"), "GBP"), "922337203685477580.80");
         assert_eq!(show(&json!(1.5), "GBP"), "");
+        assert_eq!(show(&json!(0), ""), "");
         assert_eq!(show(&json!(5), "???"), "5 minor units");
     }
 }

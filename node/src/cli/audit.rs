@@ -17,6 +17,8 @@ const SHOWN_BEFORE: u64 = 20;
 /// Time between two questions while following.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What happened on a node: connections, batches, refusals, administration
+///
 /// Shows what happened on a node: connections, batches, refusals, enrolments, administration. Asks the hub, or a till
 /// with --api or --dir. With --json a list; while following, one line an event.
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use crate::error::Failure;
 /// Journal entries asked for at a time.
 const PAGE_ENTRIES: &str = "1000";
 
-/// The books: what each account holds, the journal behind it, and the proof that both sides are equal.
+/// The books: balances, journal, trial balance
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Ledger {
     /// What each account holds; debit is positive, credit negative
@@ -51,6 +51,8 @@ pub(super) struct Journal {
     after: Option<u64>,
 }
 
+/// Give the bookkeeper the next batch of journal entries, or an earlier one again
+///
 /// Makes the next numbered batch of journal entries for the bookkeeper, or gives an earlier one again, byte for byte.
 /// Without --out the file goes to standard output and the control totals to standard error.
 #[derive(Debug, clap::Args)]

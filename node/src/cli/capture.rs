@@ -21,6 +21,8 @@ use crate::error::Failure;
 /// HTTP status of a till that can take nothing now: its storage failed, or it stops.
 const OUT_OF_SERVICE: u64 = 503;
 
+/// Give a till many transactions, one JSON object a line; answers one line for each
+///
 /// Gives a till many transactions, one JSON object a line. For each it prints one line, once the till has made it
 /// durable: {"receipt","id","seq","state":"saved"}, or {"receipt","line","error"} for a refused one; the rest go on.
 /// A file is never read into memory as a whole, and what a pipe holds is sent without waiting for more. If the till

@@ -13,6 +13,8 @@ use crate::error::Failure;
 /// Members that fit beside each other; more are set one below the other.
 const BESIDE_EACH_OTHER: usize = 4;
 
+/// What a person has to judge
+///
 /// Lists what a person has to judge, the most urgent first.
 #[derive(Debug, clap::Args)]
 pub(super) struct Cases {
@@ -29,6 +31,8 @@ pub(super) struct Cases {
     at: Where,
 }
 
+/// One case in full: its members side by side, and who could know what
+///
 /// Shows one case in full: its members side by side with what they posted, and whether the later one could know.
 #[derive(Debug, clap::Args)]
 pub(super) struct Case {

@@ -19,6 +19,9 @@ const ANSWER_BYTES: u64 = 256 << 20;
 /// Longest piece of an answer that is no problem document, as shown in an error.
 const SHOWN_CHARACTERS: usize = 200;
 
+/// How a node begins its answer to a path that only the other role serves.
+const NO_ENDPOINT: &str = "no such endpoint";
+
 /// Where a command finds its node.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Where {
@@ -47,6 +50,15 @@ impl Role {
         match self {
             Self::Till => "http://127.0.0.1:7401",
             Self::Hub => "http://127.0.0.1:7480",
+        }
+    }
+
+    fn is_another(self) -> &'static str {
+        match self {
+            Self::Till => {
+                "is no till; name one with --api or --dir, or ask the hub with `tillsync stores` and `tillsync terminals`"
+            }
+            Self::Hub => "is no hub; name the hub with --api or --dir",
         }
     }
 
@@ -166,11 +178,6 @@ impl Client {
         Ok(Self { agent: config.into(), api, token, role, operation })
     }
 
-    /// The address, `http://host:port`.
-    pub(super) fn api(&self) -> &str {
-        &self.api
-    }
-
     /// Reads something.
     ///
     /// # Errors
@@ -223,6 +230,9 @@ impl Client {
                 Failure::unreachable(format!(
                     "{reason} at {api}; is the node running? start it with {start}, or name another with --api or --dir"
                 ))
+            }
+            CallError::Refused { status: 404, text } if text.starts_with(NO_ENDPOINT) => {
+                Failure::refused(format!("{} {}", self.api, self.role.is_another()))
             }
             CallError::Refused { .. } => Failure::refused(error),
             CallError::Strange(what) => Failure::refused(format!(
@@ -373,6 +383,15 @@ mod tests {
         let node =
             StandIn::answer(422, "application/problem+json", r#"{"title":"refused","detail":"status: no"}"#);
         assert_eq!(client(&node.api(), None).get("/x").unwrap_err().message, "status: no");
+    }
+
+    #[test]
+    fn a_node_of_the_other_role_is_said_so() {
+        let node = StandIn::routes(&[]);
+        let failure = node.client(Role::Till, "status").get("/v1/status").unwrap_err();
+        assert!(failure.message.contains("is no till;"), "{failure}");
+        let failure = node.client(Role::Hub, "cases").get("/v1/cases").unwrap_err();
+        assert!(failure.message.contains("is no hub;"), "{failure}");
     }
 
     #[test]

@@ -8,13 +8,15 @@ use super::table::{Side, Table};
 use super::words::{count, local_time, text, text_or_dash};
 use crate::error::Failure;
 
-/// Lists the company's stores.
+/// The company's stores
 #[derive(Debug, clap::Args)]
 pub(super) struct Stores {
     #[command(flatten)]
     at: Where,
 }
 
+/// The company's tills
+///
 /// Lists the company's tills: online or not, what waits on them, their clocks.
 #[derive(Debug, clap::Args)]
 pub(super) struct Terminals {
@@ -22,7 +24,7 @@ pub(super) struct Terminals {
     at: Where,
 }
 
-/// A store's limits and intervals. What the hub sets reaches the tills by itself; `status` shows the version there.
+/// A store's limits and intervals
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Policy {
     /// Show a store's settings and how they came about

@@ -11,6 +11,8 @@ use super::table::{Side, Table};
 use super::words::{count, text};
 use crate::error::Failure;
 
+/// Check a data directory of a stopped node against everything that must be true of it
+///
 /// Checks the data directory of a stopped node, till or hub: frames, signatures, chains, documents, journal, and that
 /// the books add up to what the records require. Believes nothing that was computed before. Exit code 4 if anything
 /// is untrue.
@@ -21,6 +23,8 @@ pub(super) struct Verify {
     dir: PathBuf,
 }
 
+/// What the rules would make of records that never happened; touches no node
+///
 /// Shows what the rules make of records that never happened: balances and cases for each scenario of a file, one JSON
 /// line each. Touches no node.
 #[derive(Debug, clap::Args)]
@@ -30,6 +34,8 @@ pub(super) struct Project {
     file: PathBuf,
 }
 
+/// Show the whole product on this machine: a hub, tills, an outage, the books and the open cases
+///
 /// Shows the whole product on this machine: a hub and tills with real disks and connections, a network that fails, a
 /// sale voided on two tills that cannot see each other, the network back, the books, and what a person has to judge.
 #[derive(Debug, clap::Args)]

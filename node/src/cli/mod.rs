@@ -1,10 +1,11 @@
-//! The command line: one command in, one clear answer out. A room for each kind of question (`capture`, `transaction`,
-//! `till`, `cases`, `books`, `company`, `audit`, `setup`, `local`), and what they share: `client` (HTTP), `out`,
-//! `table`, `words`, `amount`, `lines`. It decides nothing about money or records and never prompts; what it knows it
-//! has read from a node, or from a role of this crate.
+//! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
+//! `transaction`, `reversal`, `till`, `cases`, `books`, `company`, `audit`, `setup`, `local`), and what they share:
+//! `client` (HTTP), `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
+//! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
 mod amount;
 mod audit;
+mod basket;
 mod books;
 mod capture;
 mod cases;
@@ -13,6 +14,7 @@ mod company;
 mod lines;
 mod local;
 mod out;
+mod reversal;
 mod setup;
 #[cfg(test)]
 mod stand_in;
@@ -31,7 +33,7 @@ use out::Out;
 
 /// Point-of-sale tills that keep working without a network, and books that agree afterwards.
 #[derive(Debug, Parser)]
-#[command(name = "tillsync", version, propagate_version = true, max_term_width = 110)]
+#[command(name = "tillsync", version, max_term_width = 110)]
 #[command(
     after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the node cannot be reached, \
     4 `verify` found something untrue.\nStart with `tillsync demo`: the whole product on this machine."
@@ -40,8 +42,9 @@ struct Cli {
     /// Print JSON instead of text for people: one document, or one line an item where items keep coming
     #[arg(long, global = true)]
     json: bool,
-    /// Form of the log lines on stderr; how many is set by the variable RUST_LOG
+    /// Form of the log lines on stderr, json or text; how many is set by the variable RUST_LOG
     #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t = LogForm::Text)]
+    #[arg(hide_possible_values = true)]
     log: LogForm,
     #[command(subcommand)]
     command: Command,
@@ -58,53 +61,31 @@ enum LogForm {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the whole product on this machine: a hub, tills, an outage, the books and the open cases
     Demo(local::Demo),
-    /// Set up and run the hub: the head office's side
     #[command(subcommand)]
     Hub(setup::Hub),
-    /// Set up and run a till's node
     #[command(subcommand)]
     Terminal(setup::Terminal),
-    /// Give a till many transactions, one JSON object a line; answers one line for each
     Capture(capture::Capture),
-    /// Record one sale
     Sale(transaction::Sale),
-    /// Record one refund
-    Refund(transaction::Refund),
-    /// Cancel a whole sale or refund that was rung in error
-    Void(transaction::Void),
-    /// Record the end of a till's day, with the cash that was counted
+    Refund(reversal::Refund),
+    Void(reversal::Void),
     Close(transaction::Close),
-    /// Record cash into or out of a drawer without a sale
     Cash(transaction::Cash),
-    /// How a till is doing: online or not, what waits, how far the hub has it
     Status(till::Status),
-    /// The receipts of a till that the hub does not have yet
     Pending(till::Pending),
-    /// Where one receipt is on its way from the till into the books
     Custody(till::Custody),
-    /// What a person has to judge
     Cases(cases::Cases),
-    /// One case in full: its members side by side, and who could know what
     Case(cases::Case),
-    /// The books: balances, journal, trial balance
     #[command(subcommand)]
     Ledger(books::Ledger),
-    /// Give the bookkeeper the next batch of journal entries, or an earlier one again
     Export(books::Export),
-    /// A store's limits and intervals
     #[command(subcommand)]
     Policy(company::Policy),
-    /// The company's stores
     Stores(company::Stores),
-    /// The company's tills
     Terminals(company::Terminals),
-    /// What happened on a node: connections, batches, refusals, administration
     Audit(audit::Audit),
-    /// Check a data directory of a stopped node against everything that must be true of it
     Verify(local::Verify),
-    /// What the rules would make of records that never happened; touches no node
     Project(local::Project),
 }
 

@@ -19,7 +19,7 @@ use crate::runtime::run_file::RunFile;
 /// Longest life of a join code.
 const TTL_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 
-/// The head office's side.
+/// Set up and run the hub: the head office's side
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Hub {
     /// Make a hub: its key, the company's certificate authority, the admin token (shown once)
@@ -32,7 +32,7 @@ pub(super) enum Hub {
     Revoke(Revoke),
 }
 
-/// A till's node.
+/// Set up and run a till's node
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Terminal {
     /// Make this device a till: uses up a join code, makes the key here, fetches the certificate

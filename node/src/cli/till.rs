@@ -4,12 +4,14 @@
 use serde_json::Value;
 
 use super::amount;
-use super::client::{CallError, Client, Role, Where, escape};
+use super::client::{Role, Where, escape};
 use super::out::Out;
 use super::table::{Side, Table};
 use super::words::{age, count, custody_step, local_time, text, text_or_dash};
 use crate::error::Failure;
 
+/// How a till is doing: online or not, what waits, how far the hub has it
+///
 /// Shows how a till is doing: online or not, what waits and for how long, how far the hub has its receipts, its peers.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
@@ -17,13 +19,15 @@ pub(super) struct Status {
     at: Where,
 }
 
-/// Lists the receipts of a till that the hub does not have yet.
+/// The receipts of a till that the hub does not have yet
 #[derive(Debug, clap::Args)]
 pub(super) struct Pending {
     #[command(flatten)]
     at: Where,
 }
 
+/// Where one receipt is on its way from the till into the books
+///
 /// Shows where one receipt is: saved, on a peer, at the hub, in the books, in review, exported. Asks the till, or the
 /// hub with --api.
 #[derive(Debug, clap::Args)]
@@ -38,7 +42,7 @@ pub(super) struct Custody {
 impl Status {
     pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
         let client = self.at.client(Role::Till, "status")?;
-        let status = of_till(&client, "/v1/status")?;
+        let status = client.get("/v1/status")?;
         if out.json() { out.document(&status) } else { out.text(&status_page(&status)) }
     }
 }
@@ -46,7 +50,7 @@ impl Status {
 impl Pending {
     pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
         let client = self.at.client(Role::Till, "pending")?;
-        let pending = of_till(&client, "/v1/pending")?;
+        let pending = client.get("/v1/pending")?;
         if out.json() { out.document(&pending) } else { out.text(&pending_page(&pending)) }
     }
 }
@@ -58,20 +62,6 @@ impl Custody {
         let custody = &transaction["custody"];
         if out.json() { out.document(custody) } else { out.text(&custody_page(&transaction)) }
     }
-}
-
-/// Reads something that only a till has; a hub is told what to ask instead.
-fn of_till(client: &Client, path: &str) -> Result<Value, Failure> {
-    client.try_get(path).map_err(|error| match error {
-        CallError::Refused { status: 404, .. } => client.fail(&CallError::Refused {
-            status: 404,
-            text: format!(
-                "{} is no till; a hub is asked with `tillsync stores` and `tillsync terminals`",
-                client.api()
-            ),
-        }),
-        other => client.fail(&other),
-    })
 }
 
 /// What waits, in a sentence. It ends with what the hub has, because that is what a shopkeeper fears for.
@@ -304,12 +294,5 @@ hub/1  catching up        2  -40 ms  x
             Custody { receipt: "R-1".into(), at: Where { api: Some(node.api()), ..Where::default() } };
         custody.run(&mut Out::to(page.clone(), true)).unwrap();
         assert_eq!(page.read(), "{\"id\":\"i\",\"state\":\"saved\"}\n");
-    }
-
-    #[test]
-    fn a_hub_asked_for_status_says_what_to_ask_instead() {
-        let node = StandIn::routes(&[]);
-        let failure = of_till(&node.client(Role::Till, "status"), "/v1/status").unwrap_err();
-        assert!(failure.message.contains("is no till"), "{failure}");
     }
 }

@@ -1,20 +1,20 @@
-//! `sale`, `refund`, `void`, `close`, `cash`: one transaction out of flags, for a shop without a POS app and for trying
-//! things out. It only spells the JSON that a till takes (CONTRACT section 2); the till judges it.
+//! `sale`, `close`, `cash`: one transaction out of flags, for a shop without a POS app and for trying things out
+//! (`refund` and `void` are in `reversal`). It only spells the JSON that a till takes; the till judges it.
 
 use clap::{Args, ValueEnum};
-use engine::money::{Currency, Quantity, TaxRate};
-use serde_json::{Map, Value, json};
+use engine::money::Currency;
+use serde_json::{Value, json};
 
-use super::amount;
-use super::client::{Client, Role, Where, escape};
+use super::basket::{BasketFlags, CommonFlags, Fields, amount_of, put};
+use super::client::{Client, Role};
 use super::out::Out;
 use super::table::Table;
 use super::words;
 use crate::error::Failure;
 
-/// Records one sale at the till. Example:
+/// Record one sale
 ///
-///   tillsync sale --currency GBP --line 85123A:6:15.30::Lantern --tax-rate 20 --card 15.30
+/// Example: tillsync sale --currency GBP --line 85123A:6:15.30::Lantern --tax-rate 20 --card 15.30
 #[derive(Debug, Args)]
 pub(super) struct Sale {
     #[command(flatten)]
@@ -26,48 +26,9 @@ pub(super) struct Sale {
     common: CommonFlags,
 }
 
-/// Records one refund at the till: money out, goods back. With --of and without --line it gives back what the receipt
-/// says (or its lines --of-line), by the tender it was paid with. Example:
+/// Record the end of a till's day, with the cash that was counted
 ///
-///   tillsync refund --of R-1001 --of-line 2 --reason "does not fit"
-#[derive(Debug, Args)]
-pub(super) struct Refund {
-    /// Receipt of the sale; without it the refund is one without a receipt, which the policy may hold
-    #[arg(long, value_name = "RECEIPT")]
-    of: Option<String>,
-    /// Line of that sale; several: the first belongs to the first --line, and so on
-    #[arg(long, value_name = "N", requires = "of")]
-    of_line: Vec<u32>,
-    /// Why
-    #[arg(long)]
-    reason: Option<String>,
-    /// Who approved it
-    #[arg(long, value_name = "WHO")]
-    approver: Option<String>,
-    #[command(flatten)]
-    basket: BasketFlags,
-    #[command(flatten)]
-    common: CommonFlags,
-}
-
-/// Cancels a whole sale or refund that was rung in error: its lines and tenders are read from the till and repeated,
-/// the other way round in the books.
-#[derive(Debug, Args)]
-pub(super) struct Void {
-    /// Receipt or id of what is cancelled
-    #[arg(long, value_name = "RECEIPT")]
-    of: String,
-    /// Why
-    #[arg(long)]
-    reason: Option<String>,
-    /// Who approved it
-    #[arg(long, value_name = "WHO")]
-    approver: Option<String>,
-    #[command(flatten)]
-    common: CommonFlags,
-}
-
-/// Records the end of the till's day. The till adds up its own totals; you say what was counted in the drawer.
+/// The till adds up its own totals; you say what was counted in the drawer.
 #[derive(Debug, Args)]
 pub(super) struct Close {
     /// Cash counted, by currency, such as GBP=120.00
@@ -77,7 +38,7 @@ pub(super) struct Close {
     common: CommonFlags,
 }
 
-/// Records cash that goes into or out of the drawer without a sale.
+/// Record cash into or out of a drawer without a sale
 #[derive(Debug, Args)]
 pub(super) struct Cash {
     /// What kind of movement it is
@@ -109,71 +70,6 @@ enum Movement {
     Pickup,
 }
 
-/// Lines and tenders.
-#[derive(Debug, Default, Args)]
-struct BasketFlags {
-    /// A line: SKU:QUANTITY:AMOUNT[:TAX[:DESCRIPTION]], the amount being that of the whole line, tax included
-    #[arg(long = "line", value_name = "LINE")]
-    lines: Vec<String>,
-    /// Currency, such as GBP; not needed where it is read from the original
-    #[arg(long, value_name = "CUR")]
-    currency: Option<Currency>,
-    /// Paid (or paid back) in cash
-    #[arg(long, value_name = "AMOUNT")]
-    cash: Option<String>,
-    /// Paid (or paid back) by card
-    #[arg(long, value_name = "AMOUNT")]
-    card: Option<String>,
-    /// Any other tender, such as gift_card:5.00 (gift_card, store_credit, coupon, other)
-    #[arg(long, value_name = "TYPE:AMOUNT")]
-    tender: Vec<String>,
-    /// The card payment was accepted offline: no answer from the provider yet
-    #[arg(long, requires = "card")]
-    card_pending: bool,
-    /// Last four digits of the card; never more of it
-    #[arg(long, value_name = "DIGITS", requires = "card")]
-    card_last4: Option<String>,
-    /// Authorisation code of the card payment
-    #[arg(long, value_name = "CODE", requires = "card")]
-    auth: Option<String>,
-    /// Id of the payment attempt at the provider
-    #[arg(long, value_name = "ID", requires = "card")]
-    payment: Option<String>,
-    /// Tax code of all lines
-    #[arg(long, value_name = "CODE")]
-    tax_code: Option<String>,
-    /// Tax rate of all lines in per cent; a line without TAX gets the tax that its amount contains
-    #[arg(long, value_name = "PERCENT")]
-    tax_rate: Option<TaxRate>,
-    /// What cash rounding added (or took, if negative)
-    #[arg(long, value_name = "AMOUNT", allow_hyphen_values = true)]
-    rounding: Option<String>,
-}
-
-/// What every transaction can state.
-#[derive(Debug, Default, Args)]
-struct CommonFlags {
-    /// Receipt number; the till numbers it otherwise
-    #[arg(long)]
-    receipt: Option<String>,
-    /// Key of the basket: a repeat with the same key is recorded once
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
-    /// Pseudonym of the operator
-    #[arg(long, value_name = "WHO")]
-    operator: Option<String>,
-    /// Business day, if it is not the till's present one
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    business_day: Option<String>,
-    /// Amounts are whole minor units (1530), not major units (15.30)
-    #[arg(long)]
-    minor: bool,
-    #[command(flatten)]
-    at: Where,
-}
-
-type Fields = Map<String, Value>;
-
 impl Sale {
     pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
         let transaction = self.transaction().map_err(|error| usage("sale", error))?;
@@ -196,140 +92,6 @@ impl Sale {
         }
         Ok(fields)
     }
-}
-
-impl Refund {
-    pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
-        let client = self.common.at.client(Role::Till, "refund")?;
-        let original = match &self.of {
-            Some(of) if self.basket.lines.is_empty() => Some(client.get(&transaction_path(of))?),
-            _ => None,
-        };
-        let transaction = self.transaction(original.as_ref()).map_err(|error| usage("refund", error))?;
-        send(&client, transaction, out)
-    }
-
-    /// From the flags, or from the sale where the flags name no line.
-    fn transaction(&self, original: Option<&Value>) -> Result<Fields, String> {
-        let mut fields = self.common.fields("refund");
-        put(&mut fields, "reason", self.reason.as_deref());
-        put(&mut fields, "approver", self.approver.as_deref());
-        put(&mut fields, "original_receipt", self.of.as_deref());
-        if let Some(original) = original {
-            fields.extend(self.whole_lines(original)?);
-            return Ok(fields);
-        }
-        let currency = self.basket.currency.ok_or("--currency is missing, such as --currency GBP")?;
-        if self.basket.lines.is_empty() {
-            return Err("--line or --of is missing: say what comes back".to_owned());
-        }
-        if self.of_line.len() > self.basket.lines.len() {
-            return Err("there are more --of-line than --line".to_owned());
-        }
-        fields.extend(self.basket.fields(currency, self.common.minor)?);
-        for (line, number) in fields["lines"].as_array_mut().into_iter().flatten().zip(&self.of_line) {
-            line["original_line"] = json!(number);
-        }
-        Ok(fields)
-    }
-
-    fn whole_lines(&self, original: &Value) -> Result<Fields, String> {
-        let of = self.of.as_deref().unwrap_or_default();
-        if original["kind"] != "sale" {
-            return Err(format!("{of} is a {}; only a sale can be refunded", words::text(&original["kind"])));
-        }
-        let currency = original_currency(original)?;
-        if self.basket.currency.is_some_and(|stated| stated != currency) {
-            return Err(format!("{of} is in {currency}; no rule converts currencies"));
-        }
-        let mut lines = Vec::new();
-        for line in original["lines"].as_array().into_iter().flatten() {
-            let number = line["line"].as_u64().unwrap_or(0);
-            let wanted =
-                self.of_line.is_empty() || self.of_line.iter().any(|wanted| u64::from(*wanted) == number);
-            let is_goods = ["return_in_sale", "line_void"].iter().all(|flag| line[*flag] != true);
-            if wanted && is_goods {
-                let mut line = line.clone();
-                line["line"] = json!(lines.len() + 1);
-                line["original_line"] = json!(number);
-                lines.push(line);
-            }
-        }
-        if let Some(strange) =
-            self.of_line.iter().find(|wanted| !lines.iter().any(|line| line["original_line"] == **wanted))
-        {
-            return Err(format!("{of} has no line {strange} that could be given back"));
-        }
-        if lines.is_empty() {
-            return Err(format!("{of} has no line that could be given back"));
-        }
-        let mut tenders = self.basket.tenders(currency, self.common.minor)?;
-        if tenders.is_empty() {
-            tenders.push(same_tender(of, original, &lines)?);
-        }
-        Ok(Fields::from_iter([
-            ("currency".to_owned(), json!(currency)),
-            ("lines".to_owned(), json!(lines)),
-            ("tenders".to_owned(), json!(tenders)),
-            ("rounding_minor".to_owned(), json!(self.basket.rounding_minor(currency, self.common.minor)?)),
-        ]))
-    }
-}
-
-/// The tender that gives the lines back as they were paid, if the sale had but one.
-fn same_tender(of: &str, original: &Value, lines: &[Value]) -> Result<Value, String> {
-    let kinds: Vec<&Value> =
-        original["tenders"].as_array().into_iter().flatten().map(|tender| &tender["type"]).collect();
-    let total = lines.iter().try_fold(0_i64, |sum, line| {
-        // A price without tax is paid with it.
-        let tax = if line["tax_exclusive"] == true { line["tax_minor"].as_i64().unwrap_or(0) } else { 0 };
-        sum.checked_add(line["amount_minor"].as_i64()?)?.checked_add(tax)
-    });
-    match (kinds.as_slice(), total) {
-        ([kind], Some(total)) => Ok(json!({"type": kind, "amount_minor": total})),
-        _ => Err(format!(
-            "{of} was paid with several tenders; say with --cash, --card or --tender how it is paid back"
-        )),
-    }
-}
-
-impl Void {
-    pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
-        let client = self.common.at.client(Role::Till, "void")?;
-        let original = client.get(&transaction_path(&self.of))?;
-        let transaction = self.transaction(&original).map_err(|error| usage("void", error))?;
-        send(&client, transaction, out)
-    }
-
-    fn transaction(&self, original: &Value) -> Result<Fields, String> {
-        let kind = words::text(&original["kind"]);
-        if kind != "sale" && kind != "refund" {
-            return Err(format!("{} is a {kind}; only a sale or a refund can be voided", self.of));
-        }
-        let mut fields = self.common.fields("void");
-        put(&mut fields, "reason", self.reason.as_deref());
-        put(&mut fields, "approver", self.approver.as_deref());
-        fields.insert("reverses".to_owned(), json!(kind));
-        fields.insert("original".to_owned(), json!({"id": original["id"]}));
-        for field in ["currency", "lines", "rounding_minor", "tip_minor"] {
-            fields.insert(field.to_owned(), original[field].clone());
-        }
-        fields.insert(
-            "tenders".to_owned(),
-            original["tenders"].as_array().into_iter().flatten().map(mirrored).collect(),
-        );
-        Ok(fields)
-    }
-}
-
-/// A card tender of a void follows what becomes of the original's: its answer may still be on the way (LEDGER-RULES
-/// section 3, `mirror`). Cash is cash.
-fn mirrored(tender: &Value) -> Value {
-    let mut tender = tender.clone();
-    if tender["type"] == "card" {
-        tender["status"] = json!("mirror");
-    }
-    tender
 }
 
 impl Close {
@@ -380,109 +142,14 @@ impl Cash {
     }
 }
 
-impl CommonFlags {
-    fn fields(&self, kind: &str) -> Fields {
-        let mut fields = Fields::from_iter([("kind".to_owned(), json!(kind))]);
-        put(&mut fields, "receipt", self.receipt.as_deref());
-        put(&mut fields, "idempotency_key", self.idempotency_key.as_deref());
-        put(&mut fields, "operator", self.operator.as_deref());
-        put(&mut fields, "business_day", self.business_day.as_deref());
-        fields
-    }
-}
-
-impl BasketFlags {
-    fn fields(&self, currency: Currency, minor: bool) -> Result<Fields, String> {
-        let lines = self.lines.iter().enumerate().map(|(at, text)| self.line(at + 1, text, currency, minor));
-        Ok(Fields::from_iter([
-            ("currency".to_owned(), json!(currency)),
-            ("lines".to_owned(), json!(lines.collect::<Result<Vec<_>, _>>()?)),
-            ("tenders".to_owned(), json!(self.tenders(currency, minor)?)),
-            ("rounding_minor".to_owned(), json!(self.rounding_minor(currency, minor)?)),
-        ]))
-    }
-
-    fn line(&self, number: usize, text: &str, currency: Currency, minor: bool) -> Result<Value, String> {
-        let parts: Vec<&str> = text.splitn(5, ':').collect();
-        let [sku, quantity, amount, more @ ..] = parts.as_slice() else {
-            return Err(format!(
-                "--line {text:?} is not of the form SKU:QUANTITY:AMOUNT[:TAX[:DESCRIPTION]]"
-            ));
-        };
-        let quantity: Quantity = quantity.parse().map_err(|error| format!("--line {text:?}: {error}"))?;
-        let amount_minor = amount_of("--line", amount, currency, minor)?;
-        let tax_minor = match (more.first().filter(|tax| !tax.is_empty()), self.tax_rate) {
-            (Some(tax), _) => amount_of("--line", tax, currency, minor)?,
-            (None, Some(rate)) => rate.tax_in_gross(amount_minor),
-            (None, None) => 0,
-        };
-        let mut line = Fields::new();
-        line.insert("line".to_owned(), json!(number));
-        line.insert("sku".to_owned(), json!(sku));
-        line.insert("quantity".to_owned(), json!(quantity.to_string()));
-        line.insert("amount_minor".to_owned(), json!(amount_minor));
-        line.insert("tax_minor".to_owned(), json!(tax_minor));
-        put(&mut line, "description", more.get(1).copied().filter(|text| !text.is_empty()));
-        put(&mut line, "tax_code", self.tax_code.as_deref());
-        put(&mut line, "tax_rate", self.tax_rate.map(|rate| rate.to_string()).as_deref());
-        Ok(Value::Object(line))
-    }
-
-    fn tenders(&self, currency: Currency, minor: bool) -> Result<Vec<Value>, String> {
-        let mut tenders = Vec::new();
-        if let Some(cash) = &self.cash {
-            tenders
-                .push(json!({"type": "cash", "amount_minor": amount_of("--cash", cash, currency, minor)?}));
-        }
-        if let Some(card) = &self.card {
-            let mut tender = Fields::new();
-            tender.insert("type".to_owned(), json!("card"));
-            tender.insert("amount_minor".to_owned(), json!(amount_of("--card", card, currency, minor)?));
-            put(&mut tender, "status", self.card_pending.then_some("pending"));
-            put(&mut tender, "card_last4", self.card_last4.as_deref());
-            put(&mut tender, "auth", self.auth.as_deref());
-            put(&mut tender, "payment", self.payment.as_deref());
-            tenders.push(Value::Object(tender));
-        }
-        for text in &self.tender {
-            let wrong = || format!("--tender {text:?} is not of the form gift_card:5.00");
-            let (kind, amount) = text.split_once(':').ok_or_else(wrong)?;
-            tenders
-                .push(json!({"type": kind, "amount_minor": amount_of("--tender", amount, currency, minor)?}));
-        }
-        Ok(tenders)
-    }
-
-    fn rounding_minor(&self, currency: Currency, minor: bool) -> Result<i64, String> {
-        self.rounding.as_deref().map_or(Ok(0), |text| amount_of("--rounding", text, currency, minor))
-    }
-}
-
-fn put(fields: &mut Fields, name: &str, value: Option<&str>) {
-    if let Some(value) = value {
-        fields.insert(name.to_owned(), json!(value));
-    }
-}
-
-fn amount_of(flag: &str, text: &str, currency: Currency, minor: bool) -> Result<i64, String> {
-    amount::parse(text, currency, minor).map_err(|error| format!("{flag}: {error}"))
-}
-
-fn original_currency(original: &Value) -> Result<Currency, String> {
-    words::text(&original["currency"]).parse().map_err(|error| format!("the original: {error}"))
-}
-
-fn transaction_path(name: &str) -> String {
-    format!("/v1/transactions/{}", escape(name))
-}
-
-fn usage(operation: &str, error: String) -> Failure {
+/// An error of the flags.
+pub(super) fn usage(operation: &str, error: String) -> Failure {
     Failure::usage(error).during(operation)
 }
 
 /// Gives the transaction to the till. A script gets the line that `capture` would print; a person on a terminal reads
 /// the same in words.
-fn send(client: &Client, transaction: Fields, out: &mut Out) -> Result<(), Failure> {
+pub(super) fn send(client: &Client, transaction: Fields, out: &mut Out) -> Result<(), Failure> {
     let named = ["receipt", "idempotency_key"].iter().any(|field| transaction.contains_key(*field));
     let answer = client
         .post("/v1/transactions", &Value::Object(transaction))
@@ -516,6 +183,7 @@ mod tests {
     use clap::Parser;
 
     use super::super::out::Page;
+    use super::super::reversal::{Refund, Void};
     use super::super::stand_in::{StandIn, response};
     use super::*;
 

@@ -1,3 +1,5 @@
 //! Tests of the merge layer: the fixtures of the law, and random worlds.
 
 mod golden;
+mod random;
+mod world;
