@@ -36,6 +36,9 @@ struct StoreCheck {
     restored: Replica,
     witness: Replica,
     number: u64,
+    /// Batches refused so far. A till may have captured before the hub's word of its enrolment arrived; peers deliver
+    /// such a batch again, and so does this.
+    refused: Vec<(Carried, Position, String)>,
     journal: VecDeque<JournalEntry>,
     /// What settling the restored books adds: records that arrived just before the node stopped.
     appended: Vec<JournalEntry>,
@@ -160,6 +163,7 @@ impl Checker {
                 restored: Replica::new(identity(&store, log), policy.clone()),
                 witness: Replica::new(witness, policy),
                 number: 0,
+                refused: Vec::new(),
                 journal: VecDeque::new(),
                 appended: Vec::new(),
             };
@@ -170,7 +174,7 @@ impl Checker {
             LogEntry::Batch(batch) => {
                 self.report.batches += 1;
                 let carried = Carried { bytes: batch.bytes.clone(), change: batch.change };
-                check.admit(hub, carried, at, &mut self.report);
+                check.admit(hub, carried, at);
             }
             LogEntry::Journal(journal) => {
                 self.report.journal_entries += 1;
@@ -192,21 +196,39 @@ impl Checker {
 }
 
 impl StoreCheck {
-    /// Puts a batch through admission; a refusal is a problem.
-    fn admit(&mut self, hub: WriterId, carried: Carried, at: Position, report: &mut Report) {
+    /// Puts a batch through admission.
+    fn admit(&mut self, hub: WriterId, carried: Carried, at: Position) {
         self.number += 1;
-        let message = Message::Batches { number: self.number, batches: vec![carried] };
+        let message = Message::Batches { number: self.number, batches: vec![carried.clone()] };
         let now = Instant::utc(now_ms());
         for output in self.witness.handle(now, Input::Message(hub, message.encode())) {
             if let Output::Send(_, Message::Refused { batch, reason }) = output {
-                report.problem(format!("batch {batch} at {at}: {reason}"));
+                self.refused.push((carried.clone(), at, format!("batch {batch} at {at}: {reason}")));
             }
         }
         let entries = self.witness.persisted();
         self.witness.handle(now, Input::Durable { entries });
     }
 
+    /// Delivers what was refused again, as long as that helps. What is refused at the end is a problem.
+    fn admit_again(&mut self, hub: WriterId, report: &mut Report) {
+        loop {
+            let refused = std::mem::take(&mut self.refused);
+            let before = refused.len();
+            for (carried, at, _) in refused {
+                self.admit(hub, carried, at);
+            }
+            if self.refused.len() == before || self.refused.is_empty() {
+                break;
+            }
+        }
+        for (_, _, problem) in &self.refused {
+            report.problem(problem.clone());
+        }
+    }
+
     fn conclude(&mut self, store: &StoreId, hub: WriterId, report: &mut Report) {
+        self.admit_again(hub, report);
         let now = Instant::utc(now_ms());
         self.restored.restored(None);
         for output in self.restored.handle(now, Input::Wakeup) {

@@ -244,7 +244,7 @@ impl Facts {
         match issued.decision.member {
             Some(member) => member == self.id_of(slot),
             None => {
-                !self.seen.tells_about(&issued.log)
+                !self.seen.tells_about(&issued.log, issued.seq)
                     || self.seen.since(&issued.log, issued.seq, &record.log, record.seq).is_some()
             }
         }

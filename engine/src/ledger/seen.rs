@@ -36,9 +36,10 @@ impl Seen {
         logs.filter_map(|(log, steps)| Some((log.clone(), *steps.get(&seq)?))).collect()
     }
 
-    /// Whether anything at all is known of what `writer` had seen.
-    pub(crate) fn tells_about(&self, writer: &LogId) -> bool {
-        self.steps.contains_key(writer)
+    /// Whether anything is known of what `writer` had seen by its number `at`.
+    pub(crate) fn tells_about(&self, writer: &LogId, at: u64) -> bool {
+        let mut logs = self.steps.get(writer).into_iter().flat_map(BTreeMap::values);
+        logs.any(|steps| steps.range(..=at).next().is_some())
     }
 }
 

@@ -264,7 +264,7 @@ pub fn case_in_full(replica: &Replica, found: &Case) -> Value {
                 "loser": verdict.loser,
                 "winner": verdict.winner,
                 "verdict": verdict.knowledge,
-                "known_since": verdict.known_since_ms.map(rfc3339),
+                "known_since": verdict.known_since,
             })
         })
         .collect();

@@ -1,0 +1,203 @@
+//! A company of real processes on loopback, for the end-to-end tests.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Runs a command to its end, with an input.
+pub fn tillsync(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tillsync"))
+        .args(arguments)
+        .env_remove("TILLSYNC_TOKEN")
+        .env_remove("TILLSYNC_API")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that reads no input closes it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Runs a command that must succeed and print JSON.
+pub fn json(arguments: &[&str]) -> Value {
+    let output = tillsync(arguments, "");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A running node; killed when dropped.
+pub struct Node {
+    pub dir: PathBuf,
+    pub http: String,
+    child: Child,
+}
+
+impl Node {
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the node to stop and waits until it has.
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    pub fn status(&self) -> Value {
+        json(&["status", "--json", "--api", &self.http])
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A hub's directory, and the tills enrolled there.
+pub struct Company {
+    pub dir: PathBuf,
+    pub token: String,
+    pub quic: Option<String>,
+    folder: tempfile::TempDir,
+}
+
+impl Company {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("hub");
+        let made =
+            json(&["hub", "init", "--dir", path(&dir), "--company", "Shops", "--currency", "GBP", "--json"]);
+        Self { dir, token: made["token"].as_str().unwrap().to_owned(), quic: None, folder }
+    }
+
+    /// Starts the hub; again on the address it had before.
+    pub fn hub(&mut self) -> Node {
+        let listen = self.quic.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+        let (node, fields) = start(
+            &self.dir,
+            &["hub", "run", "--listen", &listen, "--http", "127.0.0.1:0", "--dir", path(&self.dir)],
+        );
+        self.quic = Some(fields["quic"].clone());
+        node
+    }
+
+    /// Enrols a till while the hub runs; returns its directory.
+    pub fn join(&self, store: &str, terminal: &str) -> PathBuf {
+        let code = json(&[
+            "hub",
+            "enroll",
+            "--dir",
+            path(&self.dir),
+            "--store",
+            store,
+            "--terminal",
+            terminal,
+            "--json",
+        ]);
+        let dir = self.folder.path().join(terminal);
+        let code = code["code"].as_str().unwrap();
+        let output = tillsync(&["terminal", "join", "--dir", path(&dir), "--code", code], "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        dir
+    }
+
+    /// Asks the running hub.
+    pub fn ask(&self, arguments: &[&str]) -> Value {
+        json(&[arguments, &["--json", "--dir", path(&self.dir)]].concat())
+    }
+
+    pub fn balances(&self) -> BTreeMap<String, i64> {
+        let view = self.ask(&["ledger", "balances"]);
+        let rows = view["balances"].as_object().unwrap().iter();
+        rows.map(|(account, minor)| (account.clone(), minor.as_i64().unwrap())).collect()
+    }
+
+    /// Records of tills that the hub holds.
+    pub fn records(&self) -> u64 {
+        self.ask(&["stores"]).as_array().unwrap().iter().map(|store| store["records"].as_u64().unwrap()).sum()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Starts a till.
+pub fn till(dir: &Path) -> Node {
+    start(dir, &["terminal", "run", "--http", "127.0.0.1:0", "--dir", path(dir)]).0
+}
+
+fn start(dir: &Path, arguments: &[&str]) -> (Node, BTreeMap<String, String>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tillsync"))
+        .args(arguments)
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if !line.starts_with("ready") {
+        let mut reason = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut reason).unwrap();
+        panic!("{arguments:?} did not start: {reason}");
+    }
+    // The node must not block on its own log lines.
+    let mut stderr = child.stderr.take().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+    let fields: BTreeMap<String, String> = line
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    let http = format!("http://{}", fields["http"]);
+    (Node { dir: dir.to_owned(), http, child }, fields)
+}
+
+/// Waits until something holds; the patience is for slow machines, not a measurement.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(90), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// `verify` finds nothing.
+pub fn assert_verified(dir: &Path) {
+    let output = tillsync(&["verify", "--json", "--dir", path(dir)], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A small cash sale.
+pub fn sale(receipt: &str, amount: i64) -> String {
+    format!(
+        r#"{{"kind":"sale","receipt":"{receipt}","currency":"GBP","lines":[{{"sku":"A-{amount}","quantity":"1","amount_minor":{amount},"tax_minor":0}}],"tenders":[{{"type":"cash","amount_minor":{amount}}}]}}"#
+    )
+}
+
+/// A file of the shared test data, if it is there.
+pub fn shared(name: &str) -> Option<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(name);
+    let text = std::fs::read_to_string(&file).ok();
+    if text.is_none() {
+        eprintln!("skipped: {} is not here", file.display());
+    }
+    text
+}
