@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::ids::{LogId, RecordId, StoreId, TerminalId};
-use crate::ledger::Books;
+use crate::ledger::{Books, Filed};
 use crate::money::{Currency, Quantity, TaxRate};
 use crate::policy::{Policy, PolicyChange};
 use crate::record::Record;
@@ -45,7 +45,7 @@ pub struct Scenario {
     /// Its name.
     pub name: String,
     /// Records, each with what its till had seen.
-    pub records: Vec<(Arc<Record>, Vec<(LogId, u64)>)>,
+    pub records: Vec<Filed>,
     /// What it says it must give, if it does: balances and cases.
     pub expect: Option<Value>,
     policy: Policy,

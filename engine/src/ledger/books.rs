@@ -70,8 +70,12 @@ impl Books {
 
     /// Files a record, in any order, as often as it comes. `seen`: what changed in what its writer held (log → highest
     /// number), given with the first record of a batch. Nothing is posted before `settle`.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the caller hands the record over; how it is kept is ours"
+    )]
     pub fn insert(&mut self, record: Arc<Record>, seen: &[(LogId, u64)]) {
-        if self.facts.insert(record, seen).is_some() {
+        if self.facts.insert(&record, seen).is_some() {
             self.outcomes.push(None);
         }
     }

@@ -28,12 +28,17 @@ pub struct DayPart {
     outcomes: Vec<(RecordId, Outcome)>,
 }
 
+type Amounts = Vec<(Account, Currency, i128)>;
+
+/// A record with what its writer had seen, as it is filed.
+pub type Filed = (Arc<Record>, Vec<(LogId, u64)>);
+
 /// What belongs to no day: the journal's head, balances, cases.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SharedPart {
     records: u64,
     journal: JournalHead,
-    balances: Vec<(Day, Vec<(Account, Currency, i128)>)>,
+    balances: Vec<(Day, Amounts)>,
     family_cases: Vec<(RecordId, Vec<Case>)>,
     log_cases: Vec<(LogCase, Case)>,
     other_cases: Vec<Case>,
@@ -92,7 +97,7 @@ impl Books {
     pub fn restore(
         store: StoreId,
         policy: Policy,
-        records: &[(Arc<Record>, Vec<(LogId, u64)>)],
+        records: &[Filed],
         shared: SharedPart,
         days: Vec<DayPart>,
     ) -> Result<Self, Stale> {

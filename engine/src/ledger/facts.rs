@@ -140,7 +140,7 @@ impl Facts {
     }
 
     /// Files a record. The same id again has no effect; what its writer had seen counts all the same.
-    pub(crate) fn insert(&mut self, record: Arc<Record>, seen: &[(LogId, u64)]) -> Option<Slot> {
+    pub(crate) fn insert(&mut self, record: &Arc<Record>, seen: &[(LogId, u64)]) -> Option<Slot> {
         self.learn(&record.log, record.seq, seen);
         if self.by_id.contains_key(&record.id) {
             return None;
@@ -149,11 +149,11 @@ impl Facts {
         let (ms, lock) = (record.effective_ms, UNLOCKED);
         self.by_id.insert(record.id, slot);
         self.days.entry(record.business_day).or_default().push(slot);
-        self.entries.push(Entry { record: Arc::clone(&record), ms, lock, chain: None });
+        self.entries.push(Entry { record: Arc::clone(record), ms, lock, chain: None });
         self.touch(slot, Some(slot));
-        self.file_joints(slot, &record);
-        self.file_references(slot, &record);
-        self.file_in_log(slot, &record);
+        self.file_joints(slot, record);
+        self.file_references(slot, record);
+        self.file_in_log(slot, record);
         self.settle_lock(slot);
         self.settle_time(slot);
         if let Body::Hub(hub) = &record.transaction.body {

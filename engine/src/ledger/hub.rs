@@ -184,7 +184,7 @@ impl Facts {
                 }
             }
             HubRecord::Decision(decision) => {
-                self.file_decision(&record.log, record.seq, record.id, decision, slot)
+                self.file_decision(&record.log, record.seq, record.id, decision, slot);
             }
             HubRecord::Lock(lock) => self.file_lock(place, lock, slot),
             HubRecord::ForeignOriginal(sale) => self.file_foreign(slot, sale),

@@ -38,6 +38,6 @@ mod tests;
 
 pub use account::{Account, BadAccount};
 pub use books::{Books, Settled};
-pub use checkpoint::{DayPart, SharedPart, Stale};
+pub use checkpoint::{DayPart, Filed, SharedPart, Stale};
 pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
 pub use judgement::Standing;

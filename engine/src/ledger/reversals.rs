@@ -353,19 +353,15 @@ impl Judgement<'_> {
             _ => (basket.total_minor().saturating_neg(), false),
         };
         let limit = self.facts.policy(slot).refund_limit_minor?;
-        let approved = approver || self.facts.hub.decisions.approved(&record.id);
-        if out <= limit {
+        if out <= limit || approver {
             return None;
         }
+        let approved = self.facts.hub.decisions.approved(&record.id);
         let key = self.own_case(slot, CaseType::RefundOverLimit);
         // The reviewer's approval counts, but the case stays visible as decided.
         let in_case = self.facts.hub.decisions.on(&key).next().is_some();
-        (!approved || in_case).then(|| Failure {
-            reason: Reason::RefundOverLimit,
-            key,
-            winner: None,
-            involved: None,
-        })
+        let failure = Failure { reason: Reason::RefundOverLimit, key, winner: None, involved: None };
+        (!approved || in_case).then_some(failure)
     }
 }
 

@@ -268,7 +268,11 @@ async fn trial_balance(State(hub): State<Arc<Hub>>, Query(part): Query<Part>) ->
 async fn journal(State(hub): State<Arc<Hub>>, Query(part): Query<Part>) -> Answer {
     let (mut entries, mut next) = (Vec::new(), Value::Null);
     let limit = part.limit.unwrap_or(JOURNAL_PAGE).min(JOURNAL_PAGE);
-    for store in part.stores(&hub)? {
+    let stores = part.stores(&hub)?;
+    if part.after > 0 && stores.len() > 1 {
+        return Err(Problem::invalid("after: journal numbers belong to a store; name the store to read on"));
+    }
+    for store in stores {
         let (day, room) = (part.day, limit - entries.len());
         let read = store.journal(part.after + 1, room).await?;
         let last = read.last().map(|entry| entry.number);

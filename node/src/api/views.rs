@@ -264,7 +264,8 @@ pub fn case_in_full(replica: &Replica, found: &Case) -> Value {
                 "loser": verdict.loser,
                 "winner": verdict.winner,
                 "verdict": verdict.knowledge,
-                "known_since": verdict.known_since,
+                "known_since": verdict.known_since.and_then(|seq| learned_at(books, &verdict.loser, seq)),
+                "known_since_seq": verdict.known_since,
             })
         })
         .collect();
@@ -281,6 +282,12 @@ pub fn case_in_full(replica: &Replica, found: &Case) -> Value {
         .collect();
     view["decisions"] = json!(found.decisions);
     view
+}
+
+/// The clock of the loser's till when it first recorded something after the winner had arrived there.
+fn learned_at(books: &Books, loser: &RecordId, seq: u64) -> Option<String> {
+    let log = &books.record(loser)?.log;
+    books.log_record(log, seq).map(|record| record.at.to_string())
 }
 
 /// Balances as `ledger balances --json` gives them: "account currency" → minor units, no zeros.

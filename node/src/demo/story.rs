@@ -67,6 +67,10 @@ pub(super) fn tell(options: &Options) -> Result<(), Failure> {
     println!(
         "          and refund 1 + 2 pieces of the 2 sold on receipt {over}. Neither can know of the other."
     );
+    until("the cut tills offline", PATIENCE, || {
+        cut.iter()
+            .try_fold(true, |all, at| Ok(all && tills[*at].node.get("/v1/status")?["online"] == json!(false)))
+    })?;
     for at in &cut {
         println!("          {}", what_waits(&tills[*at])?);
     }

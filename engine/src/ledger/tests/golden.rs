@@ -55,14 +55,14 @@ fn neither_order_nor_redelivery_nor_settling_in_between_changes_anything() {
         for round in 0..30 {
             let mut seed = round;
             let mut arrivals = scenario.records.clone();
-            arrivals.extend(scenario.records.iter().filter(|_| next(&mut seed) % 3 == 0).cloned());
+            arrivals.extend(scenario.records.iter().filter(|_| next(&mut seed).is_multiple_of(3)).cloned());
             for at in (1..arrivals.len()).rev() {
                 arrivals.swap(at, next(&mut seed) % (at + 1));
             }
             let mut books = scenario.books();
             for (record, seen) in arrivals {
                 books.insert(Arc::clone(&record), &seen);
-                if next(&mut seed) % 2 == 0 {
+                if next(&mut seed).is_multiple_of(2) {
                     books.settle(scenario.today());
                 }
             }

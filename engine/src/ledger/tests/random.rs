@@ -58,7 +58,7 @@ fn suspense_is_explained(books: &Books, world: &World) {
 /// I4: no more comes back of a sale than was sold (returns that a reviewer approved without it aside).
 fn returns_fit_sales(books: &Books, world: &World) {
     let mut back: BTreeMap<RecordId, i64> = BTreeMap::new();
-    for (record, _) in world.arrivals.iter() {
+    for (record, _) in &world.arrivals {
         let Some(original) = record.transaction.original() else { continue };
         let approved = books.cases().any(|case| case.held.contains_key(&record.id));
         let Some(target) = books.resolve(original).filter(|_| !approved) else { continue };

@@ -84,7 +84,7 @@ impl World {
         match self.pick(25) {
             0 if seq > 1 => {
                 (seq, prev) =
-                    (seq - 1, own.iter().find(|record| record.seq + 2 == seq).map(|record| record.id))
+                    (seq - 1, own.iter().find(|record| record.seq + 2 == seq).map(|record| record.id));
             }
             1 => (seq, prev) = (seq + 1, Some(RecordId::symbolic(&format!("lost {step}")))),
             2 if seq > 1 => prev = Some(RecordId::symbolic("never")),

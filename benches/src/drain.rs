@@ -1,0 +1,81 @@
+//! What was captured offline reaches the hub's books. Twice: with tills that start when the hub is there (the drain
+//! itself, from the first link), and with running tills to which the hub comes back (what a shop sees: finding it
+//! again included, which tills do at random moments within half a second and knock for every two).
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::process::until;
+use crate::restart;
+use crate::shop::Shop;
+use crate::stats::Measure;
+use crate::table::row;
+use crate::workload::{Transaction, transactions};
+use crate::{Outcome, Sizes};
+
+/// How often the hub is asked what has arrived. Each question settles its books, so asking more often would slow it.
+const LOOK_EVERY: Duration = Duration::from_millis(3);
+
+/// A round with `count` tills; that with one till ends with restarts over what was drained.
+///
+/// # Errors
+/// A node does not start, or something does not arrive.
+pub fn measure(
+    program: &Path,
+    sizes: &Sizes,
+    round: u64,
+    count: usize,
+) -> Outcome<Vec<(&'static str, Measure)>> {
+    let (row, row_back) =
+        if count == 1 { (row::DRAIN_1, row::DRAIN_1_BACK) } else { (row::DRAIN_8, row::DRAIN_8_BACK) };
+    let (mut shop, work) = offline(program, sizes, round, count)?;
+    for till in &mut shop.tills {
+        till.stop()?;
+    }
+    shop.start_hub()?;
+    for at in 0..count {
+        shop.start_till(at)?;
+    }
+    let mut rows = vec![(row, Measure::whole(sizes.drain, drained(&shop, &work, true)?))];
+    shop.check(&work)?;
+    if count == 1 {
+        rows.extend(restart::measure(&mut shop, sizes.drain)?);
+        shop.check(&work)?;
+    }
+    drop(shop);
+
+    let (mut shop, work) = offline(program, sizes, round, count)?;
+    shop.start_hub()?;
+    rows.push((row_back, Measure::whole(sizes.drain, drained(&shop, &work, false)?)));
+    shop.check(&work)?;
+    Ok(rows)
+}
+
+type Work = Vec<(String, Vec<Transaction>)>;
+
+/// A shop whose hub is down and whose tills have captured everything.
+fn offline(program: &Path, sizes: &Sizes, round: u64, count: usize) -> Outcome<(Shop, Work)> {
+    let mut shop = Shop::open(program, count)?;
+    shop.stop_hub()?;
+    let mut work = Vec::new();
+    for till in &shop.tills {
+        let transactions = transactions(&till.name, sizes.drain / count, round);
+        till.capture(&transactions)?;
+        work.push((till.name.clone(), transactions));
+    }
+    Ok((shop, work))
+}
+
+/// Waits until every record is in the hub's books. Counted from now, or from the first link.
+fn drained(shop: &Shop, work: &Work, from_first_link: bool) -> Outcome<Duration> {
+    let mut hub = shop.ask_hub()?;
+    let mut start = (!from_first_link).then(Instant::now);
+    until("the drain", LOOK_EVERY, || {
+        let (arrived, online) = Shop::arrived(&mut hub)?;
+        if online {
+            start.get_or_insert_with(Instant::now);
+        }
+        Ok(work.iter().all(|(till, transactions)| arrived.get(till) == Some(&(transactions.len() as u64))))
+    })?;
+    start.map(|start| start.elapsed()).ok_or_else(|| "nobody came online".into())
+}

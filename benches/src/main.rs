@@ -1,0 +1,197 @@
+//! Measures Tillsync on the machine it runs on, beside what the machine's disk can do with the same bytes in the same
+//! run. `report` takes minutes and prints a table; `smoke` takes seconds and judges counts and contents, never times.
+//!
+//! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
+//! processes over loopback), `projection` (the books alone), `shop`, `process` and `http` (how nodes are run and
+//! asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
+
+mod capture;
+mod drain;
+mod http;
+mod live;
+mod process;
+mod projection;
+mod raw;
+mod restart;
+mod shop;
+mod stats;
+mod table;
+mod workload;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use stats::Measure;
+use table::Table;
+
+/// What every measurement gives, or why it could not be taken.
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measures Tillsync beside what this machine's disk can do.
+#[derive(Debug, Parser)]
+#[command(name = "benches", max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+    /// The `tillsync` program to measure; otherwise the one beside this program
+    #[arg(long, global = true, value_name = "PATH")]
+    tillsync: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// A tiny run that checks counts and contents and judges no times (for CI)
+    Smoke,
+    /// The whole run; prints one Markdown table
+    Report {
+        /// Rounds; medians are taken over them
+        #[arg(long, default_value_t = 3)]
+        rounds: u64,
+        /// Only some of the parts
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<Part>,
+    },
+}
+
+/// Parts of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Capture,
+    Live,
+    Drain,
+    Projection,
+}
+
+const PARTS: [Part; 4] = [Part::Capture, Part::Live, Part::Drain, Part::Projection];
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Transactions captured one at a time, and disk writes beside them.
+    single: usize,
+    /// Transactions captured 16 at a time, and in groups by the raw disk.
+    many: usize,
+    /// Live transactions of each kind.
+    live: usize,
+    /// Transactions captured offline and drained.
+    drain: usize,
+    /// Tills of the wider drain.
+    tills: usize,
+    /// History in the books, smallest first.
+    histories: &'static [usize],
+    /// Records added one by one to each history.
+    more: usize,
+}
+
+const FULL: Sizes = Sizes {
+    single: 3_000,
+    many: 16_000,
+    live: 1_000,
+    drain: 10_000,
+    tills: 8,
+    histories: &[1_000, 10_000, 100_000],
+    more: 1_000,
+};
+
+const TINY: Sizes =
+    Sizes { single: 40, many: 320, live: 30, drain: 600, tills: 3, histories: &[300, 1_000], more: 50 };
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Task::Smoke => run(cli.tillsync.as_deref(), &TINY, 1, &PARTS, true),
+        Task::Report { rounds, only } => {
+            let parts = if only.is_empty() { &PARTS[..] } else { only };
+            run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), parts, false)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(tillsync: Option<&Path>, sizes: &Sizes, rounds: u64, parts: &[Part], smoke: bool) -> Outcome<()> {
+    let program = program(tillsync, smoke)?;
+    let mut table = Table::default();
+    for round in 1..=rounds {
+        for part in parts {
+            eprintln!("round {round} of {rounds}: {part:?}, load {}", load());
+            for (row, measure) in measure(*part, &program, sizes, round)? {
+                table.add(row, measure);
+            }
+        }
+    }
+    if smoke {
+        println!("smoke: {} rows measured; every count and content as it must be", table.len());
+    } else {
+        println!("{}", table.markdown(rounds));
+    }
+    Ok(())
+}
+
+/// One round of a part: rows that are compared with each other stand in one part.
+fn measure(part: Part, program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measure)>> {
+    match part {
+        Part::Capture => {
+            let mut rows = raw::measure(sizes, round)?;
+            rows.extend(capture::in_process(sizes, round)?);
+            rows.extend(capture::product(program, sizes, round)?);
+            Ok(rows)
+        }
+        Part::Live => {
+            let mut rows = raw::twice(sizes, round)?;
+            rows.extend(live::measure(program, sizes, round)?);
+            Ok(rows)
+        }
+        Part::Drain => {
+            let mut rows = drain::measure(program, sizes, round, 1)?;
+            rows.extend(drain::measure(program, sizes, round, sizes.tills)?);
+            Ok(rows)
+        }
+        Part::Projection => projection::measure(sizes, round),
+    }
+}
+
+/// The program to measure. A smoke run builds it if it is missing, because CI runs nothing before it.
+fn program(given: Option<&Path>, build: bool) -> Outcome<PathBuf> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()?.with_file_name(format!("tillsync{}", std::env::consts::EXE_SUFFIX)),
+    };
+    if !path.exists() && build && given.is_none() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-p", "node", "--bin", "tillsync"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        // Cargo's own target directory, wherever it is: this program stands in `<target>/<profile>/`.
+        if let Some(target) = path.parent().and_then(Path::parent) {
+            cargo.env("CARGO_TARGET_DIR", target);
+        }
+        let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
+        if !built.success() {
+            return Err(format!("tillsync could not be built: {built}").into());
+        }
+    }
+    if path.exists() {
+        return Ok(path);
+    }
+    let path = path.display();
+    Err(format!(
+        "{path} is missing; build it with `cargo build --release -p node`, or name one with --tillsync"
+    )
+    .into())
+}
+
+/// Load of the machine over the last minute, as the system tells it: numbers of a busy machine say so.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}

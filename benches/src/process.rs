@@ -1,0 +1,104 @@
+//! A node as the process that it is in a shop: started, asked, stopped or killed. Whatever was started ends with its
+//! value here.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use node::runtime::run_file::RunFile;
+
+use crate::Outcome;
+use crate::http::Http;
+
+/// Longest a node may take to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running node.
+pub struct Node {
+    child: Child,
+    /// `host:port` of its API.
+    pub http: String,
+    /// `host:port` of its QUIC listener (hub).
+    pub quic: Option<String>,
+    token: Option<String>,
+}
+
+impl Node {
+    /// Starts `tillsync` on a directory and waits for its `ready` line.
+    ///
+    /// # Errors
+    /// It does not start; its log says why.
+    pub fn start(program: &Path, dir: &Path, arguments: &[&str]) -> Outcome<Self> {
+        let log = dir.join("node.log");
+        let mut command = Command::new(program);
+        command.args(arguments).arg("--dir").arg(dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
+        let mut node = Self { child: command.spawn()?, http: String::new(), quic: None, token: None };
+        let mut line = String::new();
+        if let Some(stdout) = node.child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let field =
+            |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name).map(str::to_owned));
+        let Some(http) = field("http=") else {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(format!("`tillsync {}` did not start: {}", arguments.join(" "), log.trim()).into());
+        };
+        (node.http, node.quic) = (http, field("quic="));
+        node.token = RunFile::read(dir).and_then(|run| run.token);
+        Ok(node)
+    }
+
+    /// A connection to its API.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn connect(&self) -> Outcome<Http> {
+        Ok(Http::connect(&self.http, self.token.as_deref())?)
+    }
+
+    /// Asks it to stop, as a service manager does, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn stop(mut self) -> Outcome<()> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err("a node did not stop".into())
+    }
+
+    /// Ends it without a word, as a power cut does.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something holds, looking every so often, and says how long it took.
+///
+/// # Errors
+/// It does not within a minute or two, or looking fails.
+pub fn until(what: &str, every: Duration, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome<Duration> {
+    let start = Instant::now();
+    while !holds()? {
+        if start.elapsed() > Duration::from_secs(120) {
+            return Err(format!("{what}: not within 120 s").into());
+        }
+        std::thread::sleep(every);
+    }
+    Ok(start.elapsed())
+}

@@ -1,0 +1,252 @@
+//! A company in a temporary directory: a hub and its tills, enrolled as real ones are, and the checks that every
+//! measurement ends with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::Outcome;
+use crate::http::Http;
+use crate::process::{Node, until};
+use crate::workload::{Transaction, net_minor};
+
+const STORE: &str = "high-street";
+/// How many lines go into one POST of NDJSON.
+pub const CHUNK_LINES: usize = 500;
+const POLL: Duration = Duration::from_millis(10);
+
+/// A hub and its tills.
+pub struct Shop {
+    program: PathBuf,
+    /// The hub's process, if it runs.
+    pub hub: Option<Node>,
+    listen: String,
+    /// The tills.
+    pub tills: Vec<Till>,
+    dir: TempDir,
+}
+
+/// A till.
+pub struct Till {
+    /// Its name.
+    pub name: String,
+    dir: PathBuf,
+    /// Its process, if it runs.
+    pub node: Option<Node>,
+}
+
+impl Till {
+    /// Its running process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn node(&self) -> Outcome<&Node> {
+        self.node.as_ref().ok_or_else(|| format!("till {} does not run", self.name).into())
+    }
+
+    /// Stops it properly.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub fn stop(&mut self) -> Outcome<()> {
+        self.node.take().map_or(Ok(()), Node::stop)
+    }
+
+    /// Records transactions, in POSTs of NDJSON, and checks every answer.
+    ///
+    /// # Errors
+    /// One is refused.
+    pub fn capture(&self, work: &[Transaction]) -> Outcome<()> {
+        let mut http = self.node()?.connect()?;
+        for chunk in work.chunks(CHUNK_LINES) {
+            post_lines(&mut http, chunk)?;
+        }
+        Ok(())
+    }
+}
+
+/// One POST of NDJSON lines; every one must be saved.
+///
+/// # Errors
+/// One is refused.
+pub fn post_lines(http: &mut Http, chunk: &[Transaction]) -> Outcome<()> {
+    let lines: Vec<&str> = chunk.iter().map(|one| one.json.as_str()).collect();
+    let answer = http.post("/v1/transactions", "application/x-ndjson", lines.join("\n").as_bytes())?;
+    let text = String::from_utf8(answer.body)?;
+    let saved = text.lines().filter(|line| line.contains("\"state\":\"saved\"")).count();
+    if saved != chunk.len() {
+        return Err(format!("{} of {} lines were saved: {text}", saved, chunk.len()).into());
+    }
+    Ok(())
+}
+
+impl Shop {
+    /// Founds the company, enrols the tills and waits until all are online.
+    ///
+    /// # Errors
+    /// A node does not start.
+    pub fn open(program: &Path, tills: usize) -> Outcome<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut shop = Self {
+            program: program.to_owned(),
+            hub: None,
+            listen: "127.0.0.1:0".to_owned(),
+            tills: Vec::new(),
+            dir,
+        };
+        node::hub::init(&shop.hub_dir(), "Benches Ltd", "GBP", "Europe/London")?;
+        shop.start_hub()?;
+        for number in 1..=tills {
+            let name = format!("till-{number:02}");
+            let request = json!({"store": STORE, "terminal": name}).to_string();
+            let answer = shop.ask_hub()?.post("/v1/enrolments", "application/json", request.as_bytes())?;
+            let code = answer.json()?["code"].as_str().unwrap_or_default().to_owned();
+            let till_dir = shop.dir.path().join(&name);
+            node::terminal::join(&till_dir, &code, None)?;
+            shop.tills.push(Till { name, dir: till_dir, node: None });
+            shop.start_till(number - 1)?;
+        }
+        for till in &shop.tills {
+            let mut http = till.node()?.connect()?;
+            until("a till online", POLL, || Ok(http.get("/v1/status")?.json()?["online"] == json!(true)))?;
+        }
+        Ok(shop)
+    }
+
+    fn hub_dir(&self) -> PathBuf {
+        self.dir.path().join("hub")
+    }
+
+    /// Starts the hub, at the address where the tills look for it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_hub(&mut self) -> Outcome<()> {
+        let arguments = ["hub", "run", "--listen", &self.listen, "--http", "127.0.0.1:0"];
+        let hub = Node::start(&self.program, &self.hub_dir(), &arguments)?;
+        self.listen = hub.quic.clone().ok_or("the hub did not say where it listens")?;
+        self.hub = Some(hub);
+        Ok(())
+    }
+
+    /// Stops the hub properly.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub fn stop_hub(&mut self) -> Outcome<()> {
+        self.hub.take().map_or(Ok(()), Node::stop)
+    }
+
+    /// Starts a till.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_till(&mut self, at: usize) -> Outcome<()> {
+        let till = &mut self.tills[at];
+        let arguments = ["terminal", "run", "--http", "127.0.0.1:0"];
+        till.node = Some(Node::start(&self.program, &till.dir, &arguments)?);
+        Ok(())
+    }
+
+    /// A connection to the hub's API.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn ask_hub(&self) -> Outcome<Http> {
+        self.hub.as_ref().ok_or("the hub does not run")?.connect()
+    }
+
+    /// Everything that the tills recorded must be in the hub's books: the count, no case, debits that equal credits,
+    /// the money that came in, and the last record of every till as it was handed over.
+    ///
+    /// # Errors
+    /// The first thing that is not so.
+    pub fn check(&self, work: &[(String, Vec<Transaction>)]) -> Outcome<()> {
+        let mut hub = self.ask_hub()?;
+        let count: usize = work.iter().map(|(_, transactions)| transactions.len()).sum();
+        let stores = hub.get("/v1/stores")?.json()?;
+        expect("records", &stores[0]["records"], &json!(count))?;
+        expect("open cases", &stores[0]["open_cases"], &json!(0))?;
+        let trial = hub.get("/v1/ledger/trial-balance")?.json()?;
+        expect("difference", &trial["currencies"]["GBP"]["difference_minor"], &json!(0))?;
+        let balances = hub.get("/v1/ledger/balances")?.json()?;
+        let assets = balances["balances"].as_object().into_iter().flatten();
+        let assets: i64 = assets
+            .filter(|(account, _)| account.starts_with("Assets:"))
+            .filter_map(|(_, minor)| minor.as_i64())
+            .sum();
+        let brought_in: i64 = work.iter().map(|(_, transactions)| net_minor(transactions)).sum();
+        expect("money in", &json!(assets), &json!(brought_in))?;
+        for (till, transactions) in work {
+            let Some(last) = transactions.last() else { continue };
+            let there = hub.get(&format!("/v1/transactions/{}", last.receipt))?.json()?;
+            expect("terminal", &there["terminal"], &json!(till))?;
+            same_content(&there, last)?;
+        }
+        Ok(())
+    }
+
+    /// How many records of every terminal the hub holds, and whether any is online. The books are up to date when
+    /// the hub answers this.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn arrived(hub: &mut Http) -> Outcome<(BTreeMap<String, u64>, bool)> {
+        let terminals = hub.get("/v1/terminals")?.json()?;
+        let terminals = terminals.as_array().cloned().unwrap_or_default();
+        let online = terminals.iter().any(|terminal| terminal["online"] == json!(true));
+        let arrived = terminals.iter().filter_map(|terminal| {
+            Some((terminal["terminal"].as_str()?.to_owned(), terminal["records"].as_u64()?))
+        });
+        Ok((arrived.collect(), online))
+    }
+}
+
+fn expect(what: &str, found: &Value, wanted: &Value) -> Outcome<()> {
+    if found == wanted { Ok(()) } else { Err(format!("{what}: {found}, but must be {wanted}").into()) }
+}
+
+/// Every field that was handed over must come back; the node adds others.
+///
+/// # Errors
+/// The first field that differs.
+pub fn same_content(there: &Value, given: &Transaction) -> Outcome<()> {
+    let mut given: Value = serde_json::from_str(&given.json)?;
+    if let Some(original) = given.as_object_mut().and_then(|fields| fields.remove("original_receipt")) {
+        expect("original", &there["original"]["receipt"], &original)?;
+    }
+    covers("", there, &given)
+}
+
+fn covers(path: &str, there: &Value, given: &Value) -> Outcome<()> {
+    match (there, given) {
+        (_, Value::Object(fields)) => {
+            fields.iter().try_for_each(|(name, value)| covers(&format!("{path}.{name}"), &there[name], value))
+        }
+        (Value::Array(there), Value::Array(given)) if there.len() == given.len() => {
+            there.iter().zip(given).try_for_each(|(there, given)| covers(path, there, given))
+        }
+        _ => expect(path, there, given),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_lost_or_changed_a_field_is_found() {
+        let given = crate::workload::transactions("t", 1, 1).remove(0);
+        let mut there: Value = serde_json::from_str(&given.json).unwrap();
+        there["id"] = json!("added by the node");
+        same_content(&there, &given).unwrap();
+        let mut changed = there.clone();
+        changed["lines"][0]["amount_minor"] = json!(1);
+        assert!(same_content(&changed, &given).is_err());
+        there.as_object_mut().unwrap().remove("operator");
+        assert!(same_content(&there, &given).is_err());
+    }
+}

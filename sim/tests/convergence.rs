@@ -1,0 +1,106 @@
+//! Stories of a few nodes: nothing is promised before it is durable, and everybody arrives at the same.
+
+use engine::policy::Policy;
+use engine::replica::{CaptureError, CustodyStep, Receipt, SyncEvent};
+use engine::transaction::Draft;
+use sim::world::{Delays, World};
+
+fn shop(tills: &[&str]) -> World {
+    let tills: Vec<String> = tills.iter().map(|till| (*till).to_owned()).collect();
+    World::new(&tills, Delays { link_ms: (1, 20), disk_ms: (1, 3) }, &Policy::default(), 7)
+}
+
+fn sale(receipt: &str, amount: i64) -> Draft {
+    let text = format!(
+        r#"{{"kind":"sale","receipt":"{receipt}","currency":"GBP","lines":[{{"sku":"A","quantity":"1",
+        "amount_minor":{amount},"tax_minor":0}}],"tenders":[{{"type":"cash","amount_minor":{amount}}}]}}"#
+    );
+    Draft::from_json(&text).unwrap()
+}
+
+/// Records a sale and waits for the disk; the answer, if there is one.
+fn ring(world: &mut World, till: &str, receipt: &str, amount: i64) -> Option<Result<Receipt, CaptureError>> {
+    let token = world.capture(till, sale(receipt, amount));
+    world.run_for(10);
+    world.node(till).answers.get(&token).cloned()
+}
+
+#[test]
+fn a_sale_captured_offline_reaches_the_hub_and_the_other_till() {
+    let mut world = shop(&["till-1", "till-2"]);
+    let receipt = ring(&mut world, "till-1", "R-1", 120).unwrap().unwrap();
+    assert_eq!(world.node("till-1").replica.waiting().count, 1);
+    world.connect("till-1", "hub");
+    world.connect("till-2", "hub");
+    world.run_for(5_000);
+    assert_eq!(world.node("till-1").replica.waiting().count, 0);
+    let custody = world.node("till-1").replica.custody(&receipt.id).unwrap();
+    assert_eq!(custody.state, CustodyStep::Posted);
+    assert!(world.node("till-2").replica.books().record(&receipt.id).is_some());
+}
+
+#[test]
+fn nothing_is_acknowledged_before_it_is_durable() {
+    let mut world = shop(&["till-1"]);
+    world.run_for(100);
+    world.node("till-1").disk_works = false;
+    assert_eq!(ring(&mut world, "till-1", "R-1", 120), None, "no fsync, no receipt");
+    world.crash("till-1", &Policy::default());
+    let again = ring(&mut world, "till-1", "R-1", 120).unwrap().unwrap();
+    assert!(!again.repeated, "what was not durable is gone, and may be captured anew");
+    world.node("hub").disk_works = false;
+    world.connect("till-1", "hub");
+    world.run_for(5_000);
+    assert_eq!(world.node("till-1").replica.at_hub_through(), 0, "the hub has not fsynced");
+    world.crash("hub", &Policy::default());
+    world.connect("till-1", "hub");
+    world.run_for(5_000);
+    assert_eq!(world.node("till-1").replica.at_hub_through(), 1);
+}
+
+#[test]
+fn the_same_receipt_twice_makes_one_record_and_other_content_is_refused() {
+    let mut world = shop(&["till-1"]);
+    let first = ring(&mut world, "till-1", "R-1", 120).unwrap().unwrap();
+    world.crash("till-1", &Policy::default());
+    let again = ring(&mut world, "till-1", "R-1", 120).unwrap().unwrap();
+    assert!(again.repeated && again.id == first.id && again.seq == first.seq);
+    let error = ring(&mut world, "till-1", "R-1", 99).unwrap().unwrap_err().to_string();
+    assert!(error.contains("receipt \"R-1\" was already used"), "{error}");
+    assert_eq!(world.node("till-1").replica.waiting().count, 1);
+}
+
+#[test]
+fn a_resync_of_nothing_moves_no_batch() {
+    let mut world = shop(&["till-1", "till-2"]);
+    world.connect("till-1", "hub");
+    world.connect("till-2", "hub");
+    for n in 0..60 {
+        let till = if n % 3 == 0 { "till-1" } else { "till-2" };
+        ring(&mut world, till, &format!("R-{n}"), 100 + n).unwrap().unwrap();
+    }
+    world.run_for(5_000);
+    world.node("till-1").events.clear();
+    world.connect("till-1", "hub");
+    world.run_for(5_000);
+    let level =
+        world.node("till-1").events.iter().any(|event| matches!(event, SyncEvent::Level { to_send: 0, .. }));
+    assert!(level, "{:?}", world.node("till-1").events);
+}
+
+#[test]
+fn tills_that_meet_without_the_hub_carry_each_others_records_there() {
+    let mut world = shop(&["till-1", "till-2"]);
+    world.connect("till-1", "hub");
+    world.connect("till-2", "hub");
+    world.run_for(5_000);
+    world.cut("till-1", "hub");
+    world.cut("till-2", "hub");
+    let receipt = ring(&mut world, "till-1", "R-1", 120).unwrap().unwrap();
+    world.connect("till-1", "till-2");
+    world.run_for(5_000);
+    world.cut("till-1", "till-2");
+    world.connect("till-2", "hub");
+    world.run_for(5_000);
+    assert!(world.node("hub").replica.books().record(&receipt.id).is_some(), "till-2 brought it");
+}
