@@ -37,7 +37,7 @@ pub fn transactions(till: &str, count: usize, seed: u64) -> Vec<Transaction> {
             None => (sale(&mut chance), 1),
         };
         value["receipt"] = json!(receipt);
-        value["idempotency_key"] = json!(format!("{:016x}", chance.next()));
+        value["idempotency_key"] = json!(code("cart", chance.draw()));
         if direction > 0 {
             sales.push_back((number, value.clone()));
         } else {
@@ -75,10 +75,15 @@ fn sale(chance: &mut Chance) -> Value {
 /// A payment of its own at the provider.
 fn rename_payment(tender: &mut Value, chance: &mut Chance) {
     if tender["type"] == "card" {
-        let number = chance.next();
-        tender["payment"] = json!(format!("pay-{number:012x}"));
-        tender["auth"] = json!(format!("A{:010}", number % 10_000_000_000));
+        let number = chance.draw();
+        tender["payment"] = json!(code("pay", number));
+        tender["auth"] = json!(code("V", number.rotate_left(17)));
     }
+}
+
+/// A number as a name, in runs of digits too short to be taken for a card number, which tills refuse.
+fn code(prefix: &str, number: u64) -> String {
+    format!("{prefix}-{:06}x{:06}", number / 1_000_000 % 1_000_000, number % 1_000_000)
 }
 
 /// The whole sale taken back, as it was paid.

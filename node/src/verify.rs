@@ -174,7 +174,7 @@ impl Checker {
             LogEntry::Batch(batch) => {
                 self.report.batches += 1;
                 let carried = Carried { bytes: batch.bytes.clone(), change: batch.change };
-                check.admit(hub, carried, at);
+                check.admit(hub, &carried, at);
             }
             LogEntry::Journal(journal) => {
                 self.report.journal_entries += 1;
@@ -197,7 +197,7 @@ impl Checker {
 
 impl StoreCheck {
     /// Puts a batch through admission.
-    fn admit(&mut self, hub: WriterId, carried: Carried, at: Position) {
+    fn admit(&mut self, hub: WriterId, carried: &Carried, at: Position) {
         self.number += 1;
         let message = Message::Batches { number: self.number, batches: vec![carried.clone()] };
         let now = Instant::utc(now_ms());
@@ -216,7 +216,7 @@ impl StoreCheck {
             let refused = std::mem::take(&mut self.refused);
             let before = refused.len();
             for (carried, at, _) in refused {
-                self.admit(hub, carried, at);
+                self.admit(hub, &carried, at);
             }
             if self.refused.len() == before || self.refused.is_empty() {
                 break;

@@ -68,7 +68,7 @@ pub fn run(seed: u64, size: Size, mut faults: Faults) -> Result<Outcome, Broken>
     let mut shop = Shop::default();
     for turn in 0..size.turns {
         let till = chance.pick(&tills).clone();
-        let (draft, asked) = shop.next(&till, &mut chance);
+        let (draft, asked) = shop.happen(&till, &mut chance);
         let token = world.capture(&till, draft);
         shop.asked.insert((till.clone(), token), asked);
         go_wrong(&mut world, &mut faults, &mut shop, &tills, &policy, &mut chance);

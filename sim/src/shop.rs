@@ -66,7 +66,7 @@ pub struct Shop {
 
 impl Shop {
     /// Thinks up what happens next at a till.
-    pub fn next(&mut self, till: &str, chance: &mut Chance) -> (Draft, Asked) {
+    pub fn happen(&mut self, till: &str, chance: &mut Chance) -> (Draft, Asked) {
         self.numbers += 1;
         let receipt = format!("{till}-{}", self.numbers);
         let known: Vec<&Sale> = self.sales.values().collect();

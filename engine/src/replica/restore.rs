@@ -9,8 +9,7 @@ use super::{Head, Replica, capture::Unsealed};
 use crate::batch::{BatchError, Sealed};
 use crate::codec::{self, CodecError};
 use crate::entry::{AdmittedBatch, Captured, Entry};
-use crate::ids::LogId;
-use crate::ledger::{Books, DayPart, JournalEntry, SharedPart};
+use crate::ledger::{Books, DayPart, Filed, JournalEntry, SharedPart};
 use crate::record::{Place, Record};
 
 /// Why an entry does not continue the log.
@@ -30,7 +29,7 @@ pub enum RestoreError {
 /// What the books are made of, gathered while the log is read back.
 #[derive(Default)]
 pub(super) struct Gathered {
-    pub records: Vec<(Arc<Record>, Vec<(LogId, u64)>)>,
+    pub records: Vec<Filed>,
     pub journal: Vec<JournalEntry>,
 }
 
@@ -82,11 +81,7 @@ impl Replica {
         used
     }
 
-    fn books_from(
-        &self,
-        image: &Checkpoint,
-        records: &[(Arc<Record>, Vec<(LogId, u64)>)],
-    ) -> Result<Books, String> {
+    fn books_from(&self, image: &Checkpoint, records: &[Filed]) -> Result<Books, String> {
         let failed = |error: CodecError| error.to_string();
         let shared: SharedPart = codec::decode::<_, PART_LIMIT>(&image.shared).map_err(failed)?;
         let days: Result<Vec<DayPart>, _> =

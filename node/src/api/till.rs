@@ -150,7 +150,7 @@ async fn transaction(
 }
 
 async fn status(State(till): State<Arc<Till>>) -> Result<Json<Value>, Problem> {
-    Ok(Json(till.store.ask(|replica| till_status(replica)).await?))
+    Ok(Json(till.store.ask(till_status).await?))
 }
 
 /// The till's state, as `status --json` shows it.

@@ -475,7 +475,7 @@ impl StoreTask {
 
     fn take_written(&mut self, written: Written) {
         if let Some(reason) = written.failed {
-            self.fail(reason);
+            self.fail(&reason);
         }
         if self.failed.is_some() {
             return;
@@ -489,12 +489,12 @@ impl StoreTask {
     }
 
     /// The storage failed: whoever waits hears it, and nothing is promised any more.
-    fn fail(&mut self, reason: String) {
+    fn fail(&mut self, reason: &str) {
         if self.failed.is_none() {
             tracing::error!(store = %self.replica.identity().store, "the storage failed: {reason}");
-            self.failed = Some(reason.clone());
+            self.failed = Some(reason.to_owned());
             for reply in std::mem::take(&mut self.replies).into_values() {
-                let _ = reply.send(Err(StoreError::Storage(reason.clone())));
+                let _ = reply.send(Err(StoreError::Storage(reason.to_owned())));
             }
         }
     }
@@ -589,10 +589,10 @@ impl StoreTask {
                 self.count(self.name(&peer), "received", [batches, records, redelivered]);
             }
             SyncEvent::Acknowledged { peer, batches } => {
-                self.count(self.name(&peer), "acknowledged", [batches, 0, 0])
+                self.count(self.name(&peer), "acknowledged", [batches, 0, 0]);
             }
             SyncEvent::Sealed { batches, records } => {
-                self.count(String::new(), "sealed", [batches, records, 0])
+                self.count(String::new(), "sealed", [batches, records, 0]);
             }
         }
     }
