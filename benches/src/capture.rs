@@ -14,7 +14,8 @@ use engine::transaction::Draft;
 use node::hub::base_policy;
 use node::runtime::audit::AuditLog;
 use node::runtime::clock::Clock;
-use node::runtime::store::{self, Positions, StoreHandle};
+use node::runtime::positions::Positions;
+use node::runtime::store::{self, StoreHandle};
 use node::storage::{Options, Storage};
 
 use crate::process::Node;

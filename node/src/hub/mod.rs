@@ -26,9 +26,10 @@ use crate::identity::{Authority, NodeKey, PendingJoin};
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::{Directory, listen};
+use crate::runtime::positions::Positions;
 use crate::runtime::restore::restore;
 use crate::runtime::run_file::RunFile;
-use crate::runtime::store::{self, Positions, StoreHandle};
+use crate::runtime::store::{self, StoreHandle};
 use crate::storage::{Options, Storage};
 
 /// Kind byte of a join code's state in the hub's log.

@@ -5,6 +5,8 @@ pub mod audit;
 pub mod checkpoint;
 pub mod clock;
 pub mod links;
+mod notes;
+pub mod positions;
 pub mod restore;
 pub mod run_file;
 pub mod store;

@@ -9,7 +9,7 @@ use engine::replica::Replica;
 
 use super::audit::{self, AUDIT_KIND, AuditEvent};
 use super::checkpoint;
-use super::store::{Looked, Positions};
+use super::positions::{Looked, Positions};
 use crate::error::Failure;
 use crate::storage::{Entry, Position, Storage, StorageError};
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 use engine::entry::Entry as LogEntry;
 use engine::ids::{StoreId, WriterId};
 use engine::ledger::JournalEntry;
-use engine::replica::{Capture, CaptureError, Input, Output, Outputs, Receipt, Replica, SyncEvent};
-use engine::review::CaseEvent;
+use engine::replica::{Capture, CaptureError, Input, Output, Outputs, Receipt, Replica};
 use engine::sync::{Carried, Message};
 use engine::transaction::{Draft, HubRecord};
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::audit::AuditLog;
 use super::checkpoint;
 use super::clock::{Clock, now_ms};
+use super::notes::{Notes, name};
+use super::positions::{Looked, Positions};
 use crate::storage::{Entry, Position, Storage};
 
 /// Jobs that may wait for a store's task; senders wait beyond that.
@@ -26,8 +27,6 @@ const JOBS_A_TURN: usize = 512;
 const APPEND_BYTES: usize = 4 << 20;
 /// Sealed batches kept in memory for sending, in bytes.
 const RECENT_BYTES: usize = 2 << 20;
-/// How often counted events are noted in the audit log.
-const NOTE_INTERVAL_MS: i64 = 1_000;
 
 /// Why a store's task did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,49 +153,6 @@ impl StoreHandle {
     }
 }
 
-/// Where the entries of a store that are looked up again stand in the log.
-#[derive(Default)]
-pub struct Positions {
-    /// Batches, by ordinal.
-    pub batches: Vec<Position>,
-    /// Journal entries, by number from 1.
-    pub journal: Vec<Position>,
-}
-
-impl Positions {
-    /// Remembers an entry.
-    pub fn note(&mut self, entry: Looked, at: Position) {
-        match entry {
-            Looked::Batch => self.batches.push(at),
-            Looked::Journal => self.journal.push(at),
-            Looked::Not => {}
-        }
-    }
-}
-
-/// Whether an entry is looked up again, and by what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Looked {
-    /// By the ordinal of a batch.
-    Batch,
-    /// By the number of a journal entry.
-    Journal,
-    /// It is not.
-    Not,
-}
-
-impl Looked {
-    /// How an entry is looked up.
-    #[must_use]
-    pub fn of(entry: &LogEntry) -> Self {
-        match entry {
-            LogEntry::Batch(_) => Self::Batch,
-            LogEntry::Journal(_) => Self::Journal,
-            LogEntry::Captured(_) | LogEntry::Custody(_) => Self::Not,
-        }
-    }
-}
-
 /// What the storage reports of one append.
 struct Written {
     entries: u64,
@@ -209,7 +165,7 @@ type Reply = oneshot::Sender<Result<Receipt, StoreError>>;
 struct StoreTask {
     replica: Replica,
     storage: Storage,
-    audit: AuditLog,
+    notes: Notes,
     clock: Clock,
     jobs: mpsc::Receiver<Job>,
     written: mpsc::UnboundedReceiver<Written>,
@@ -226,8 +182,6 @@ struct StoreTask {
     handed_out: u64,
     durable: u64,
     failed: Option<String>,
-    counts: BTreeMap<(String, &'static str), [usize; 3]>,
-    note_at_ms: i64,
     stopping: Vec<oneshot::Sender<()>>,
 }
 
@@ -246,7 +200,7 @@ pub fn start(
     let task = StoreTask {
         replica,
         storage,
-        audit,
+        notes: Notes::new(audit, handle.store.clone()),
         clock,
         jobs: jobs_in,
         written,
@@ -261,8 +215,6 @@ pub fn start(
         handed_out: 0,
         durable: 0,
         failed: None,
-        counts: BTreeMap::new(),
-        note_at_ms: 0,
         stopping: Vec::new(),
     };
     tokio::spawn(task.run());
@@ -296,7 +248,7 @@ impl StoreTask {
                 self.give(Input::Wakeup);
                 self.submit();
             }
-            self.note_counts();
+            self.notes.note_counts();
             if !self.stopping.is_empty() && (self.durable == self.handed_out || self.failed.is_some()) {
                 self.write_checkpoint();
                 for reply in self.stopping.drain(..) {
@@ -317,8 +269,7 @@ impl StoreTask {
     }
 
     fn until_wakeup(&self) -> Duration {
-        let note = (!self.counts.is_empty()).then_some(self.note_at_ms);
-        let at = [self.replica.next_wakeup(), note].into_iter().flatten().min();
+        let at = [self.replica.next_wakeup(), self.notes.due_ms()].into_iter().flatten().min();
         let ms = at.map_or(60_000, |at| (at - now_ms()).clamp(1, 60_000));
         Duration::from_millis(u64::try_from(ms).unwrap_or(1))
     }
@@ -415,13 +366,13 @@ impl StoreTask {
                 Output::Send(peer, message) => self.send(peer, &message),
                 Output::SendBatches { peer, number, ordinals } => self.send_batches(peer, number, &ordinals),
                 Output::Disconnect(peer, reason) => {
-                    self.note(Some(peer), "disconnect", reason);
+                    self.notes.note(Some(name(self.replica.registry(), &peer)), "disconnect", reason);
                     self.links.remove(&peer);
                     let outputs = self.replica.handle(self.clock.now(), Input::PeerDown(peer));
                     self.obey(outputs);
                 }
-                Output::Event(event) => self.note_event(event),
-                Output::Case(event) => self.note_case(&event),
+                Output::Event(event) => self.notes.event(self.replica.registry(), event),
+                Output::Case(event) => self.notes.case(&event),
             }
         }
     }
@@ -512,7 +463,7 @@ impl StoreTask {
             Ok(batches) => self.send(peer, &Message::Batches { number, batches }),
             Err(reason) => {
                 tracing::error!("a batch cannot be read back: {reason}");
-                self.note(Some(peer), "unreadable", reason);
+                self.notes.note(Some(name(self.replica.registry(), &peer)), "unreadable", reason);
                 self.links.remove(&peer);
                 self.give(Input::PeerDown(peer));
             }
@@ -553,73 +504,5 @@ impl StoreTask {
                 }
             })
             .collect()
-    }
-
-    fn name(&self, peer: &WriterId) -> String {
-        self.replica.registry().log_of(peer).map_or_else(|| peer.short(), ToString::to_string)
-    }
-
-    fn note(&self, peer: Option<WriterId>, event: &str, detail: String) {
-        let store = self.replica.identity().store.to_string();
-        self.audit.note(now_ms(), Some(&store), peer.map(|peer| self.name(&peer)), event, detail);
-    }
-
-    fn note_case(&self, event: &CaseEvent) {
-        let case = &event.case;
-        let detail =
-            format!("{} {} {}: {:?}", case.id, case.key.case_type.as_str(), case.about, event.change);
-        self.note(None, "case", detail.to_lowercase());
-    }
-
-    /// Notes an event; what happens with every sale is counted and noted once a second.
-    fn note_event(&mut self, event: SyncEvent) {
-        match event {
-            SyncEvent::Connected(peer) => self.note(Some(peer), "connected", String::new()),
-            SyncEvent::Disconnected(peer) => self.note(Some(peer), "disconnected", String::new()),
-            SyncEvent::Level { peer, to_send } => {
-                self.note(Some(peer), "level", format!("{to_send} batches to send"));
-            }
-            SyncEvent::Refused { peer, batch, reason, by_peer } => {
-                let word = if by_peer { "refused-by-peer" } else { "refused" };
-                self.note(Some(peer), word, format!("batch {batch}: {reason}"));
-            }
-            SyncEvent::Garbled { peer, reason } => self.note(Some(peer), "garbled", reason),
-            SyncEvent::Document(reason) => self.note(None, "document", reason),
-            SyncEvent::Admitted { peer, batches, records, redelivered } => {
-                self.count(self.name(&peer), "received", [batches, records, redelivered]);
-            }
-            SyncEvent::Acknowledged { peer, batches } => {
-                self.count(self.name(&peer), "acknowledged", [batches, 0, 0]);
-            }
-            SyncEvent::Sealed { batches, records } => {
-                self.count(String::new(), "sealed", [batches, records, 0]);
-            }
-        }
-    }
-
-    fn count(&mut self, who: String, event: &'static str, add: [usize; 3]) {
-        if self.counts.is_empty() {
-            self.note_at_ms = now_ms() + NOTE_INTERVAL_MS;
-        }
-        let counts = self.counts.entry((who, event)).or_default();
-        for (count, add) in counts.iter_mut().zip(add) {
-            *count += add;
-        }
-    }
-
-    fn note_counts(&mut self) {
-        if self.counts.is_empty() || self.note_at_ms > now_ms() {
-            return;
-        }
-        let store = self.replica.identity().store.to_string();
-        for ((who, event), [batches, records, redelivered]) in std::mem::take(&mut self.counts) {
-            let again =
-                if redelivered > 0 { format!(", {redelivered} known already") } else { String::new() };
-            let detail = match event {
-                "acknowledged" => format!("{batches} batches durable there"),
-                _ => format!("{batches} batches with {records} records{again}"),
-            };
-            self.audit.note(now_ms(), Some(&store), (!who.is_empty()).then_some(who), event, detail);
-        }
     }
 }

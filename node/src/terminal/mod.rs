@@ -16,9 +16,10 @@ use crate::identity::{Enrolment, NodeKey};
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::dial;
+use crate::runtime::positions::Positions;
 use crate::runtime::restore::{RestoredStore, restore};
 use crate::runtime::run_file::RunFile;
-use crate::runtime::store::{self, Positions};
+use crate::runtime::store;
 use crate::storage::{Options, Storage};
 
 /// Uses a join code up: makes the key on this device, gets its certificate, keeps the enrolment.
