@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::process::until;
+use crate::relay::Relay;
 use crate::restart;
 use crate::shop::Shop;
 use crate::stats::Measure;
@@ -28,7 +29,7 @@ pub fn measure(
 ) -> Outcome<Vec<(&'static str, Measure)>> {
     let (row, row_back) =
         if count == 1 { (row::DRAIN_1, row::DRAIN_1_BACK) } else { (row::DRAIN_8, row::DRAIN_8_BACK) };
-    let (mut shop, work) = offline(program, sizes, round, count)?;
+    let (mut shop, work) = offline(Shop::open(program, count)?, sizes, round)?;
     for till in &mut shop.tills {
         till.stop()?;
     }
@@ -44,22 +45,39 @@ pub fn measure(
     }
     drop(shop);
 
-    let (mut shop, work) = offline(program, sizes, round, count)?;
+    let (mut shop, work) = offline(Shop::open(program, count)?, sizes, round)?;
     shop.start_hub()?;
     rows.push((row_back, Measure::whole(sizes.drain, drained(&shop, &work, false)?)));
     shop.check(&work)?;
     Ok(rows)
 }
 
+/// Bytes on the wire for the same drains, untimed: connecting, and everything that is said until all is in the books.
+///
+/// # Errors
+/// A node does not start, or something does not arrive.
+pub fn wire(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measure)>> {
+    let mut rows = Vec::new();
+    for (row, count) in [(row::WIRE_1, 1), (row::WIRE_8, sizes.tills)] {
+        let (mut shop, work) = offline(Shop::open_counted(program, count)?, sizes, round)?;
+        let passed = |shop: &Shop| shop.relay.as_ref().map_or(0, Relay::bytes);
+        let before = passed(&shop);
+        shop.start_hub()?;
+        drained(&shop, &work, false)?;
+        rows.push((row, Measure::bytes(sizes.drain, passed(&shop) - before)));
+        shop.check(&work)?;
+    }
+    Ok(rows)
+}
+
 type Work = Vec<(String, Vec<Transaction>)>;
 
 /// A shop whose hub is down and whose tills have captured everything.
-fn offline(program: &Path, sizes: &Sizes, round: u64, count: usize) -> Outcome<(Shop, Work)> {
-    let mut shop = Shop::open(program, count)?;
+fn offline(mut shop: Shop, sizes: &Sizes, round: u64) -> Outcome<(Shop, Work)> {
     shop.stop_hub()?;
     let mut work = Vec::new();
     for till in &shop.tills {
-        let transactions = transactions(&till.name, sizes.drain / count, round);
+        let transactions = transactions(&till.name, sizes.drain / shop.tills.len(), round);
         till.capture(&transactions)?;
         work.push((till.name.clone(), transactions));
     }

@@ -2,8 +2,8 @@
 //! run. `report` takes minutes and prints a table; `smoke` takes seconds and judges counts and contents, never times.
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
-//! processes over loopback), `projection` (the books alone), `shop`, `process` and `http` (how nodes are run and
-//! asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
+//! processes over loopback), `projection` (the books alone), `shop`, `process`, `relay` and `http` (how nodes are run
+//! and asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
 
 mod capture;
 mod drain;
@@ -12,6 +12,7 @@ mod live;
 mod process;
 mod projection;
 mod raw;
+mod relay;
 mod restart;
 mod shop;
 mod stats;
@@ -153,6 +154,7 @@ fn measure(part: Part, program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec
         Part::Drain => {
             let mut rows = drain::measure(program, sizes, round, 1)?;
             rows.extend(drain::measure(program, sizes, round, sizes.tills)?);
+            rows.extend(drain::wire(program, sizes, round)?);
             Ok(rows)
         }
         Part::Projection => projection::measure(sizes, round),

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::Outcome;
 use crate::http::Http;
 use crate::process::{Node, until};
+use crate::relay::Relay;
 use crate::workload::{Transaction, net_minor};
 
 const STORE: &str = "high-street";
@@ -26,6 +27,8 @@ pub struct Shop {
     listen: String,
     /// The tills.
     pub tills: Vec<Till>,
+    /// What counts the bytes between them, if anything does.
+    pub relay: Option<Relay>,
     dir: TempDir,
 }
 
@@ -89,23 +92,40 @@ impl Shop {
     /// # Errors
     /// A node does not start.
     pub fn open(program: &Path, tills: usize) -> Outcome<Self> {
+        Self::open_as(program, tills, false)
+    }
+
+    /// As [`Shop::open`], with a relay that counts bytes.
+    ///
+    /// # Errors
+    /// A node does not start.
+    pub fn open_counted(program: &Path, tills: usize) -> Outcome<Self> {
+        Self::open_as(program, tills, true)
+    }
+
+    fn open_as(program: &Path, tills: usize, counted: bool) -> Outcome<Self> {
         let dir = tempfile::tempdir()?;
         let mut shop = Self {
             program: program.to_owned(),
             hub: None,
             listen: "127.0.0.1:0".to_owned(),
             tills: Vec::new(),
+            relay: None,
             dir,
         };
         node::hub::init(&shop.hub_dir(), "Benches Ltd", "GBP", "Europe/London")?;
         shop.start_hub()?;
+        if counted {
+            shop.relay = Some(Relay::start(shop.listen.parse()?)?);
+        }
+        let through = shop.relay.as_ref().map(|relay| relay.address.to_string());
         for number in 1..=tills {
             let name = format!("till-{number:02}");
             let request = json!({"store": STORE, "terminal": name}).to_string();
             let answer = shop.ask_hub()?.post("/v1/enrolments", "application/json", request.as_bytes())?;
             let code = answer.json()?["code"].as_str().unwrap_or_default().to_owned();
             let till_dir = shop.dir.path().join(&name);
-            node::terminal::join(&till_dir, &code, None)?;
+            node::terminal::join(&till_dir, &code, through.as_deref())?;
             shop.tills.push(Till { name, dir: till_dir, node: None });
             shop.start_till(number - 1)?;
         }

@@ -21,6 +21,7 @@ impl Samples {
             p50_ns: Some(self.permille(500)),
             p99_ns: Some(self.permille(990)),
             rate: Some(per_second(count, took)),
+            bytes_tenths: None,
         }
     }
 
@@ -52,13 +53,22 @@ pub struct Measure {
     pub p99_ns: Option<u64>,
     /// How many a second.
     pub rate: Option<u64>,
+    /// Tenths of a byte for one.
+    pub bytes_tenths: Option<u64>,
 }
 
 impl Measure {
     /// A single time that `count` things took together.
     #[must_use]
     pub fn whole(count: usize, took: Duration) -> Self {
-        Self { p50_ns: Some(nanos(took)), p99_ns: None, rate: Some(per_second(count, took)) }
+        Self { p50_ns: Some(nanos(took)), rate: Some(per_second(count, took)), ..Self::default() }
+    }
+
+    /// Bytes that `count` things took together.
+    #[must_use]
+    pub fn bytes(count: usize, bytes: u64) -> Self {
+        let tenths = u128::from(bytes) * 10 / count.max(1) as u128;
+        Self { bytes_tenths: u64::try_from(tenths).ok(), ..Self::default() }
     }
 
     /// A single time.
@@ -89,11 +99,14 @@ pub fn spread(rounds: impl Iterator<Item = u64>) -> Option<[u64; 3]> {
     Some([sorted[sorted.len() / 2], first, last])
 }
 
-/// `a / b` as "1.23".
+/// `a / b` as "1.23", as "0.012" below a tenth.
 #[must_use]
 pub fn ratio(a: u64, b: u64) -> String {
-    let hundredths = (u128::from(a) * 100 + u128::from(b) / 2) / u128::from(b.max(1));
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+    let parts = |of: u128| (u128::from(a) * of + u128::from(b) / 2) / u128::from(b.max(1));
+    if parts(1_000) < 100 {
+        return format!("0.{:03}", parts(1_000));
+    }
+    format!("{}.{:02}", parts(100) / 100, parts(100) % 100)
 }
 
 #[cfg(test)]
@@ -110,7 +123,14 @@ mod tests {
 
     #[test]
     fn ratios_are_rounded_to_hundredths() {
-        let cases = [(1, 3, "0.33"), (2, 3, "0.67"), (3, 1, "3.00"), (0, 5, "0.00"), (1, 0, "1.00")];
+        let cases = [
+            (1, 3, "0.33"),
+            (2, 3, "0.67"),
+            (3, 1, "3.00"),
+            (0, 5, "0.000"),
+            (3, 200, "0.015"),
+            (1, 0, "1.00"),
+        ];
         for (a, b, want) in cases {
             assert_eq!(ratio(a, b), want);
         }

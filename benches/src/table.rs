@@ -36,12 +36,15 @@ pub mod row {
     pub const DRAIN_1_BACK: &str = "drain, 1 till: hub back until all in the books";
     pub const DRAIN_8: &str = "drain, 8 tills: first link up until all in the books";
     pub const DRAIN_8_BACK: &str = "drain, 8 tills: hub back until all in the books";
+    pub const WIRE_1: &str = "drain, 1 till: on the wire, headers and acknowledgements included";
+    pub const WIRE_8: &str = "drain, 8 tills: on the wire, headers and acknowledgements included";
     pub const TILL_CLEAN: &str = "restart: till, 10,000 records, after a clean stop";
     pub const TILL_KILLED: &str = "restart: till, 10,000 records, after kill -9";
     pub const HUB_CLEAN: &str = "restart: hub, 10,000 records, after a clean stop";
     pub const HUB_KILLED: &str = "restart: hub, 10,000 records, after kill -9";
     pub const BOOKS_SMALL: &str = "books: 10,000 records at once";
     pub const BOOKS_LARGE: &str = "books: 100,000 records at once";
+    pub const BOOKS_FILING: &str = "books: 100,000 records at once, of which filing (before `settle`)";
     pub const ONE_MORE: [&str; 3] = [
         "books: one more record on 1,000",
         "books: one more record on 10,000",
@@ -69,8 +72,11 @@ const PLAN: &[(&str, By)] = &[
     (row::DRAIN_8, By::Rate(row::RAW_1000)),
     (row::DRAIN_1_BACK, By::Rate(row::RAW_1000)),
     (row::DRAIN_8_BACK, By::Rate(row::RAW_1000)),
+    (row::WIRE_1, By::Nothing),
+    (row::WIRE_8, By::Nothing),
     (row::BOOKS_SMALL, By::Nothing),
     (row::BOOKS_LARGE, By::Rate(row::BOOKS_SMALL)),
+    (row::BOOKS_FILING, By::Time(row::BOOKS_LARGE)),
     (row::ONE_MORE[0], By::Nothing),
     (row::ONE_MORE[1], By::Time(row::ONE_MORE[0])),
     (row::ONE_MORE[2], By::Time(row::ONE_MORE[0])),
@@ -103,7 +109,7 @@ impl Table {
     #[must_use]
     pub fn markdown(&self, rounds: u64) -> String {
         let mut text = format!(
-            "Medians of {rounds} rounds (smallest–largest).\n\n| | p50 or whole, µs | p99, µs | a second | held against |\n|---|--:|--:|--:|---|\n"
+            "Medians of {rounds} rounds (smallest–largest).\n\n| | p50 or whole, µs | p99, µs | a second | B each | held against |\n|---|--:|--:|--:|--:|---|\n"
         );
         for (name, by) in PLAN.iter().filter(|(name, _)| self.rows.contains_key(name)) {
             let cell = |field: fn(&Measure) -> Option<u64>, form: fn(u64) -> String| {
@@ -112,10 +118,11 @@ impl Table {
                 })
             };
             text.push_str(&format!(
-                "| {name} | {} | {} | {} | {} |\n",
+                "| {name} | {} | {} | {} | {} | {} |\n",
                 cell(|measure| measure.p50_ns, micros),
                 cell(|measure| measure.p99_ns, micros),
                 cell(|measure| measure.rate, thousands),
+                cell(|measure| measure.bytes_tenths, |tenths| format!("{}.{}", tenths / 10, tenths % 10)),
                 self.held_against(name, *by)
             ));
         }

@@ -2,7 +2,8 @@
 //! beyond what was sold, tenders that do not add up at a till of another make) is recorded and judged by review.
 
 use super::{
-    Basket, Body, InputError, Line, LineFlag, Reference, Tender, Transaction, looks_like_card_number,
+    Basket, Body, DayClose, InputError, Line, LineFlag, Reference, Tender, Transaction,
+    looks_like_card_number,
 };
 use crate::money::{AMOUNT_LIMIT_MINOR, QUANTITY_LIMIT};
 use crate::policy::Policy;
@@ -13,6 +14,9 @@ pub const TEXT_LIMIT: usize = 256;
 const LINE_LIMIT: usize = 2_000;
 /// Most tenders of a transaction.
 const TENDER_LIMIT: usize = 50;
+
+/// Most currencies of a day close, and most rows of each.
+const CLOSE_ROWS_LIMIT: usize = 256;
 
 /// A refusal: the field, and what would be right.
 pub type Invalid = InputError;
@@ -47,7 +51,9 @@ impl Transaction {
                 check_optional("reason", reason.as_deref())?;
                 check_amount("amount_minor", *amount_minor)
             }
-            Body::DayClose(_) | Body::Hub(_) => Ok(()),
+            Body::DayClose(close) => check_close(close),
+            // Only the hub's own key writes these, and it makes them from checked input.
+            Body::Hub(_) => Ok(()),
         }
     }
 
@@ -123,6 +129,39 @@ fn line_sign(line: &Line, exchange_allowed: bool) -> Option<(&'static str, &'sta
         return Some(("tax_minor", "is larger than the amount"));
     }
     None
+}
+
+fn check_close(close: &DayClose) -> Check {
+    if close.totals.len() > CLOSE_ROWS_LIMIT {
+        return Err(Invalid::at("totals", format!("has more than {CLOSE_ROWS_LIMIT} currencies")));
+    }
+    for totals in &close.totals {
+        if totals.tax.len() > CLOSE_ROWS_LIMIT || totals.tenders.len() > CLOSE_ROWS_LIMIT {
+            return Err(Invalid::at("totals", format!("has more than {CLOSE_ROWS_LIMIT} rows")));
+        }
+        for (code, minor) in &totals.tax {
+            check_text("tax_code", code)?;
+            check_sum("tax_minor", *minor)?;
+        }
+        for (_, minor) in &totals.tenders {
+            check_sum("amount_minor", *minor)?;
+        }
+        for sum in [totals.sales.sum_minor, totals.refunds.sum_minor, totals.voids.sum_minor] {
+            check_sum("sum_minor", sum)?;
+        }
+        check_sum("expected_cash_minor", totals.expected_cash_minor)?;
+        check_sum("counted_cash_minor", totals.counted_cash_minor)?;
+        check_sum("grand_total_minor", totals.grand_total_minor)?;
+    }
+    Ok(())
+}
+
+/// A sum over a day or a life: larger than one amount may be, and still far from the edge of 64 bits.
+fn check_sum(field: &str, sum: i64) -> Check {
+    if sum.unsigned_abs() > 1 << 60 {
+        return Err(Invalid::at(field, "is out of range"));
+    }
+    Ok(())
 }
 
 fn check_basket(basket: &Basket) -> Check {

@@ -46,7 +46,7 @@ impl Notes {
         match event {
             SyncEvent::Connected(peer) => self.note(Some(name(registry, &peer)), "connected", String::new()),
             SyncEvent::Disconnected(peer) => {
-                self.note(Some(name(registry, &peer)), "disconnected", String::new())
+                self.note(Some(name(registry, &peer)), "disconnected", String::new());
             }
             SyncEvent::Level { peer, to_send } => {
                 self.note(Some(name(registry, &peer)), "level", format!("{to_send} batches to send"));
@@ -64,7 +64,7 @@ impl Notes {
                 self.count(name(registry, &peer), "acknowledged", [batches, 0, 0]);
             }
             SyncEvent::Sealed { batches, records } => {
-                self.count(String::new(), "sealed", [batches, records, 0])
+                self.count(String::new(), "sealed", [batches, records, 0]);
             }
         }
     }

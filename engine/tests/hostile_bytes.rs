@@ -1,0 +1,92 @@
+//! Bytes of any origin never panic a decoder, and what decodes at all encodes to the same bytes again.
+
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use engine::batch::{Batch, BatchEntry, Sealed};
+use engine::entry::Entry;
+use engine::ids::{LogId, WriterId};
+use engine::sync::{Carried, Held, Message, Status};
+use engine::transaction::Draft;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+fn sealed() -> Sealed {
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let text = r#"{"kind":"refund","receipt":"F-1","currency":"GBP","original_receipt":"R-1","lines":[{"sku":"a",
+        "quantity":"1","amount_minor":100,"tax_minor":20}],"tenders":[{"type":"cash","amount_minor":100}]}"#;
+    let transaction = Draft::from_json(text).unwrap().transaction;
+    let entry =
+        BatchEntry { at: "2026-11-23T10:00:00Z".parse().unwrap(), effective_later_ms: 0, transaction };
+    let batch = Batch {
+        store: "s".parse().unwrap(),
+        writer: WriterId(key.verifying_key().to_bytes()),
+        log: LogId { terminal: "t".parse().unwrap(), incarnation: 1 },
+        nonce: [2; 16],
+        day: "2026-11-23".parse().unwrap(),
+        index: 0,
+        first_seq: 1,
+        prev: None,
+        seen: vec![(WriterId([3; 32]), 9)],
+        entries: vec![entry; 9],
+    };
+    Sealed::seal(batch, &key)
+}
+
+fn messages() -> Vec<Message> {
+    vec![
+        Message::Hello { store: "s".parse().unwrap(), digest: [7; 32], clock_ms: 5 },
+        Message::Vector {
+            held: vec![Held { day: engine::time::Day(3), sessions: vec![Default::default()] }],
+            reply: true,
+        },
+        Message::Batches {
+            number: 1,
+            batches: vec![Carried { bytes: sealed().bytes.to_vec(), change: [8; 32] }],
+        },
+        Message::Status(Status { software: "x".to_owned(), ..Status::default() }),
+    ]
+}
+
+fn mutated(mut bytes: Vec<u8>, edits: &[(u16, u8)], cut: Option<u16>) -> Vec<u8> {
+    for (at, with) in edits {
+        let length = bytes.len();
+        bytes[usize::from(*at) % length] = *with;
+    }
+    if let Some(cut) = cut {
+        bytes.truncate(usize::from(cut) % bytes.len());
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mutated_messages(which in 0usize..4, edits in prop::collection::vec(any::<(u16, u8)>(), 0..6), cut in any::<Option<u16>>()) {
+        let bytes = mutated(messages()[which].encode(), &edits, cut);
+        if let Ok(message) = Message::decode(&bytes) {
+            prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn mutated_batches(edits in prop::collection::vec(any::<(u16, u8)>(), 0..6), cut in any::<Option<u16>>()) {
+        let honest = sealed();
+        let bytes = mutated(honest.bytes.to_vec(), &edits, cut);
+        let changed = *bytes != *honest.bytes;
+        let opened = Sealed::open(Arc::from(bytes.clone()));
+        prop_assert!(opened.is_err() || !changed, "a changed batch is not the writer's");
+        if let Ok(read) = Sealed::reopen(Arc::from(bytes)) {
+            prop_assert!(!read.batch.entries.is_empty());
+        }
+    }
+
+    #[test]
+    fn noise(kind in any::<u8>(), bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Message::decode(&bytes);
+        let _ = Entry::decode(kind, &bytes);
+        let _ = Sealed::open(Arc::from(bytes.clone()));
+        let _ = Draft::from_json(&String::from_utf8_lossy(&bytes));
+    }
+}
