@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::http::Http;
 use crate::process::until;
 use crate::relay::Relay;
 use crate::restart;
@@ -34,10 +35,14 @@ pub fn measure(
         till.stop()?;
     }
     shop.start_hub()?;
-    for at in 0..count {
-        shop.start_till(at)?;
-    }
-    let mut rows = vec![(row, Measure::whole(sizes.drain, drained(&shop, &work, true)?))];
+    let mut hub = shop.ask_hub()?;
+    // Looking begins before the tills do: otherwise the first would have drained before anybody looked.
+    let took = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| drained(&mut hub, &work, true));
+        shop.start_tills()?;
+        looking.join().expect("looking does not panic")
+    })?;
+    let mut rows = vec![(row, Measure::whole(sizes.drain, took))];
     shop.check(&work)?;
     if count == 1 {
         rows.extend(restart::measure(&mut shop, sizes.drain)?);
@@ -47,7 +52,7 @@ pub fn measure(
 
     let (mut shop, work) = offline(Shop::open(program, count)?, sizes, round)?;
     shop.start_hub()?;
-    rows.push((row_back, Measure::whole(sizes.drain, drained(&shop, &work, false)?)));
+    rows.push((row_back, Measure::whole(sizes.drain, drained(&mut shop.ask_hub()?, &work, false)?)));
     shop.check(&work)?;
     Ok(rows)
 }
@@ -60,11 +65,13 @@ pub fn wire(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static 
     let mut rows = Vec::new();
     for (row, count) in [(row::WIRE_1, 1), (row::WIRE_8, sizes.tills)] {
         let (mut shop, work) = offline(Shop::open_counted(program, count)?, sizes, round)?;
-        let passed = |shop: &Shop| shop.relay.as_ref().map_or(0, Relay::bytes);
+        let passed = |shop: &Shop| shop.relay.as_ref().map_or([0; 2], Relay::bytes);
         let before = passed(&shop);
         shop.start_hub()?;
-        drained(&shop, &work, false)?;
-        rows.push((row, Measure::bytes(sizes.drain, passed(&shop) - before)));
+        drained(&mut shop.ask_hub()?, &work, false)?;
+        for (at, (after, before)) in passed(&shop).into_iter().zip(before).enumerate() {
+            rows.push((row[at], Measure::bytes(sizes.drain, after - before)));
+        }
         shop.check(&work)?;
     }
     Ok(rows)
@@ -85,11 +92,10 @@ fn offline(mut shop: Shop, sizes: &Sizes, round: u64) -> Outcome<(Shop, Work)> {
 }
 
 /// Waits until every record is in the hub's books. Counted from now, or from the first link.
-fn drained(shop: &Shop, work: &Work, from_first_link: bool) -> Outcome<Duration> {
-    let mut hub = shop.ask_hub()?;
+fn drained(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Duration> {
     let mut start = (!from_first_link).then(Instant::now);
     until("the drain", LOOK_EVERY, || {
-        let (arrived, online) = Shop::arrived(&mut hub)?;
+        let (arrived, online) = Shop::arrived(hub)?;
         if online {
             start.get_or_insert_with(Instant::now);
         }

@@ -120,7 +120,7 @@ fn main() -> ExitCode {
 
 fn run(tillsync: Option<&Path>, sizes: &Sizes, rounds: u64, parts: &[Part], smoke: bool) -> Outcome<()> {
     let program = program(tillsync, smoke)?;
-    let mut table = Table::default();
+    let (mut table, before) = (Table::default(), load());
     for round in 1..=rounds {
         for part in parts {
             eprintln!("round {round} of {rounds}: {part:?}, load {}", load());
@@ -132,7 +132,8 @@ fn run(tillsync: Option<&Path>, sizes: &Sizes, rounds: u64, parts: &[Part], smok
     if smoke {
         println!("smoke: {} rows measured; every count and content as it must be", table.len());
     } else {
-        println!("{}", table.markdown(rounds));
+        let load = format!("Load average of the machine: {before} before, {} after.", load());
+        println!("{}", table.markdown(rounds, &load));
     }
     Ok(())
 }

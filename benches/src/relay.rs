@@ -23,7 +23,8 @@ pub struct Relay {
 
 #[derive(Default)]
 struct Shared {
-    bytes: AtomicU64,
+    up: AtomicU64,
+    down: AtomicU64,
     over: AtomicBool,
 }
 
@@ -41,10 +42,10 @@ impl Relay {
         Ok(Self { address, shared })
     }
 
-    /// Bytes that have passed, both ways.
+    /// Bytes that have passed: from the tills to the hub, and back.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
+    pub fn bytes(&self) -> [u64; 2] {
+        [&self.shared.up, &self.shared.down].map(|bytes| bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -57,13 +58,15 @@ impl Drop for Relay {
 /// From the tills to the hub; every till gets a socket of its own towards the hub, and a thread for the way back.
 fn up(socket: &UdpSocket, hub: SocketAddr, shared: &Arc<Shared>) {
     let mut tills: BTreeMap<SocketAddr, UdpSocket> = BTreeMap::new();
-    pump(socket, shared, |bytes, from| {
+    pump(socket, &shared.over, &shared.up, |bytes, from| {
         if let Entry::Vacant(place) = tills.entry(from) {
             let towards = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
             towards.set_read_timeout(Some(LOOK_EVERY))?;
             let (back, till_side, shared) = (towards.try_clone()?, socket.try_clone()?, Arc::clone(shared));
             thread::spawn(move || {
-                pump(&back, &shared, |bytes, _| till_side.send_to(bytes, from).map(|_| ()));
+                pump(&back, &shared.over, &shared.down, |bytes, _| {
+                    till_side.send_to(bytes, from).map(|_| ())
+                });
             });
             place.insert(towards);
         }
@@ -72,12 +75,17 @@ fn up(socket: &UdpSocket, hub: SocketAddr, shared: &Arc<Shared>) {
 }
 
 /// Passes datagrams on. One that cannot be sent is lost, as on any network.
-fn pump(socket: &UdpSocket, shared: &Shared, mut send: impl FnMut(&[u8], SocketAddr) -> std::io::Result<()>) {
+fn pump(
+    socket: &UdpSocket,
+    over: &AtomicBool,
+    passed: &AtomicU64,
+    mut send: impl FnMut(&[u8], SocketAddr) -> std::io::Result<()>,
+) {
     let mut buffer = vec![0; 65_536];
-    while !shared.over.load(Ordering::Relaxed) {
+    while !over.load(Ordering::Relaxed) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         if send(&buffer[..length], from).is_ok() {
-            shared.bytes.fetch_add(length as u64 + HEADER_BYTES, Ordering::Relaxed);
+            passed.fetch_add(length as u64 + HEADER_BYTES, Ordering::Relaxed);
         }
     }
 }

@@ -50,6 +50,12 @@ impl Till {
         self.node.as_ref().ok_or_else(|| format!("till {} does not run", self.name).into())
     }
 
+    fn start(&mut self, program: &Path) -> Outcome<()> {
+        let arguments = ["terminal", "run", "--http", "127.0.0.1:0"];
+        self.node = Some(Node::start(program, &self.dir, &arguments)?);
+        Ok(())
+    }
+
     /// Stops it properly.
     ///
     /// # Errors
@@ -160,15 +166,25 @@ impl Shop {
         self.hub.take().map_or(Ok(()), Node::stop)
     }
 
+    /// Starts all tills at once.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn start_tills(&mut self) -> Outcome<()> {
+        let program = &self.program;
+        std::thread::scope(|scope| {
+            let starting: Vec<_> =
+                self.tills.iter_mut().map(|till| scope.spawn(|| till.start(program))).collect();
+            starting.into_iter().try_for_each(|start| start.join().expect("starting does not panic"))
+        })
+    }
+
     /// Starts a till.
     ///
     /// # Errors
     /// It does not start.
     pub fn start_till(&mut self, at: usize) -> Outcome<()> {
-        let till = &mut self.tills[at];
-        let arguments = ["terminal", "run", "--http", "127.0.0.1:0"];
-        till.node = Some(Node::start(&self.program, &till.dir, &arguments)?);
-        Ok(())
+        self.tills[at].start(&self.program)
     }
 
     /// A connection to the hub's API.

@@ -36,8 +36,12 @@ pub mod row {
     pub const DRAIN_1_BACK: &str = "drain, 1 till: hub back until all in the books";
     pub const DRAIN_8: &str = "drain, 8 tills: first link up until all in the books";
     pub const DRAIN_8_BACK: &str = "drain, 8 tills: hub back until all in the books";
-    pub const WIRE_1: &str = "drain, 1 till: on the wire, headers and acknowledgements included";
-    pub const WIRE_8: &str = "drain, 8 tills: on the wire, headers and acknowledgements included";
+    pub const WIRE_1: [&str; 2] =
+        ["drain, 1 till: bytes on the wire, till to hub", "drain, 1 till: bytes on the wire, hub to till"];
+    pub const WIRE_8: [&str; 2] = [
+        "drain, 8 tills: bytes on the wire, tills to hub",
+        "drain, 8 tills: bytes on the wire, hub to tills",
+    ];
     pub const TILL_CLEAN: &str = "restart: till, 10,000 records, after a clean stop";
     pub const TILL_KILLED: &str = "restart: till, 10,000 records, after kill -9";
     pub const HUB_CLEAN: &str = "restart: hub, 10,000 records, after a clean stop";
@@ -72,8 +76,10 @@ const PLAN: &[(&str, By)] = &[
     (row::DRAIN_8, By::Rate(row::RAW_1000)),
     (row::DRAIN_1_BACK, By::Rate(row::RAW_1000)),
     (row::DRAIN_8_BACK, By::Rate(row::RAW_1000)),
-    (row::WIRE_1, By::Nothing),
-    (row::WIRE_8, By::Nothing),
+    (row::WIRE_1[0], By::Nothing),
+    (row::WIRE_1[1], By::Nothing),
+    (row::WIRE_8[0], By::Nothing),
+    (row::WIRE_8[1], By::Nothing),
     (row::BOOKS_SMALL, By::Nothing),
     (row::BOOKS_LARGE, By::Rate(row::BOOKS_SMALL)),
     (row::BOOKS_FILING, By::Time(row::BOOKS_LARGE)),
@@ -107,9 +113,9 @@ impl Table {
 
     /// The table.
     #[must_use]
-    pub fn markdown(&self, rounds: u64) -> String {
+    pub fn markdown(&self, rounds: u64, load: &str) -> String {
         let mut text = format!(
-            "Medians of {rounds} rounds (smallest–largest).\n\n| | p50 or whole, µs | p99, µs | a second | B each | held against |\n|---|--:|--:|--:|--:|---|\n"
+            "Medians of {rounds} rounds (smallest–largest). {load}\n\n| | p50 or whole, µs | p99, µs | a second | B each | held against |\n|---|--:|--:|--:|--:|---|\n"
         );
         for (name, by) in PLAN.iter().filter(|(name, _)| self.rows.contains_key(name)) {
             let cell = |field: fn(&Measure) -> Option<u64>, form: fn(u64) -> String| {
@@ -185,7 +191,7 @@ mod tests {
         let mut table = Table::default();
         table.add(row::RAW, Measure { rate: Some(8_000), ..Measure::default() });
         table.add(row::CAPTURE_1, Measure { rate: Some(4_000), ..Measure::default() });
-        let text = table.markdown(1);
+        let text = table.markdown(1, "");
         assert!(text.contains("0.50 × the rate of “raw: write"), "{text}");
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::RecordId;
 use crate::money::Currency;
 use crate::time::Day;
 
@@ -98,6 +99,9 @@ impl Default for Policy {
         }
     }
 }
+
+/// Longest time that captured records may wait on one disk while the hub is there, ms.
+const SYNC_INTERVAL_LIMIT_MS: u64 = 3_600_000;
 
 /// Why a policy setting was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -224,7 +228,7 @@ const SETTINGS: &[(&str, &str, Getter, Setter)] = &[
     ("retention_days", "days", |p| p.retention_days.to_string(), |p, v| put(&mut p.retention_days, v)),
     (
         "sync_interval",
-        "a duration such as 5s; 0s sends at once",
+        "a duration up to 1h, such as 5s; 0s sends at once",
         |p| duration(i64::try_from(p.sync_interval_ms).unwrap_or(i64::MAX)),
         set_sync_interval,
     ),
@@ -297,7 +301,7 @@ impl PolicyChange {
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
     base: Policy,
-    changes: BTreeMap<u64, PolicyChange>,
+    changes: BTreeMap<(u64, RecordId), PolicyChange>,
 }
 
 impl Policies {
@@ -307,9 +311,10 @@ impl Policies {
         Self { base, changes: BTreeMap::new() }
     }
 
-    /// Adds the change that the hub recorded under `seq`. Order of arrival does not matter.
-    pub fn insert(&mut self, seq: u64, change: PolicyChange) {
-        self.changes.insert(seq, change);
+    /// Adds the change that the hub recorded as `id` under `seq` (two of one number if the hub's log is forked). Order
+    /// of arrival does not matter.
+    pub fn insert(&mut self, seq: u64, id: RecordId, change: PolicyChange) {
+        self.changes.insert((seq, id), change);
     }
 
     /// The policy that judges records of a business day. Unknown settings of newer versions are left aside.
@@ -332,7 +337,7 @@ impl Policies {
 
     /// The changes by the hub's number, oldest first.
     pub fn changes(&self) -> impl Iterator<Item = (u64, &PolicyChange)> {
-        self.changes.iter().map(|(seq, change)| (*seq, change))
+        self.changes.iter().map(|((seq, _), change)| (*seq, change))
     }
 }
 
@@ -387,8 +392,8 @@ fn set_ms(field: &mut i64, text: &str) -> Option<()> {
 }
 
 fn set_sync_interval(policy: &mut Policy, text: &str) -> Option<()> {
-    policy.sync_interval_ms = u64::try_from(parse_duration_ms(text)?).ok()?;
-    Some(())
+    let interval_ms = u64::try_from(parse_duration_ms(text)?).ok()?;
+    (interval_ms <= SYNC_INTERVAL_LIMIT_MS).then(|| policy.sync_interval_ms = interval_ms)
 }
 
 fn set_threshold(policy: &mut Policy, text: &str) -> Option<()> {
@@ -470,8 +475,8 @@ mod tests {
         let change =
             |setting, from: Option<&str>| PolicyChange::parse([setting], from.map(day), "admin").unwrap();
         let mut policies = Policies::default();
-        policies.insert(7, change("refund_limit_minor=500", Some("2026-02-01")));
-        policies.insert(3, change("refund_limit_minor=unlimited", None));
+        policies.insert(7, RecordId([1; 32]), change("refund_limit_minor=500", Some("2026-02-01")));
+        policies.insert(3, RecordId([2; 32]), change("refund_limit_minor=unlimited", None));
         assert_eq!(policies.on(day("2026-01-31")).refund_limit_minor, None);
         assert_eq!(policies.on(day("2026-02-01")).refund_limit_minor, Some(500));
     }

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 /// Earliest and latest instants a record may carry: 1970 (a till without a clock battery) to 2200.
 const RANGE_MS: std::ops::RangeInclusive<i64> = 0..=7_258_118_400_000;
 
+/// Largest offset from UTC in use is 14 hours; some leave a margin.
+const OFFSET_LIMIT_MINUTES: i16 = 18 * 60;
+/// Days of the same range.
+const DAYS: std::ops::RangeInclusive<i32> = 0..=84_005;
+
 /// A point on a wall clock: milliseconds since 1970 UTC, and the offset the till showed, in minutes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Instant {
@@ -46,6 +51,12 @@ impl Instant {
         Self { ms, offset_minutes: i16::try_from(seconds / 60).unwrap_or(0) }
     }
 
+    /// Whether the instant lies between 1970 and 2200 and its offset is one that clocks have.
+    #[must_use]
+    pub fn is_lawful(&self) -> bool {
+        RANGE_MS.contains(&self.ms) && self.offset_minutes.abs() <= OFFSET_LIMIT_MINUTES
+    }
+
     /// The calendar day this instant shows on the till's own clock.
     #[must_use]
     pub fn day(&self) -> Day {
@@ -76,7 +87,8 @@ impl FromStr for Instant {
             return Err(bad());
         }
         let offset_minutes = i16::try_from(offset.seconds() / 60).map_err(|_| bad())?;
-        Ok(Self { ms, offset_minutes })
+        let instant = Self { ms, offset_minutes };
+        if instant.is_lawful() { Ok(instant) } else { Err(bad()) }
     }
 }
 
@@ -96,6 +108,12 @@ impl Day {
     #[must_use]
     pub fn plus(self, days: i32) -> Self {
         Self(self.0.saturating_add(days))
+    }
+
+    /// Whether the day lies between 1970 and 2200.
+    #[must_use]
+    pub fn is_lawful(self) -> bool {
+        DAYS.contains(&self.0)
     }
 
     fn from_date(date: jiff::civil::Date) -> Self {
@@ -122,7 +140,7 @@ impl FromStr for Day {
         }
         let date: jiff::civil::Date = text.parse().map_err(|_| bad())?;
         let day = Self::from_date(date);
-        if (0..=84_005).contains(&day.0) { Ok(day) } else { Err(bad()) }
+        if day.is_lawful() { Ok(day) } else { Err(bad()) }
     }
 }
 

@@ -227,6 +227,21 @@ impl World {
         self.give(at, Input::Wakeup);
     }
 
+    /// A copy of what a node has on its disk.
+    #[must_use]
+    pub fn backup(&self, name: &str) -> Vec<Entry> {
+        let node = &self.nodes[&writer(name)];
+        node.log[..node.durable].to_vec()
+    }
+
+    /// A node loses its disk and starts from a backup.
+    pub fn restore(&mut self, name: &str, backup: Vec<Entry>, policy: &Policy) {
+        let node = self.node(name);
+        node.durable = backup.len();
+        node.log = backup;
+        self.crash(name, policy);
+    }
+
     /// Lets the next thing happen, if it is due before `until_ms`; otherwise time goes on to there.
     pub fn step(&mut self, until_ms: i64) -> bool {
         let due = self.queue.first_key_value().map(|((at, _), _)| *at).filter(|at| *at <= until_ms);

@@ -104,3 +104,57 @@ fn tills_that_meet_without_the_hub_carry_each_others_records_there() {
     world.run_for(5_000);
     assert!(world.node("hub").replica.books().record(&receipt.id).is_some(), "till-2 brought it");
 }
+
+/// A till was restored from an old copy and sold before it met the hub again. Its next sales continued a session whose
+/// numbers the other branch had taken; every node refused them, and the till believed them delivered.
+#[test]
+fn a_till_restored_from_an_old_copy_loses_nothing_and_the_fork_is_seen() {
+    let mut world = shop(&["till-1"]);
+    world.connect("till-1", "hub");
+    world.run_for(5_000);
+    ring(&mut world, "till-1", "R-1", 100).unwrap().unwrap();
+    let backup = world.backup("till-1");
+    for n in 2..6 {
+        ring(&mut world, "till-1", &format!("R-{n}"), 100).unwrap().unwrap();
+    }
+    world.run_for(5_000);
+    world.restore("till-1", backup, &Policy::default());
+    ring(&mut world, "till-1", "forked", 7).unwrap().unwrap();
+    world.connect("till-1", "hub");
+    world.run_for(5_000);
+    for n in 0..3 {
+        ring(&mut world, "till-1", &format!("after-{n}"), 1_000).unwrap().unwrap();
+    }
+    world.run_for(5_000);
+    world.crash("till-1", &Policy::default());
+    ring(&mut world, "till-1", "last", 1_000).unwrap().unwrap();
+    world.connect("till-1", "hub");
+    world.run_for(5_000);
+    let hub = &world.node("hub").replica;
+    let drawer: i128 = hub
+        .books()
+        .balances()
+        .iter()
+        .filter(|row| row.0.0.to_string().contains("Drawer"))
+        .map(|row| row.1)
+        .sum();
+    assert_eq!(drawer, 5 * 100 + 7 + 4 * 1_000, "every acknowledged sale is in the drawer once");
+    assert!(
+        hub.books().cases().any(|case| case.key.case_type.as_str() == "CLONED_TERMINAL"),
+        "the fork is seen"
+    );
+    let view = hub.books().view_hash();
+    assert_eq!(world.node("till-1").replica.books().view_hash(), view);
+    assert_eq!(world.node("till-1").replica.waiting().count, 0);
+}
+
+#[test]
+fn a_batch_that_the_hub_refuses_still_waits() {
+    let mut world = shop(&["till-1"]);
+    // The hub forgets the enrolment with its disk: it refuses what it cannot place.
+    world.restore("hub", Vec::new(), &Policy::default());
+    ring(&mut world, "till-1", "R-1", 100).unwrap().unwrap();
+    world.connect("till-1", "hub");
+    world.run_for(5_000);
+    assert_eq!(world.node("till-1").replica.waiting().count, 1, "refused is not delivered");
+}

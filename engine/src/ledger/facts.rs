@@ -81,7 +81,8 @@ pub(crate) struct Facts {
     pub(super) referrers: BTreeMap<RefKey, Vec<Slot>>,
     pub(super) awaited_numbers: BTreeMap<TerminalId, BTreeSet<(u64, Slot)>>,
     pub(super) foreign: BTreeMap<RecordId, Slot>,
-    pub(super) twins: BTreeSet<(u64, i64, Slot)>,
+    /// Baskets by fingerprint, clock and number: the same order on every replica.
+    pub(super) twins: BTreeSet<(u64, i64, u64, Slot)>,
     pub(super) cyclic: bool,
     pub(super) hub_decided: BTreeMap<CaseKey, Slot>,
 }
@@ -184,7 +185,7 @@ impl Facts {
     fn file_joints(&mut self, slot: Slot, record: &Record) {
         let Some(basket) = record.transaction.basket() else { return };
         if let Some(twin) = fingerprint(record, basket) {
-            self.twins.insert((twin, record.at.ms, slot));
+            self.twins.insert((twin, record.at.ms, record.seq, slot));
         }
         for joint in joints(record, basket) {
             let sharing = self.joints.entry(joint).or_default();
@@ -262,17 +263,25 @@ impl Facts {
         self.policy(slot).receipt_scope
     }
 
-    /// Sales or refunds of the till with the same lines and amounts, at most `window_ms` before or after.
+    /// Sales or refunds of the till with the same lines and amounts, at most `window_ms` before or after: the nearest
+    /// few on each side, since a till that rings one basket a thousand times a minute has a thousand of them.
     pub(crate) fn twins(&self, slot: Slot, window_ms: i64) -> Vec<Slot> {
         let record = self.record(slot);
         let Some(twin) = record.transaction.basket().and_then(|basket| fingerprint(record, basket)) else {
             return Vec::new();
         };
         let (from, to) = (record.at.ms.saturating_sub(window_ms), record.at.ms.saturating_add(window_ms));
-        let range = (twin, from, 0)..=(twin, to, Slot::MAX);
-        self.twins.range(range).map(|row| row.2).filter(|other| *other != slot).collect()
+        let own = (twin, record.at.ms, record.seq, slot);
+        let before = self.twins.range((twin, from, 0, 0)..own).rev().take(TWINS_NEAREST);
+        let after =
+            self.twins.range((twin, record.at.ms, record.seq, slot)..=(twin, to, u64::MAX, Slot::MAX));
+        let after = after.filter(|row| row.3 != slot).take(TWINS_NEAREST);
+        before.chain(after).map(|row| row.3).collect()
     }
 }
+
+/// How many baskets on each side are looked at for a suspected duplicate.
+const TWINS_NEAREST: usize = 8;
 
 /// Everything a record refers to: as a whole, and line by line.
 pub(crate) fn references(record: &Record) -> impl Iterator<Item = &Reference> {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{BatchMeta, Head, Held, Outputs, Replica, SessionState};
-use crate::batch::{BatchError, Sealed};
-use crate::document::Prepared;
+use crate::batch::{BatchError, Sealed, session_id};
+use crate::document::{Document, Prepared};
 use crate::entry::{AdmittedBatch, Entry};
 use crate::ids::{BatchHash, LogId, WriterId};
 use crate::record::{Place, Record};
@@ -97,7 +97,15 @@ impl Replica {
         let records = self.check(&sealed).map_err(|refusal| (hash, refusal))?;
         self.seal_all(now, outputs);
         let batch = &sealed.batch;
-        let prepared = self.document(batch.day).prepare(batch.writer, batch.session(), &sealed.bytes);
+        // A document is made only for what is admitted.
+        let prepared = match self.documents.get(&batch.day) {
+            Some(document) => document.prepare(batch.writer, batch.session(), &sealed.bytes),
+            None => Document::new(batch.store.clone(), batch.day).prepare(
+                batch.writer,
+                batch.session(),
+                &sealed.bytes,
+            ),
+        };
         if prepared.id() != carried.change {
             return Err((hash, Refusal::Change));
         }
@@ -105,6 +113,9 @@ impl Replica {
         let count = records.len();
         self.admit_prepared(now, &sealed, prepared, head, Some(from), outputs);
         self.take_records(&sealed, records);
+        if batch.writer == self.writer {
+            self.leave_session();
+        }
         Ok(Admission::Admitted(count))
     }
 
@@ -192,6 +203,9 @@ impl Replica {
         for (seq, entry) in (batch.first_seq..).zip(&batch.entries) {
             let later = i64::try_from(entry.effective_later_ms).map_err(|_| Refusal::Time(seq))?;
             let effective_ms = entry.at.ms.checked_add(later).ok_or(Refusal::Time(seq))?;
+            if !entry.at.is_lawful() || !batch.day.is_lawful() {
+                return Err(Refusal::Time(seq));
+            }
             let earliest = before.map_or(entry.at.ms, |head: Head| head.effective_ms.max(entry.at.ms));
             let latest =
                 horizon_ms.map_or(earliest, |ms| ms.saturating_add(EFFECTIVE_SLACK_MS).max(earliest));
@@ -234,6 +248,20 @@ impl Replica {
             peer.learn(batch.day, batch.session(), batch.index + 1);
         }
         self.waiting.push_back((self.persisted, Held::Offer(ordinal)));
+    }
+
+    /// The own log went on elsewhere: a restored backup was further than this, or another device writes with this key.
+    /// What comes next continues the longest branch, in a session of its own, so that every node can follow it and no
+    /// number is used again. The books hold the fork (CLONED_TERMINAL).
+    fn leave_session(&mut self) {
+        if !self.sessions.contains_key(&self.session) {
+            return;
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("tillsync next session v1");
+        hasher.update(&self.identity.nonce);
+        self.identity.nonce.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        self.session = session_id(&self.writer, &self.identity.nonce);
+        self.seen_told.clear();
     }
 
     /// Puts a batch in its place in document, session and log. Returns its ordinal.
@@ -291,7 +319,7 @@ impl Replica {
             match statement {
                 HubRecord::Enrol(enrolment) => self.registry.enrol(enrolment),
                 HubRecord::Config(change) => {
-                    self.policies.insert(record.seq, change.clone());
+                    self.policies.insert(record.seq, record.id, change.clone());
                     self.policy_today = self.policies.on(self.policy_day);
                 }
                 _ => {}

@@ -13,6 +13,11 @@ use crate::transaction::{Body, CashMovement, Draft, HubRecord, InputError, Kind,
 /// Encoded transactions put into one batch, in bytes, if one is not larger.
 const BATCH_FILL_BYTES: usize = 512 << 10;
 
+/// Furthest that a stated time may be ahead of the till's clock, ms.
+const AHEAD_LIMIT_MS: i64 = 2 * 86_400_000;
+/// A clock before 2020 was never set.
+const CLOCK_SET_FROM_MS: i64 = 1_577_836_800_000;
+
 /// A transaction to record.
 #[derive(Debug, Clone)]
 pub struct Capture {
@@ -110,6 +115,7 @@ impl Replica {
         self.check_origin(&draft)?;
         let at = draft.at.unwrap_or(now);
         let day = draft.business_day.unwrap_or_else(|| at.day());
+        check_ahead(now, at, day)?;
         let transaction = self.complete(draft);
         if let Some(earlier) = self.repeated(&transaction)? {
             return Ok(earlier);
@@ -348,6 +354,24 @@ impl Replica {
         self.seen_told.extend(news.iter().copied());
         news
     }
+}
+
+/// A time far ahead would put everything that anybody records afterwards behind it: surely a mistake, and the cashier
+/// is there to correct it. A till whose own clock is not set cannot tell.
+fn check_ahead(now: Instant, at: Instant, day: Day) -> Result<(), InputError> {
+    if now.ms < CLOCK_SET_FROM_MS {
+        return Ok(());
+    }
+    if at.ms > now.ms.saturating_add(AHEAD_LIMIT_MS) {
+        return Err(InputError::at(
+            "at",
+            format!("is more than two days ahead of this till's clock ({now})"),
+        ));
+    }
+    if day > now.day().plus(3) {
+        return Err(InputError::at("business_day", format!("is days ahead of this till's clock ({now})")));
+    }
+    Ok(())
 }
 
 /// Whether two inputs state the same business: what the till filled in (number, full references, totals) may differ,

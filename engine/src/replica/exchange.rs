@@ -235,6 +235,7 @@ impl Replica {
             .lacking()
             .filter_map(|ordinal| self.batches.get(usize::try_from(ordinal).ok()?))
             .chain(self.waiting_batches())
+            .chain(self.refused_batches(state))
             .filter(|meta| meta.writer == self.writer && state.holds(meta.day, meta.session) <= meta.index)
             .map(|meta| meta.first_seq)
             .min();
@@ -244,6 +245,14 @@ impl Replica {
             self.custody.push(mark);
             self.persist(Entry::Custody(mark), None, outputs);
         }
+    }
+
+    /// Batches that a peer refused: it does not hold them, whatever it acknowledged.
+    fn refused_batches<'a>(&'a self, state: &'a Peer) -> impl Iterator<Item = &'a super::BatchMeta> {
+        state.refused().filter_map(|(day, session, index)| {
+            let ordinal = self.places.get(&(day, session))?.get(usize::try_from(index).ok()?)?;
+            self.batches.get(usize::try_from(*ordinal).ok()?)
+        })
     }
 
     /// Batches that no peer was offered yet, because they are not durable here.

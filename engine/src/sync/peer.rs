@@ -84,6 +84,11 @@ impl Peer {
         *first = (*first).min(index);
     }
 
+    /// Where the peer refused a batch: day, session and index of the first.
+    pub fn refused(&self) -> impl Iterator<Item = BatchKey> + '_ {
+        self.refused.iter().map(|((day, session), index)| (*day, *session, *index))
+    }
+
     /// Ordinals of batches that the peer is not known to hold: waiting or on their way.
     pub fn lacking(&self) -> impl Iterator<Item = u64> + '_ {
         self.missing

@@ -36,6 +36,9 @@ impl Transaction {
         }
         check_optional("operator", self.operator.as_deref())?;
         check_optional("idempotency_key", self.idempotency_key.as_deref())?;
+        if self.idempotency_key.as_deref() == Some("") {
+            return Err(Invalid::at("idempotency_key", "is empty: give a key of its own, or none"));
+        }
         match &self.body {
             Body::Sale(basket) => check_basket(basket),
             Body::Refund { basket, original, reason, approver }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -50,8 +51,32 @@ pub fn router(till: Till) -> Router {
         .route("/v1/audit", get(audit))
         .route("/v1/events", get(events))
         .route("/healthz", get(|| async { "ok" }))
-        .fallback(|| async { Problem::not_found("no such endpoint; see CONTRACT section 3 of the README") })
+        .fallback(|| async { Problem::not_found("no such endpoint at a till; GET /v1/status is one") })
+        .layer(axum::middleware::from_fn(refuse_strangers))
         .with_state(Arc::new(till))
+}
+
+/// The API listens on loopback, where every program of the device may use it, a web page of another site may not: its
+/// requests carry its own origin, or (with a name that resolves to this device) its own host.
+async fn refuse_strangers(request: Request, next: Next) -> Response {
+    let header = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let origin =
+        header(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |parts| parts.1));
+    let stranger = [header(header::HOST), origin].into_iter().flatten().find(|host| !is_loopback(host));
+    match stranger {
+        None => next.run(request).await,
+        Some(host) => {
+            let detail = format!("a page or program of {host:?} may not use this till's API");
+            Problem::new(StatusCode::FORBIDDEN, "not from this device", detail).into_response()
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name =
+        host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn capture(State(till): State<Arc<Till>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -167,6 +192,7 @@ pub fn till_status(replica: &mut Replica) -> Value {
                 "peer": replica.registry().log_of(&writer).map(ToString::to_string),
                 "level": peer.is_level(),
                 "backlog": peer.backlog(),
+                "refused": peer.refused().count(),
                 "last_status": peer.status.as_ref().map(|(at_ms, status)| json!({
                     "at": rfc3339(*at_ms),
                     "clock_offset_ms": status.clock_ms - at_ms,

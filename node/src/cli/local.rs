@@ -81,7 +81,7 @@ fn judged(report: &Value, dir: &Path) -> Result<(), Failure> {
     let problems = report["problems"].as_array().map_or(&[][..], Vec::as_slice);
     let first = problems.first().map_or_else(|| "the check was not completed".to_owned(), text);
     Err(Failure::untrue(format!(
-        "verify: {} has {}: {first}; keep a copy of the directory before anything else, then refetch it from the hub or a backup",
+        "verify: {} has {}: {first}; keep a copy of the directory before anything else, and delete nothing in it before its records are known to be at the hub",
         dir.display(),
         count(problems.len() as u64, "problem", "problems"),
     )))

@@ -138,14 +138,17 @@ pub async fn dial(
     Ok(tokio::spawn(keep_connected(endpoint, plan, links, events, stop)))
 }
 
+/// Frames that may wait for a link to take them. The window of unacknowledged batches needs a few dozen; a peer that
+/// lets more wait than this does not read.
+const FRAMES_WAITING: usize = 1_024;
+
 /// Carries frames between a link and the store's task until either ends.
 async fn serve(store: StoreHandle, link: Link) {
     static LINKS: AtomicU64 = AtomicU64::new(1);
     let (peer, number) = (WriterId(link.peer()), LINKS.fetch_add(1, Ordering::Relaxed));
     let (sender, mut receiver) = link.split();
     let control = sender.control().clone();
-    // What may wait here is bounded by the protocol: the window of unacknowledged batches, and a status now and then.
-    let (frames, mut to_send) = mpsc::unbounded_channel::<Vec<u8>>();
+    let (frames, mut to_send) = mpsc::channel::<Vec<u8>>(FRAMES_WAITING);
     let sending = tokio::spawn(async move {
         while let Some(frame) = to_send.recv().await {
             if sender.send(frame).await.is_err() {

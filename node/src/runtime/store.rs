@@ -46,7 +46,7 @@ pub enum StoreError {
 enum Job {
     Capture(Box<Draft>, oneshot::Sender<Result<Receipt, StoreError>>),
     State(Box<HubRecord>, String, oneshot::Sender<Result<Receipt, StoreError>>),
-    LinkUp(WriterId, u64, mpsc::UnboundedSender<Vec<u8>>),
+    LinkUp(WriterId, u64, mpsc::Sender<Vec<u8>>),
     LinkDown(WriterId, u64),
     Frame(WriterId, u64, Vec<u8>),
     Ask(Box<dyn FnOnce(&mut Replica) + Send>),
@@ -128,7 +128,7 @@ impl StoreHandle {
     }
 
     /// A link to a peer is up; `frames` takes what is to be sent.
-    pub(super) async fn link_up(&self, peer: WriterId, link: u64, frames: mpsc::UnboundedSender<Vec<u8>>) {
+    pub(super) async fn link_up(&self, peer: WriterId, link: u64, frames: mpsc::Sender<Vec<u8>>) {
         let _ = self.send(Job::LinkUp(peer, link, frames)).await;
     }
 
@@ -174,7 +174,7 @@ struct StoreTask {
     /// Newest sealed batches, for sending without reading them back.
     recent: VecDeque<(u64, Carried)>,
     recent_bytes: usize,
-    links: BTreeMap<WriterId, (u64, mpsc::UnboundedSender<Vec<u8>>)>,
+    links: BTreeMap<WriterId, (u64, mpsc::Sender<Vec<u8>>)>,
     replies: BTreeMap<u64, Reply>,
     next_token: u64,
     /// To be appended at the end of the turn.
@@ -451,8 +451,16 @@ impl StoreTask {
     }
 
     fn send(&mut self, peer: WriterId, message: &Message) {
-        if let Some((_, frames)) = self.links.get(&peer) {
-            let _ = frames.send(message.encode());
+        let Some((_, frames)) = self.links.get(&peer) else { return };
+        if frames.try_send(message.encode()).is_err() {
+            // It asks and does not listen, or is gone: its conversation ends, and begins anew when it reads again.
+            self.links.remove(&peer);
+            self.notes.note(
+                Some(name(self.replica.registry(), &peer)),
+                "stalled",
+                "does not read".to_owned(),
+            );
+            self.give(Input::PeerDown(peer));
         }
     }
 

@@ -96,8 +96,8 @@ pub enum StorageError {
     },
     /// Durable, acknowledged data is damaged: not a torn tail, so nothing is cut and opening is refused.
     #[error(
-        "storage: opening refused, the log is damaged in its middle in {} place(s): {}; keep a copy of the folder, then \
-         restore it or open with quarantine and refetch the lost positions from hub or peers",
+        "storage: opening refused, the log is damaged in its middle in {} place(s): {}; keep a copy of the folder and \
+         restore it from a backup; a till without one is enrolled anew",
         damage.len(), list(damage)
     )]
     DamagedMiddle {
@@ -106,8 +106,8 @@ pub enum StorageError {
     },
     /// One entry that was read or replayed is damaged.
     #[error(
-        "storage: reading failed, {0}; run `tillsync verify` for the whole extent, then open with quarantine and refetch \
-         the lost positions from hub or peers"
+        "storage: reading failed, {0}; run `tillsync verify` for the whole extent, keep a copy of the folder, and restore \
+         it from a backup"
     )]
     Damaged(Damage),
     /// A position that the log does not hold.
