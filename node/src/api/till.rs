@@ -59,17 +59,22 @@ pub fn router(till: Till) -> Router {
 /// The API listens on loopback, where every program of the device may use it, a web page of another site may not: its
 /// requests carry its own origin, or (with a name that resolves to this device) its own host.
 async fn refuse_strangers(request: Request, next: Next) -> Response {
-    let header = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let origin =
-        header(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |parts| parts.1));
-    let stranger = [header(header::HOST), origin].into_iter().flatten().find(|host| !is_loopback(host));
-    match stranger {
+    match stranger(request.headers()) {
         None => next.run(request).await,
         Some(host) => {
             let detail = format!("a page or program of {host:?} may not use this till's API");
             Problem::new(StatusCode::FORBIDDEN, "not from this device", detail).into_response()
         }
     }
+}
+
+/// The host or origin that is not this device, if a request names one.
+fn stranger(headers: &HeaderMap) -> Option<String> {
+    let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let origin =
+        header(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |parts| parts.1));
+    let named = [header(header::HOST), origin];
+    named.into_iter().flatten().find(|host| !is_loopback(host)).map(|host| host.chars().take(80).collect())
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -328,4 +333,28 @@ pub fn event_stream(log: &AuditLog, headers: &HeaderMap) -> Response {
 fn sse(event: &AuditEvent) -> Event {
     let data = audit_view(event).to_string();
     Event::default().id(event.number.to_string()).event(event.event.clone()).data(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_web_page_of_another_site_is_a_stranger() {
+        let of = |host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            stranger(&headers)
+        };
+        for host in ["127.0.0.1:7401", "localhost", "[::1]:7401", "localhost:80"] {
+            assert_eq!(of(host, None), None, "{host}");
+        }
+        assert_eq!(of("127.0.0.1:7401", Some("http://localhost:3000")), None);
+        assert_eq!(of("127.0.0.1:7401", Some("http://evil.example")), Some("evil.example".to_owned()));
+        assert_eq!(of("evil.example", None), Some("evil.example".to_owned()));
+        assert_eq!(of("127.0.0.1:7401", Some("null")), Some("null".to_owned()));
+    }
 }
