@@ -109,7 +109,10 @@ impl Peer {
     /// From now on everything it lacks is known: `missing` are the ordinals to send.
     pub fn set_level(&mut self, missing: impl IntoIterator<Item = u64>) {
         self.level = true;
-        self.missing.extend(missing);
+        // Two vectors may cross; what is on its way already is not sent again.
+        let on_the_way: BTreeSet<u64> =
+            self.in_flight.iter().flat_map(|sent| sent.ordinals.iter().copied()).collect();
+        self.missing.extend(missing.into_iter().filter(|ordinal| !on_the_way.contains(ordinal)));
     }
 
     /// A batch was admitted here that the peer may lack.
@@ -195,6 +198,15 @@ mod tests {
         assert!(sent.len() * (100 << 10) < WINDOW_BYTES + 2 * CHUNK_BYTES, "the window holds");
         assert_eq!(peer.acknowledged(1).len(), 2);
         assert!(peer.next_chunk(describe).is_some(), "an acknowledgement opens it again");
+    }
+
+    #[test]
+    fn a_second_vector_does_not_send_again_what_is_on_its_way() {
+        let mut peer = Peer::default();
+        peer.set_level(0..2);
+        assert_eq!(peer.next_chunk(describe).map(|chunk| chunk.ordinals), Some(vec![0, 1]));
+        peer.set_level(0..3);
+        assert_eq!(peer.next_chunk(describe).map(|chunk| chunk.ordinals), Some(vec![2]));
     }
 
     #[test]

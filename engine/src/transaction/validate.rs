@@ -216,15 +216,15 @@ fn check_line(line: &Line) -> Check {
 
 fn check_tender(tender: &Tender) -> Check {
     check_amount("amount_minor", tender.amount_minor)?;
-    check_optional("payment", tender.payment.as_deref())?;
-    check_optional("auth", tender.auth.as_deref())?;
+    check_code("payment", tender.payment.as_deref())?;
+    check_code("auth", tender.auth.as_deref())?;
     if let Some((tendered, change)) = tender.cash {
         check_amount("tendered_minor", tendered)?;
         check_amount("change_minor", change)?;
     }
     let Some(card) = &tender.card else { return Ok(()) };
     check_optional("card_brand", card.brand.as_deref())?;
-    check_optional("card_token", card.token.as_deref())?;
+    check_code("card_token", card.token.as_deref())?;
     match &card.last4 {
         Some(last4) if last4.len() != 4 || !last4.bytes().all(|b| b.is_ascii_digit()) => {
             Err(Invalid::at("card_last4", "must be exactly the last four digits"))
@@ -311,6 +311,11 @@ fn check_number(field: &str, text: &str) -> Check {
         return Err(card_number(field));
     }
     Ok(())
+}
+
+/// An id of a payment provider: often a long number, judged like a receipt number.
+fn check_code(field: &str, text: Option<&str>) -> Check {
+    text.map_or(Ok(()), |text| check_number(field, text))
 }
 
 fn card_number(field: &str) -> Invalid {
