@@ -52,7 +52,7 @@ pub(super) struct Set {
     /// What is set, such as refund_limit_minor=5000 sync_interval=5s; `policy get` lists the keys
     #[arg(value_name = "KEY=VALUE", required = true)]
     settings: Vec<String>,
-    /// First business day it holds for; otherwise at once
+    /// First business day it judges; otherwise every day that no lock covers
     #[arg(long, value_name = "YYYY-MM-DD")]
     from: Option<String>,
     #[command(flatten)]
