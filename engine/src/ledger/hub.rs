@@ -241,7 +241,7 @@ impl Facts {
         self.hub_decided.insert(key, cause);
     }
 
-    fn first_referrer(&self, id: &RecordId) -> Option<Slot> {
+    pub(super) fn first_referrer(&self, id: &RecordId) -> Option<Slot> {
         self.referrers.get(&super::facts::RefKey::Id(*id)).and_then(|slots| slots.first()).copied()
     }
 

@@ -9,6 +9,7 @@
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
 //!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases.
 //! * `books`, `view`, `checkpoint`: incremental settling, the restated view, the image for a restart.
+//! * `preview`: what a decision would do, before it is taken.
 
 mod account;
 mod advisories;
@@ -27,6 +28,7 @@ mod lookup;
 mod order;
 mod payments;
 mod posting;
+mod preview;
 mod reference;
 mod returns;
 mod reversals;
@@ -41,3 +43,4 @@ pub use books::{Books, Settled};
 pub use checkpoint::{DayPart, Filed, SharedPart, Stale};
 pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
 pub use judgement::Standing;
+pub use preview::{Effect, Possible};

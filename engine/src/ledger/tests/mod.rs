@@ -1,5 +1,6 @@
 //! Tests of the merge layer: the fixtures of the law, and random worlds.
 
 mod golden;
+mod preview;
 mod random;
 mod world;
