@@ -7,7 +7,7 @@
 //! * `families`, `facts`, `seen`, `hub`, `reference`, `order`, `log`: the set and what is looked up in it; `log` is
 //!   stage B, kept up to date number by number, `order` the canonical order K.
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
-//!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases.
+//!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases. `day_status` says how far a day has come.
 //! * `books`, `view`, `checkpoint`: incremental settling, the restated view, the image for a restart.
 //! * `preview`: what a decision would do, before it is taken.
 
@@ -17,6 +17,7 @@ mod books;
 mod casework;
 mod checkpoint;
 mod close;
+mod day_status;
 mod duplicates;
 mod facts;
 mod families;
@@ -41,6 +42,8 @@ mod tests;
 pub use account::{Account, BadAccount};
 pub use books::{Books, Settled};
 pub use checkpoint::{DayPart, Filed, SharedPart, Stale};
+pub use close::{Figure, ZCheck};
+pub use day_status::{DayState, Heard, TillDay};
 pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
 pub use judgement::Standing;
 pub use preview::{Effect, Possible};

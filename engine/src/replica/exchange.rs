@@ -62,6 +62,7 @@ impl Replica {
             Message::Ack { number } => self.ack(now, peer, number, outputs),
             Message::Refused { batch, reason } => self.refused(peer, batch, &reason, outputs),
             Message::Status(status) => {
+                self.heard.insert(peer, (now.ms, status.clone()));
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.status = Some((now.ms, status));
                 }

@@ -31,7 +31,7 @@ use crate::ledger::Books;
 use crate::policy::{Policies, Policy};
 use crate::registry::Registry;
 use crate::review::CaseEvent;
-use crate::sync::{Message, Peer};
+use crate::sync::{Message, Peer, Status};
 use crate::time::{Day, Instant};
 use crate::transaction::HubRecord;
 
@@ -248,6 +248,8 @@ pub struct Replica {
     /// Custody of the own log at the hub, oldest first.
     custody: Vec<CustodyMark>,
     peers: BTreeMap<WriterId, Peer>,
+    /// The last status of everybody who was ever connected since the start, with the time it came.
+    heard: BTreeMap<WriterId, (i64, Status)>,
     /// Entries handed out and reported durable, and what waits for them.
     persisted: u64,
     durable: u64,
@@ -299,6 +301,7 @@ impl Replica {
             horizon_ms: None,
             custody: Vec::new(),
             peers: BTreeMap::new(),
+            heard: BTreeMap::new(),
             persisted: 0,
             durable: 0,
             waiting: VecDeque::new(),

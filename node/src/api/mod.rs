@@ -3,6 +3,7 @@
 
 pub mod hub;
 pub mod problem;
+pub mod review;
 pub mod serve;
 pub mod till;
 pub mod views;

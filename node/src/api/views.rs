@@ -203,7 +203,9 @@ pub fn record_in_full(replica: &Replica, id: &RecordId, exported: bool) -> Optio
     Some(view)
 }
 
-fn posting(posting: &engine::ledger::Posting) -> Value {
+/// A posting.
+#[must_use]
+pub fn posting(posting: &engine::ledger::Posting) -> Value {
     json!({
         "account": posting.account.to_string(),
         "account_code": posting.account.code(),
@@ -280,7 +282,6 @@ pub fn case_in_full(replica: &Replica, found: &Case) -> Value {
             shown
         })
         .collect();
-    view["decisions"] = json!(found.decisions);
     view
 }
 

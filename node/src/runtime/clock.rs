@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::time::Instant;
+use engine::time::{Day, Instant};
 use jiff::tz::TimeZone;
 
 /// A wall clock in a time zone.
@@ -20,6 +20,14 @@ impl Clock {
         TimeZone::get(zone)
             .map(|zone| Self { zone })
             .map_err(|_| format!("{zone:?} is not a time zone; give an IANA name such as Europe/London"))
+    }
+
+    /// When a day begins by the shop's clock, ms since 1970.
+    #[must_use]
+    pub fn start_of(&self, day: Day) -> i64 {
+        let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(day.0)));
+        let start = date.and_then(|date| date.to_zoned(self.zone.clone()));
+        start.map_or(i64::from(day.0).saturating_mul(86_400_000), |start| start.timestamp().as_millisecond())
     }
 
     /// Now, as the shop's clock shows it.
