@@ -1,5 +1,6 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
-//! `transaction`, `reversal`, `till`, `cases`, `books`, `company`, `audit`, `setup`, `local`), and what they share:
+//! `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `company`, `people`, `audit`,
+//! `setup`, `local`), and what they share:
 //! `client` (HTTP), `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
@@ -10,14 +11,18 @@ mod books;
 mod capture;
 mod cases;
 mod client;
+mod closing;
 mod company;
+mod decide;
 mod lines;
 mod local;
 mod out;
+mod people;
 mod reversal;
 mod setup;
 #[cfg(test)]
 mod stand_in;
+mod statements;
 mod table;
 mod till;
 mod transaction;
@@ -77,6 +82,11 @@ enum Command {
     Custody(till::Custody),
     Cases(cases::Cases),
     Case(cases::Case),
+    Decide(decide::Decide),
+    CloseStatus(closing::CloseStatus),
+    Lock(closing::Lock),
+    Payment(statements::Payment),
+    Settle(statements::Settle),
     #[command(subcommand)]
     Ledger(books::Ledger),
     Export(books::Export),
@@ -129,6 +139,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Custody(custody) => custody.run(out),
         Command::Cases(cases) => cases.run(out),
         Command::Case(case) => case.run(out),
+        Command::Decide(decide) => decide.run(out),
+        Command::CloseStatus(status) => status.run(out),
+        Command::Lock(lock) => lock.run(out),
+        Command::Payment(payment) => payment.run(out),
+        Command::Settle(settle) => settle.run(out),
         Command::Ledger(ledger) => ledger.run(out),
         Command::Export(export) => export.run(out),
         Command::Policy(policy) => policy.run(out),
@@ -212,6 +227,12 @@ mod tests {
             "custody R-1",
             "cases --state open --store s --type REVERSAL_CONFLICT --token t",
             "case C-1",
+            "decide C-1 --member V-1 --action over-short --reason counted",
+            "close-status --store s --day 2026-11-23",
+            "lock --store s --through 2026-11-23",
+            "payment P-1 --outcome declined",
+            "settle batch.json",
+            "hub people add --dir d --name anna --role reviewer",
             "ledger balances --store s --day 2026-11-23",
             "ledger journal",
             "ledger trial-balance --dir d",
