@@ -118,7 +118,7 @@ fn verify_dir(dir: &Path) -> Result<Value, Failure> {
 }
 
 /// Whose directory it is: its key, its hub, its currency.
-fn owner(dir: &Path) -> Result<(NodeKey, WriterId, Currency), Failure> {
+pub(crate) fn owner(dir: &Path) -> Result<(NodeKey, WriterId, Currency), Failure> {
     let nobody = || Failure::refused(format!("{} is no data directory of a till or hub", dir.display()));
     let key = NodeKey::load(dir).map_err(Failure::refused)?.ok_or_else(nobody)?;
     if let Some(enrolment) = Enrolment::load(dir).map_err(Failure::refused)? {

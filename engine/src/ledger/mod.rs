@@ -9,7 +9,7 @@
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
 //!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases. `day_status` says how far a day has come.
 //! * `books`, `view`, `checkpoint`: incremental settling, the restated view, the image for a restart.
-//! * `preview`: what a decision would do, before it is taken.
+//! * `preview`: what a decision or a changed policy would do, before it is taken.
 
 mod account;
 mod advisories;

@@ -1,17 +1,22 @@
-//! What a decision would do, before anybody takes it: the families it touches are judged with it and without it. The
-//! books stay as they are, and the cost is that of the families, whatever the history.
+//! What would be, before anybody does it: a decision (the families it touches are judged with it and without it, at
+//! the cost of the families, whatever the history) or a changed policy (a copy of the books is judged anew). The books
+//! themselves stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::books::Books;
+use super::books::{Books, Settled};
 use super::families::Slot;
 use super::journal::{Posting, difference};
 use super::judgement::{Outcome, judge};
 use crate::ids::{LogId, RecordId, TerminalId};
+use crate::policy::PolicyChange;
+use crate::record::Record;
 use crate::review::{
     Case, CaseKey, CaseState, CaseType, Choice, Issued, MemberFacts, Refusal, choices, permit,
 };
-use crate::transaction::{Decision, DecisionAction};
+use crate::time::{Day, Instant};
+use crate::transaction::{Body, Decision, DecisionAction, HubRecord, Transaction};
 
 /// What a decision changes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -137,6 +142,36 @@ impl Books {
             .collect();
         effect.postings = self.changed(outcomes);
         effect
+    }
+
+    /// Copied books under a changed policy, with what the change did: entries that would be appended, cases that would
+    /// open, change or end. Days that a lock covers keep the policy they were locked with.
+    #[must_use]
+    pub fn under_policy(&self, change: PolicyChange, today: Day) -> (Self, Settled) {
+        let mut copy = self.clone();
+        copy.settle(today);
+        let log = LogId { terminal: TerminalId::hub(), incarnation: u32::MAX };
+        let at = Instant::utc(i64::from(today.0).saturating_mul(86_400_000).max(0));
+        let record = Record {
+            id: RecordId([0xff; 32]),
+            store: self.store().clone(),
+            log,
+            seq: u64::MAX,
+            prev: None,
+            business_day: today,
+            at,
+            effective_ms: at.ms,
+            transaction: Transaction {
+                receipt: "what-if".to_owned(),
+                operator: None,
+                idempotency_key: None,
+                offline: false,
+                body: Body::Hub(HubRecord::Config(change)),
+            },
+        };
+        copy.insert(Arc::new(record), &[]);
+        let settled = copy.settle(today);
+        (copy, settled)
     }
 
     /// A case that no family and no log has (a suspected duplicate) is decided by any word on it.

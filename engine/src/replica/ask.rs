@@ -80,6 +80,12 @@ impl Replica {
         self.unsealed.len()
     }
 
+    /// The own record with a receipt number (of the hub: with the name of a statement).
+    #[must_use]
+    pub fn own_record(&self, receipt: &str) -> Option<&Record> {
+        self.own_receipts.get(receipt).and_then(|id| self.books.record(id)).map(|record| &**record)
+    }
+
     /// Whether the hub is connected, and since when it is or is not, ms since 1970.
     #[must_use]
     pub fn hub_link(&self) -> (bool, Option<i64>) {

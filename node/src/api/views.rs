@@ -328,7 +328,8 @@ pub fn trial_balance(balances: &BTreeMap<(Account, Currency), i128>) -> Value {
 }
 
 /// A sum as a JSON integer. Sums of 128 bits that leave 64 become a decimal string rather than a wrong number.
-fn amount(minor: i128) -> Value {
+#[must_use]
+pub fn amount(minor: i128) -> Value {
     i64::try_from(minor).map_or_else(|_| json!(minor.to_string()), |minor| json!(minor))
 }
 

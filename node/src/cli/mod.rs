@@ -241,6 +241,7 @@ mod tests {
             "audit --follow",
             "verify --dir d",
             "project f.json",
+            "project --from-dir d --policy refund_limit_minor=5000 --policy blind_refunds=flag",
         ];
         for line in lines {
             assert_eq!(exit_code_of(&line.split(' ').collect::<Vec<_>>()), 0, "{line}");

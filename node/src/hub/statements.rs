@@ -152,14 +152,9 @@ impl Hub {
             let settlement = Settlement { currency: request.currency, payments, fees_minor };
             let name = format!("settlement-{}-{}", request.batch, at + 1);
             let known = name.clone();
-            let earlier = store
-                .ask(move |replica| {
-                    let books = replica.books();
-                    let found =
-                        books.find_receipt(&known).into_iter().find_map(|id| books.record(&id).cloned());
-                    found.map(|record| record.transaction.body.clone())
-                })
-                .await?;
+            let earlier =
+                store.ask(move |replica| replica.own_record(&known).map(|it| it.transaction.body.clone()));
+            let earlier = earlier.await?;
             match earlier {
                 Some(Body::Hub(HubRecord::Settlement(before))) if before == settlement => {}
                 Some(_) => {
