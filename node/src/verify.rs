@@ -180,7 +180,7 @@ impl Checker {
                 self.report.journal_entries += 1;
                 check.journal.push_back(journal.clone());
             }
-            LogEntry::Captured(_) | LogEntry::Custody(_) => {}
+            LogEntry::Captured(_) | LogEntry::Custody(_) | LogEntry::Posted(_) | LogEntry::Link(_) => {}
         }
         if let Err(error) = check.restored.restore(entry) {
             self.report.problem(format!("entry at {at}: {error}"));

@@ -99,6 +99,7 @@ fn from_a_double_void_in_a_partition_to_locked_books() {
     a_case_that_resolved_itself(&desk, &tills);
     payments_and_settlements(&desk, &tills);
     days_and_locks(&desk, &tills);
+    kpis(&company);
     for node in tills {
         node.stop();
     }
@@ -263,4 +264,27 @@ fn days_and_locks(desk: &Desk<'_>, tills: &[Node]) {
     });
     assert_eq!(desk.company.ask(&["ledger", "balances", "--day", &day])["balances"], before["balances"]);
     assert_eq!(desk.company.balances().values().sum::<i64>(), 0, "the trial balance");
+}
+
+/// Data latency, reconciliation and capture, from what really happened above.
+fn kpis(company: &Company) {
+    let report = company.ask(&["kpi"]);
+    let records = company.records();
+    let all = &report["data_latency"]["all"];
+    assert_eq!(all["latency"]["count"].as_u64(), Some(records), "{report}");
+    assert!(all["latency"]["p50_ms"].as_i64().unwrap() < 60_000, "{report}");
+    assert!(all["reduction_ppm"].as_i64().unwrap() > 900_000, "{report}");
+    let offline = &report["data_latency"]["offline"]["latency"];
+    assert!(offline["count"].as_u64().unwrap() >= 4, "four voids were made in the partition: {report}");
+    assert!(report["data_latency"]["drain_after_link_up"]["count"].as_u64().unwrap() >= 4, "{report}");
+    let capture = &report["capture"];
+    assert_eq!((capture["committed"].as_u64(), capture["captured"].as_u64()), (Some(records), Some(records)));
+    assert_eq!(capture["success_rate_ppm"], 1_000_000);
+    let cells = &report["reconciliation"];
+    assert!(cells["cells"].as_u64().unwrap() >= 4, "{report}");
+    assert_eq!(cells["unexplained"], 0, "{report}");
+    assert_eq!(
+        cells["cells"].as_u64().unwrap(),
+        cells["equal"].as_u64().unwrap() + cells["explained"].as_u64().unwrap()
+    );
 }

@@ -116,6 +116,18 @@ impl Books {
         self.facts.slot(&record).map(|slot| self.facts.record(slot).business_day)
     }
 
+    /// When a till's log was enrolled, ms since 1970.
+    pub(crate) fn enrolled_at(&self, log: &LogId) -> Option<i64> {
+        let record = self.facts.hub.enrolled_by(log)?;
+        self.facts.slot(&record).map(|slot| self.facts.record(slot).at.ms)
+    }
+
+    /// How many records wait for a reviewer.
+    pub(crate) fn in_review(&self) -> u64 {
+        let waits = |outcome: &&super::judgement::Outcome| outcome.standing == super::Standing::InReview;
+        self.outcomes.iter().flatten().filter(waits).count() as u64
+    }
+
     fn of_log_and_day(&self, log: &LogId, day: Day) -> Vec<Slot> {
         let slots = self.facts.days.get(&day).map_or(&[][..], Vec::as_slice);
         slots.iter().copied().filter(|slot| self.facts.record(*slot).log == *log).collect()

@@ -7,7 +7,8 @@
 //! * `families`, `facts`, `seen`, `hub`, `reference`, `order`, `log`: the set and what is looked up in it; `log` is
 //!   stage B, kept up to date number by number, `order` the canonical order K.
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
-//!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases. `day_status` says how far a day has come.
+//!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases.
+//! * `day_status` says how far a day has come, `z_check` and `reconcile` hold Z reports against records and books.
 //! * `books`, `view`, `checkpoint`: incremental settling, the restated view, the image for a restart.
 //! * `preview`: what a decision or a changed policy would do, before it is taken.
 
@@ -30,11 +31,13 @@ mod order;
 mod payments;
 mod posting;
 mod preview;
+mod reconcile;
 mod reference;
 mod returns;
 mod reversals;
 mod seen;
 mod view;
+mod z_check;
 
 #[cfg(test)]
 mod tests;
@@ -42,8 +45,8 @@ mod tests;
 pub use account::{Account, BadAccount};
 pub use books::{Books, Settled};
 pub use checkpoint::{DayPart, Filed, SharedPart, Stale};
-pub use close::{Figure, ZCheck};
 pub use day_status::{DayState, Heard, TillDay};
 pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
 pub use judgement::Standing;
 pub use preview::{Effect, Possible};
+pub use z_check::{Figure, ZCheck};

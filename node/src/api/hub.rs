@@ -17,6 +17,7 @@ use engine::transaction::HubRecord;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::kpi;
 use super::problem::Problem;
 use super::review;
 use super::till::{AuditQuery, audit_list, event_stream, find};
@@ -47,6 +48,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/transactions/{name}", get(transaction))
         .route("/v1/policies/{store}", get(policy))
         .route("/v1/exports/{number}", get(export_again))
+        .route("/v1/metrics-report", get(kpi::metrics_report))
         .route("/v1/audit", get(audit))
         .route("/v1/events", get(events));
     let reviewer = Router::new().route("/v1/exports", post(export));

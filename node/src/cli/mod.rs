@@ -1,5 +1,5 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
-//! `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `company`, `people`, `audit`,
+//! `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `kpi`, `company`, `people`, `audit`,
 //! `setup`, `local`), and what they share:
 //! `client` (HTTP), `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
@@ -14,6 +14,7 @@ mod client;
 mod closing;
 mod company;
 mod decide;
+mod kpi;
 mod lines;
 mod local;
 mod out;
@@ -94,6 +95,7 @@ enum Command {
     Policy(company::Policy),
     Stores(company::Stores),
     Terminals(company::Terminals),
+    Kpi(kpi::Kpi),
     Audit(audit::Audit),
     Verify(local::Verify),
     Project(local::Project),
@@ -149,6 +151,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Policy(policy) => policy.run(out),
         Command::Stores(stores) => stores.run(out),
         Command::Terminals(terminals) => terminals.run(out),
+        Command::Kpi(kpi) => kpi.run(out),
         Command::Audit(audit) => audit.run(out),
         Command::Verify(verify) => verify.run(out),
         Command::Project(project) => project.run(out),
@@ -238,6 +241,7 @@ mod tests {
             "ledger trial-balance --dir d",
             "export --format hledger --out o --batch 1",
             "policy set --store s refund_limit_minor=unlimited sync_interval=5s",
+            "kpi --store s --from 2026-11-01 --to 2026-11-30",
             "audit --follow",
             "verify --dir d",
             "project f.json",

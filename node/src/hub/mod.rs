@@ -326,6 +326,12 @@ impl Hub {
         &self.config
     }
 
+    /// The clock of the stores.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The company's certificate authority.
     #[must_use]
     pub fn authority(&self) -> &Arc<Authority> {

@@ -30,6 +30,15 @@ impl Clock {
         start.map_or(i64::from(day.0).saturating_mul(86_400_000), |start| start.timestamp().as_millisecond())
     }
 
+    /// The first time at or after `ms` at which the shop's clock shows so many minutes past midnight, ms since 1970.
+    #[must_use]
+    pub fn next_at(&self, minutes: u32, ms: i64) -> i64 {
+        let day = Instant::in_zone(ms, &self.zone).day();
+        let on = |day: Day| self.start_of(day).saturating_add(i64::from(minutes) * 60_000);
+        let today = on(day);
+        if today >= ms { today } else { on(day.plus(1)) }
+    }
+
     /// Now, as the shop's clock shows it.
     #[must_use]
     pub fn now(&self) -> Instant {
@@ -48,4 +57,19 @@ pub fn now_ms() -> i64 {
 #[must_use]
 pub fn rfc3339(ms: i64) -> String {
     Instant::utc(ms).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shop_s_night_is_found_in_its_time_zone() {
+        let clock = Clock::in_zone("Europe/Berlin").unwrap();
+        let ms = |text: &str| text.parse::<Instant>().unwrap().ms;
+        let night = |from: &str| rfc3339(clock.next_at(120, ms(from)));
+        assert_eq!(night("2026-11-23T10:00:00Z"), "2026-11-24T01:00:00+00:00");
+        assert_eq!(night("2026-11-24T01:00:00Z"), "2026-11-24T01:00:00+00:00");
+        assert_eq!(clock.start_of("2026-07-01".parse().unwrap()), ms("2026-06-30T22:00:00Z"));
+    }
 }
