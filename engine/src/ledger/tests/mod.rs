@@ -3,4 +3,5 @@
 mod golden;
 mod preview;
 mod random;
+mod tables;
 mod world;
