@@ -8,6 +8,7 @@ pub mod batch;
 pub mod codec;
 pub mod document;
 pub mod entry;
+pub mod host;
 pub mod ids;
 pub mod kpi;
 pub mod ledger;

@@ -50,6 +50,12 @@ impl Links {
         }
     }
 
+    /// Tills whose connection nobody saw go.
+    fn open(&self) -> Vec<WriterId> {
+        let open = |spans: &VecDeque<LinkSpan>| spans.back().is_some_and(|span| span.down_ms.is_none());
+        self.spans.iter().filter(|(_, spans)| open(spans)).map(|(peer, _)| *peer).collect()
+    }
+
     pub(super) fn of(&self, peer: &WriterId) -> impl Iterator<Item = &LinkSpan> {
         self.spans.get(peer).into_iter().flatten()
     }
@@ -74,6 +80,16 @@ impl Replica {
         let mark = LinkMark { peer, at_ms: now.ms, what };
         self.links.take(&mark);
         self.persist(Entry::Link(mark), None, outputs);
+    }
+
+    /// A node that starts again was unreachable since the last thing its log tells of; nobody saw the connections go.
+    pub(super) fn close_links(&mut self, outputs: &mut Outputs) {
+        let Some(at_ms) = self.log_ends_ms.take().filter(|_| self.is_hub()) else { return };
+        for peer in self.links.open() {
+            let mark = LinkMark { peer, at_ms, what: LinkChange::Down };
+            self.links.take(&mark);
+            self.persist(Entry::Link(mark), None, outputs);
+        }
     }
 
     /// Asks a peer what its clock shows.

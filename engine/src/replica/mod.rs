@@ -255,6 +255,8 @@ pub struct Replica {
     /// When each till was connected (hub), and when the batches, by ordinal, were in the books (hub).
     links: links::Links,
     posted_ms: Vec<i64>,
+    /// The last time that the log told while it was read back, until the first wake-up.
+    log_ends_ms: Option<i64>,
     /// Batches refused since the start.
     refused: u64,
     /// The last status of everybody who was ever connected since the start, with the time it came.
@@ -312,6 +314,7 @@ impl Replica {
             peers: BTreeMap::new(),
             links: links::Links::default(),
             posted_ms: Vec::new(),
+            log_ends_ms: None,
             refused: 0,
             heard: BTreeMap::new(),
             persisted: 0,
@@ -353,6 +356,7 @@ impl Replica {
 
     /// Brings books and documents up to date, flushes what is due, tells peers how it is.
     fn wake(&mut self, now: Instant, outputs: &mut Outputs) {
+        self.close_links(outputs);
         if self.flush_at_ms.is_some_and(|at| at <= now.ms) {
             self.seal_all(now, outputs);
         }

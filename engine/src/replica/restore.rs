@@ -98,6 +98,13 @@ impl Replica {
     /// The entry does not fit what came before: the log is damaged.
     pub fn restore(&mut self, entry: Entry) -> Result<(), RestoreError> {
         self.restoring.get_or_insert_default();
+        let told_ms = match &entry {
+            Entry::Batch(batch) => Some(batch.admitted_ms),
+            Entry::Posted(mark) => Some(mark.at_ms),
+            Entry::Link(mark) => Some(mark.at_ms),
+            Entry::Captured(_) | Entry::Journal(_) | Entry::Custody(_) => None,
+        };
+        self.log_ends_ms = self.log_ends_ms.max(told_ms);
         match entry {
             Entry::Captured(captured) => self.restore_captured(*captured),
             Entry::Batch(batch) => self.restore_batch(batch),

@@ -2,6 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use engine::host::NotRecorded;
 use engine::replica::CaptureError;
 use engine::transaction::InputError;
 use serde_json::{Value, json};
@@ -74,11 +75,13 @@ impl From<InputError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Capture(CaptureError::Invalid(error)) => error.into(),
-            StoreError::Capture(error @ CaptureError::Conflict { .. }) => {
+            StoreError::NotRecorded(NotRecorded::Capture(CaptureError::Invalid(error))) => error.into(),
+            StoreError::NotRecorded(NotRecorded::Capture(error @ CaptureError::Conflict { .. })) => {
                 Self::new(StatusCode::CONFLICT, "already used", error)
             }
-            StoreError::Storage(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage failed", error),
+            StoreError::NotRecorded(NotRecorded::Storage(_)) | StoreError::Unreadable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage failed", error)
+            }
             StoreError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error),
         }
     }

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
+use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::replica::Replica;
 
 use super::audit::{self, AUDIT_KIND, AuditEvent};
 use super::checkpoint;
-use super::positions::{Looked, Positions};
+use super::positions::Positions;
 use crate::error::Failure;
 use crate::storage::{Entry, Position, Storage, StorageError};
 

@@ -1,13 +1,15 @@
-//! One store's task: it owns the replica, gives it events, carries out what it says. Captures that wait together go in
-//! together; what they persist goes to the storage as one append, hence one fsync. Books follow while the disk works.
+//! One store's task: it owns the host of the store's replica, gives it events and carries out what it asks for, with the
+//! node's disk and links. Captures that wait together go in together. What is grouped, promised and refused is decided
+//! by `engine::host`; nothing is decided here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::entry::Entry as LogEntry;
+use engine::host::{Effect, Host, Line, Looked, NotRecorded, Stored};
 use engine::ids::{StoreId, WriterId};
 use engine::ledger::JournalEntry;
-use engine::replica::{Capture, CaptureError, Input, Output, Outputs, Receipt, Replica};
+use engine::replica::{Capture, Input, Receipt, Replica};
 use engine::sync::{Carried, Message};
 use engine::transaction::{Draft, HubRecord};
 use tokio::sync::{mpsc, oneshot};
@@ -16,27 +18,23 @@ use super::audit::AuditLog;
 use super::checkpoint;
 use super::clock::{Clock, now_ms};
 use super::notes::{Notes, name};
-use super::positions::{Looked, Positions};
+use super::positions::Positions;
 use crate::storage::{Entry, Position, Storage};
 
 /// Jobs that may wait for a store's task; senders wait beyond that.
 const JOBS_WAITING: usize = 1_024;
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
-/// Bytes put into one append of the storage.
-const APPEND_BYTES: usize = 4 << 20;
-/// Sealed batches kept in memory for sending, in bytes.
-const RECENT_BYTES: usize = 2 << 20;
 
 /// Why a store's task did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The transaction was refused.
+    /// Nothing was recorded: refused, or the storage failed.
     #[error(transparent)]
-    Capture(#[from] CaptureError),
-    /// The storage failed; nothing is recorded until the node is restarted.
-    #[error("nothing can be recorded: {0}; restart the node when the disk is well")]
-    Storage(String),
+    NotRecorded(#[from] NotRecorded),
+    /// The log cannot be read back.
+    #[error("{0}")]
+    Unreadable(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -155,7 +153,6 @@ impl StoreHandle {
 
 /// What the storage reports of one append.
 struct Written {
-    entries: u64,
     positions: Vec<(Looked, Position)>,
     failed: Option<String>,
 }
@@ -163,7 +160,7 @@ struct Written {
 type Reply = oneshot::Sender<Result<Receipt, StoreError>>;
 
 struct StoreTask {
-    replica: Replica,
+    host: Host,
     storage: Storage,
     notes: Notes,
     clock: Clock,
@@ -171,17 +168,9 @@ struct StoreTask {
     written: mpsc::UnboundedReceiver<Written>,
     report: mpsc::UnboundedSender<Written>,
     positions: Positions,
-    /// Newest sealed batches, for sending without reading them back.
-    recent: VecDeque<(u64, Carried)>,
-    recent_bytes: usize,
     links: BTreeMap<WriterId, (u64, mpsc::Sender<Vec<u8>>)>,
     replies: BTreeMap<u64, Reply>,
     next_token: u64,
-    /// To be appended at the end of the turn.
-    pending: Vec<(Entry, Looked)>,
-    handed_out: u64,
-    durable: u64,
-    failed: Option<String>,
     stopping: Vec<oneshot::Sender<()>>,
 }
 
@@ -198,7 +187,7 @@ pub fn start(
     let (report, written) = mpsc::unbounded_channel();
     let handle = StoreHandle { store: replica.identity().store.clone(), jobs };
     let task = StoreTask {
-        replica,
+        host: Host::new(replica),
         storage,
         notes: Notes::new(audit, handle.store.clone()),
         clock,
@@ -206,15 +195,9 @@ pub fn start(
         written,
         report,
         positions,
-        recent: VecDeque::new(),
-        recent_bytes: 0,
         links: BTreeMap::new(),
         replies: BTreeMap::new(),
         next_token: 0,
-        pending: Vec::new(),
-        handed_out: 0,
-        durable: 0,
-        failed: None,
         stopping: Vec::new(),
     };
     tokio::spawn(task.run());
@@ -224,7 +207,7 @@ pub fn start(
 impl StoreTask {
     async fn run(mut self) {
         self.give(Input::Wakeup);
-        self.submit();
+        self.turn();
         loop {
             let wait = self.until_wakeup();
             tokio::select! {
@@ -243,13 +226,9 @@ impl StoreTask {
             while let Ok(written) = self.written.try_recv() {
                 self.take_written(written);
             }
-            self.submit();
-            if self.replica.next_wakeup().is_some_and(|at| at <= now_ms()) {
-                self.give(Input::Wakeup);
-                self.submit();
-            }
+            self.turn();
             self.notes.note_counts();
-            if !self.stopping.is_empty() && (self.durable == self.handed_out || self.failed.is_some()) {
+            if !self.stopping.is_empty() && (self.host.is_settled() || self.host.failed().is_some()) {
                 self.write_checkpoint();
                 for reply in self.stopping.drain(..) {
                     let _ = reply.send(());
@@ -261,15 +240,15 @@ impl StoreTask {
 
     /// Keeps what was judged for the next start. Without it the next start is slower, nothing else.
     fn write_checkpoint(&mut self) {
-        if self.failed.is_none()
-            && let Err(error) = checkpoint::write(&self.storage, &self.replica)
+        if self.host.failed().is_none()
+            && let Err(error) = checkpoint::write(&self.storage, self.host.replica())
         {
             tracing::warn!("no checkpoint was written: {error}");
         }
     }
 
     fn until_wakeup(&self) -> Duration {
-        let at = [self.replica.next_wakeup(), self.notes.due_ms()].into_iter().flatten().min();
+        let at = [self.host.replica().next_wakeup(), self.notes.due_ms()].into_iter().flatten().min();
         let ms = at.map_or(60_000, |at| (at - now_ms()).clamp(1, 60_000));
         Duration::from_millis(u64::try_from(ms).unwrap_or(1))
     }
@@ -282,9 +261,8 @@ impl StoreTask {
             let Some(job) = next.take().or_else(|| self.jobs.try_recv().ok()) else { break };
             match job {
                 Job::Capture(draft, reply) => {
-                    if let Some(token) = self.promise(reply) {
-                        captures.push(Capture { token, draft: *draft });
-                    }
+                    let token = self.promise(reply);
+                    captures.push(Capture { token, draft: *draft });
                 }
                 other => {
                     self.take_captures(&mut captures);
@@ -305,9 +283,8 @@ impl StoreTask {
         match job {
             Job::Capture(..) => {}
             Job::State(record, receipt, reply) => {
-                if let Some(token) = self.promise(reply) {
-                    self.give(Input::State { token, record, receipt });
-                }
+                let token = self.promise(reply);
+                self.give(Input::State { token, record, receipt });
             }
             Job::LinkUp(peer, link, frames) => {
                 if self.links.insert(peer, (link, frames)).is_some() {
@@ -322,13 +299,13 @@ impl StoreTask {
                 }
             }
             Job::Frame(peer, link, bytes) => {
-                if self.links.get(&peer).is_some_and(|known| known.0 == link) && self.failed.is_none() {
+                if self.links.get(&peer).is_some_and(|known| known.0 == link) {
                     self.give(Input::Message(peer, bytes));
                 }
             }
             Job::Ask(ask) => {
                 self.give(Input::Wakeup);
-                ask(&mut self.replica);
+                ask(self.host.replica_mut());
             }
             Job::Journal(from, limit, reply) => {
                 self.give(Input::Wakeup);
@@ -338,153 +315,110 @@ impl StoreTask {
         }
     }
 
-    /// Remembers who waits for an answer; refuses at once if the storage has failed.
-    fn promise(&mut self, reply: Reply) -> Option<u64> {
-        if let Some(reason) = &self.failed {
-            let _ = reply.send(Err(StoreError::Storage(reason.clone())));
-            return None;
-        }
+    /// Remembers who waits for an answer.
+    fn promise(&mut self, reply: Reply) -> u64 {
         self.next_token += 1;
         self.replies.insert(self.next_token, reply);
-        Some(self.next_token)
+        self.next_token
     }
 
     fn give(&mut self, input: Input) {
-        let outputs = self.replica.handle(self.clock.now(), input);
-        self.obey(outputs);
+        self.host.give(self.clock.now(), input);
     }
 
-    fn obey(&mut self, outputs: Outputs) {
-        for output in outputs {
-            match output {
-                Output::Persist { entry, ordinal } => self.keep(&entry, ordinal),
-                Output::Captured { token, result } => {
-                    if let Some(reply) = self.replies.remove(&token) {
-                        let _ = reply.send(result.map_err(StoreError::from));
-                    }
-                }
-                Output::Send(peer, message) => self.send(peer, &message),
-                Output::SendBatches { peer, number, ordinals } => self.send_batches(peer, number, &ordinals),
-                Output::Disconnect(peer, reason) => {
-                    self.notes.note(Some(name(self.replica.registry(), &peer)), "disconnect", reason);
-                    self.links.remove(&peer);
-                    let outputs = self.replica.handle(self.clock.now(), Input::PeerDown(peer));
-                    self.obey(outputs);
-                }
-                Output::Event(event) => self.notes.event(self.replica.registry(), event),
-                Output::Case(event) => self.notes.case(&event),
+    /// Does what the host asks for, until it asks for nothing more.
+    fn turn(&mut self) {
+        loop {
+            let effects = self.host.turn(self.clock.now());
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                self.carry_out(effect);
             }
         }
     }
 
-    /// Puts an entry in line for the storage.
-    fn keep(&mut self, entry: &LogEntry, ordinal: Option<u64>) {
-        if let (LogEntry::Batch(batch), Some(ordinal)) = (entry, ordinal) {
-            let carried = Carried { bytes: batch.bytes.clone(), change: batch.change };
-            self.recent_bytes += carried.bytes.len();
-            self.recent.push_back((ordinal, carried));
-            while self.recent_bytes > RECENT_BYTES {
-                let Some((_, oldest)) = self.recent.pop_front() else { break };
-                self.recent_bytes -= oldest.bytes.len();
-            }
-        }
-        let (kind, bytes) = entry.encode(&self.replica.identity().store);
-        self.pending.push((Entry { kind, bytes }, Looked::of(entry)));
-    }
-
-    /// Hands what is in line to the storage.
-    fn submit(&mut self) {
-        while !self.pending.is_empty() && self.failed.is_none() {
-            let mut bytes = 0;
-            let mut fits = self.pending.len();
-            for (at, (entry, _)) in self.pending.iter().enumerate() {
-                bytes += entry.bytes.len();
-                if bytes > APPEND_BYTES && at > 0 {
-                    fits = at;
-                    break;
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Append(lines) => self.append(lines),
+            Effect::Answer(token, result) => {
+                if let Some(reply) = self.replies.remove(&token) {
+                    let _ = reply.send(result.map_err(StoreError::from));
                 }
             }
-            let rest = self.pending.split_off(fits);
-            let turn = std::mem::replace(&mut self.pending, rest);
-            let looked: Vec<Looked> = turn.iter().map(|(_, looked)| *looked).collect();
-            self.handed_out += turn.len() as u64;
-            let report = self.report.clone();
-            self.storage.append(turn.into_iter().map(|(entry, _)| entry).collect(), move |result| {
-                let _ = report.send(match result {
-                    Ok(at) => Written {
-                        entries: at.len() as u64,
-                        positions: looked.into_iter().zip(at).collect(),
-                        failed: None,
-                    },
-                    Err(error) => {
-                        Written { entries: 0, positions: Vec::new(), failed: Some(error.to_string()) }
-                    }
-                });
+            Effect::Send(peer, frame) => self.send(peer, frame),
+            Effect::SendBatches { peer, number, batches } => self.send_batches(peer, number, batches),
+            Effect::End(peer, reason) => {
+                self.notes.note(Some(self.name(&peer)), "disconnect", reason);
+                self.links.remove(&peer);
+            }
+            Effect::Event(event) => self.notes.event(self.host.replica().registry(), event),
+            Effect::Case(event) => self.notes.case(&event),
+        }
+    }
+
+    fn name(&self, peer: &WriterId) -> String {
+        name(self.host.replica().registry(), peer)
+    }
+
+    fn append(&mut self, lines: Vec<Line>) {
+        let looked: Vec<Looked> = lines.iter().map(|line| line.looked).collect();
+        let entries = lines.into_iter().map(|line| Entry { kind: line.kind, bytes: line.bytes }).collect();
+        let report = self.report.clone();
+        self.storage.append(entries, move |result| {
+            let _ = report.send(match result {
+                Ok(at) => Written { positions: looked.into_iter().zip(at).collect(), failed: None },
+                Err(error) => Written { positions: Vec::new(), failed: Some(error.to_string()) },
             });
-        }
+        });
     }
 
     fn take_written(&mut self, written: Written) {
         if let Some(reason) = written.failed {
-            self.fail(&reason);
-        }
-        if self.failed.is_some() {
+            if self.host.failed().is_none() {
+                tracing::error!(store = %self.host.replica().identity().store, "the storage failed: {reason}");
+            }
+            self.host.append_failed(&reason);
             return;
         }
-        self.durable += written.entries;
+        let lines = written.positions.len() as u64;
         for (looked, at) in written.positions {
             self.positions.note(looked, at);
         }
-        let entries = self.durable;
-        self.give(Input::Durable { entries });
+        self.host.appended(self.clock.now(), lines);
     }
 
-    /// The storage failed: whoever waits hears it, and nothing is promised any more.
-    fn fail(&mut self, reason: &str) {
-        if self.failed.is_none() {
-            tracing::error!(store = %self.replica.identity().store, "the storage failed: {reason}");
-            self.failed = Some(reason.to_owned());
-            for reply in std::mem::take(&mut self.replies).into_values() {
-                let _ = reply.send(Err(StoreError::Storage(reason.to_owned())));
-            }
-        }
-    }
-
-    fn send(&mut self, peer: WriterId, message: &Message) {
+    fn send(&mut self, peer: WriterId, frame: Vec<u8>) {
         let Some((_, frames)) = self.links.get(&peer) else { return };
-        if frames.try_send(message.encode()).is_err() {
+        if frames.try_send(frame).is_err() {
             // It asks and does not listen, or is gone: its conversation ends, and begins anew when it reads again.
             self.links.remove(&peer);
-            self.notes.note(
-                Some(name(self.replica.registry(), &peer)),
-                "stalled",
-                "does not read".to_owned(),
-            );
+            self.notes.note(Some(self.name(&peer)), "stalled", "does not read".to_owned());
             self.give(Input::PeerDown(peer));
         }
     }
 
-    fn send_batches(&mut self, peer: WriterId, number: u64, ordinals: &[u64]) {
-        let carried: Result<Vec<Carried>, String> =
-            ordinals.iter().map(|ordinal| self.carried(*ordinal)).collect();
+    fn send_batches(&mut self, peer: WriterId, number: u64, batches: Vec<Stored>) {
+        let carried: Result<Vec<Carried>, String> = batches
+            .into_iter()
+            .map(|stored| match stored {
+                Stored::Here(carried) => Ok(carried),
+                Stored::InLog(ordinal) => self.read_batch(ordinal),
+            })
+            .collect();
         match carried {
-            Ok(batches) => self.send(peer, &Message::Batches { number, batches }),
+            Ok(batches) => self.send(peer, Message::Batches { number, batches }.encode()),
             Err(reason) => {
                 tracing::error!("a batch cannot be read back: {reason}");
-                self.notes.note(Some(name(self.replica.registry(), &peer)), "unreadable", reason);
+                self.notes.note(Some(self.name(&peer)), "unreadable", reason);
                 self.links.remove(&peer);
                 self.give(Input::PeerDown(peer));
             }
         }
     }
 
-    fn carried(&self, ordinal: u64) -> Result<Carried, String> {
-        if let Some((first, _)) = self.recent.front()
-            && let Some((_, carried)) =
-                ordinal.checked_sub(*first).and_then(|at| self.recent.get(usize::try_from(at).ok()?))
-        {
-            return Ok(carried.clone());
-        }
+    fn read_batch(&self, ordinal: u64) -> Result<Carried, String> {
         let at = usize::try_from(ordinal)
             .ok()
             .and_then(|at| self.positions.batches.get(at))
@@ -503,7 +437,7 @@ impl StoreTask {
         wanted
             .map(|at| {
                 let failed =
-                    |reason: String| StoreError::Storage(format!("the journal cannot be read: {reason}"));
+                    |reason: String| StoreError::Unreadable(format!("the journal cannot be read: {reason}"));
                 let entry = self.storage.read(*at).map_err(|error| failed(error.to_string()))?;
                 match LogEntry::decode(entry.kind, &entry.bytes) {
                     Ok((_, LogEntry::Journal(entry))) => Ok(entry),
