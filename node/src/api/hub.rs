@@ -18,6 +18,7 @@ use engine::transaction::HubRecord;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::exports;
 use super::problem::Problem;
 use super::till::{AuditQuery, audit_list, event_stream, find};
 use super::views;
@@ -47,8 +48,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/ledger/journal", get(journal))
         .route("/v1/transactions/{name}", get(transaction))
         .route("/v1/policies/{store}", get(policy).put(set_policy))
-        .route("/v1/exports", post(export))
-        .route("/v1/exports/{number}", get(export_again))
+        .merge(exports::routes())
         .route("/v1/audit", get(audit))
         .route("/v1/events", get(events))
         .route_layer(from_fn_with_state(hub.clone(), guard));
@@ -305,7 +305,7 @@ async fn transaction(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> A
         let wanted = name.clone();
         let found = store.ask(move |replica| find(replica, &wanted)).await?;
         let Some(id) = found else { continue };
-        let exported = hub.is_exported(&store, &id).await;
+        let exported = hub.exported_at_ms(&store, &id).await;
         let view = store.ask(move |replica| views::record_in_full(replica, &id, exported)).await?;
         return view.map(Json).ok_or_else(|| Problem::not_found(format!("no transaction {name:?}")));
     }
@@ -377,29 +377,6 @@ async fn set_policy(
         settings.join(" "),
     );
     Ok(Json(json!({"store": store.store(), "version": number, "settings": request.settings})))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExportRequest {
-    #[serde(default = "hledger")]
-    format: String,
-}
-
-fn hledger() -> String {
-    "hledger".to_owned()
-}
-
-async fn export(State(hub): State<Arc<Hub>>, Json(request): Json<ExportRequest>) -> Answer {
-    Ok(Json(hub.export(&request.format).await?))
-}
-
-async fn export_again(
-    State(hub): State<Arc<Hub>>,
-    Path(number): Path<u64>,
-    Query(request): Query<ExportRequest>,
-) -> Answer {
-    Ok(Json(hub.export_again(number, &request.format).await?))
 }
 
 async fn audit(State(hub): State<Arc<Hub>>, Query(query): Query<AuditQuery>) -> Json<Value> {

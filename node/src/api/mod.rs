@@ -1,6 +1,7 @@
-//! The HTTP APIs: what POS apps and scripts use. `till` and `hub` are the two sets of endpoints; `views` gives things
-//! their JSON form; `problem` gives errors theirs. No decision is taken here.
+//! The HTTP APIs: what POS apps and scripts use. `till` and `hub` are the two sets of endpoints (`exports` a part of the
+//! hub's); `views` gives things their JSON form; `problem` gives errors theirs. No decision is taken here.
 
+pub mod exports;
 pub mod hub;
 pub mod problem;
 pub mod serve;

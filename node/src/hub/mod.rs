@@ -218,7 +218,7 @@ impl Hub {
             stores: RwLock::new(BTreeMap::new()),
             directory: Directory::default(),
             joins: Mutex::new(desk::restore_joins(&restored.own)),
-            exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)),
+            exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)?),
             run_token: new_token(),
             enrolling: tokio::sync::Mutex::new(()),
             audit,
