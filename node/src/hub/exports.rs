@@ -1,17 +1,16 @@
-//! Exports: numbered, immutable batches of journal entries, chained by hash. A batch is a range of each store's
-//! journal, with everything else that its files depend on, so that it can be written again, byte for byte.
+//! Exports: cuts the next batch of journal entries, writes an earlier one again, lists them. `batches` keeps what was
+//! cut; the rooms of `crate::export` write it down.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use engine::ids::{RecordId, StoreId};
-use engine::ledger::{Account, JournalEntry};
-use engine::money::Currency;
+use engine::ledger::JournalEntry;
 use engine::replica::Replica;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Hub;
+use super::batches::{Cases, EXPORT_KIND, ExportBatch, Exports, hash_of};
 use crate::error::Failure;
 use crate::export::journal::is_kept;
 use crate::export::options::{DateFormat, Form, Format, Wishes};
@@ -21,114 +20,11 @@ use crate::runtime::clock::{now_ms, rfc3339};
 use crate::runtime::store::StoreHandle;
 use crate::storage::Entry;
 
-/// Kind byte of an export batch in the hub's log.
-pub const EXPORT_KIND: u8 = 66;
 /// Journal entries read at a time: a store goes on selling between two pages.
 const PAGE: u64 = 1_000;
 /// Entries of a batch whose review case is kept with it. An entry of the log has a limit; beyond this one, files name
 /// the record and not the case.
 const CASES_KEPT: usize = 20_000;
-
-/// Numbers of journal entries, by the case that they belonged to.
-type Cases = BTreeMap<StoreId, BTreeMap<String, Vec<u64>>>;
-
-/// One export batch: which entries it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportBatch {
-    /// Number, from 1 without gaps.
-    pub number: u64,
-    /// First and last journal number of each store.
-    pub ranges: BTreeMap<StoreId, (u64, u64)>,
-    /// Hash of the batch before.
-    pub prev: String,
-    /// Hash of the entries' hashes and of `prev`.
-    pub hash: String,
-    /// When it was cut, ms since 1970.
-    pub at_ms: i64,
-    /// The company's name then; batches of the first version do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub company: Option<String>,
-    /// How it was written first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub form: Option<Form>,
-    /// The review cases of its entries then: cases end, files do not change.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub cases: Cases,
-}
-
-/// The batches cut so far, and what can be derived from them and the journals.
-#[derive(Debug, Default)]
-pub struct Exports {
-    batches: Vec<ExportBatch>,
-    /// Control totals of the first batches; read from the journals when first asked for.
-    totals: Vec<Totals>,
-    /// Records with an entry in one of these batches, and when the first of them was cut.
-    records: HashMap<StoreId, HashMap<RecordId, i64>>,
-}
-
-impl Exports {
-    /// The batches that a hub's own log entries leave.
-    ///
-    /// # Errors
-    /// A batch cannot be read, or one is missing: another number 3 would hold the same entries once more.
-    pub fn restore(own: &[(u8, Vec<u8>)]) -> Result<Self, Failure> {
-        let mut exports = Self::default();
-        for (_, bytes) in own.iter().filter(|(kind, _)| *kind == EXPORT_KIND) {
-            let number = exports.batches.len() as u64 + 1;
-            let read = serde_json::from_slice::<ExportBatch>(bytes).map_err(|error| error.to_string());
-            let batch = read.and_then(|batch| {
-                let follows = batch.number == number && batch.prev == exports.last_hash();
-                if follows { Ok(batch) } else { Err(format!("batch {} stands in its place", batch.number)) }
-            });
-            let batch = batch.map_err(|reason| {
-                Failure::refused(format!(
-                    "export batch {number} cannot be read: {reason}; restore the directory from a backup"
-                ))
-            })?;
-            exports.batches.push(batch);
-        }
-        Ok(exports)
-    }
-
-    /// Last journal number of a store that an export holds.
-    fn through(&self, store: &StoreId) -> u64 {
-        let ranges = self.batches.iter().filter_map(|batch| batch.ranges.get(store));
-        ranges.map(|range| range.1).max().unwrap_or(0)
-    }
-
-    fn last_hash(&self) -> String {
-        self.batches.last().map(|batch| batch.hash.clone()).unwrap_or_default()
-    }
-
-    /// Accounts of the batches before one, in the order of batches.
-    fn earlier(&self, number: u64) -> Vec<(Account, Currency)> {
-        let before = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
-        let mut seen = HashSet::new();
-        let accounts = self.totals.iter().take(before).flat_map(|totals| totals.accounts.keys());
-        accounts.filter(|key| seen.insert(*key)).cloned().collect()
-    }
-
-    /// Remembers what a batch holds.
-    fn note(&mut self, at_ms: i64, totals: Totals, entries: &BTreeMap<StoreId, Vec<JournalEntry>>) {
-        self.totals.push(totals);
-        for (store, entries) in entries {
-            let records = self.records.entry(store.clone()).or_default();
-            for entry in entries {
-                records.entry(entry.record).or_insert(at_ms);
-            }
-        }
-    }
-}
-
-/// The hash of a batch: of the one before it and of every entry's hash, store by store.
-fn hash_of(prev: &str, entries: &BTreeMap<StoreId, Vec<JournalEntry>>) -> String {
-    let mut hasher = blake3::Hasher::new_derive_key("tillsync export v1");
-    hasher.update(prev.as_bytes());
-    for entry in entries.values().flatten() {
-        hasher.update(&entry.hash);
-    }
-    hasher.finalize().to_hex().to_string()
-}
 
 impl Hub {
     /// Cuts the next export batch, of all stores or of one, and writes it. Nothing is cut unless the files that were
@@ -412,49 +308,4 @@ fn view(batch: &ExportBatch, form: &Form, written: &Written) -> Value {
     view["files"] =
         written.files.iter().map(|file| json!({"name": file.name, "content": file.content})).collect();
     view
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As the first version wrote it.
-    const OLD: &str = r#"{"number":1,"ranges":{"s1":[1,7]},"prev":"","hash":"aa","at_ms":5}"#;
-
-    fn own(batches: &[&str]) -> Vec<(u8, Vec<u8>)> {
-        let mut own = vec![(65, b"a join code".to_vec())];
-        own.extend(batches.iter().map(|batch| (EXPORT_KIND, batch.as_bytes().to_vec())));
-        own
-    }
-
-    #[test]
-    fn a_batch_of_the_first_version_is_read_and_written_as_it_was() {
-        let exports = Exports::restore(&own(&[OLD])).unwrap();
-        assert_eq!(exports.through(&"s1".parse().unwrap()), 7);
-        assert_eq!(exports.through(&"s2".parse().unwrap()), 0);
-        assert_eq!(serde_json::to_string(&exports.batches[0]).unwrap(), OLD);
-    }
-
-    #[test]
-    fn a_batch_that_cannot_be_read_is_not_forgotten() {
-        let second = r#"{"number":2,"ranges":{"s1":[8,9]},"prev":"aa","hash":"bb","at_ms":6}"#;
-        assert_eq!(Exports::restore(&own(&[OLD, second])).unwrap().last_hash(), "bb");
-        for wrong in [&second[..20], &second.replace("\"aa\"", "\"ab\""), OLD] {
-            let failure = Exports::restore(&own(&[OLD, wrong])).unwrap_err();
-            assert!(failure.message.starts_with("export batch 2 cannot be read"), "{failure}");
-        }
-    }
-
-    #[test]
-    fn a_batch_keeps_its_form_and_its_cases() {
-        let store: StoreId = "s1".parse().unwrap();
-        let batch = ExportBatch {
-            company: Some("Shops".to_owned()),
-            form: Some(Form::of(&Wishes::default(), None).unwrap()),
-            cases: Cases::from([(store, BTreeMap::from([("C-1".to_owned(), vec![3, 4])]))]),
-            ..serde_json::from_str(OLD).unwrap()
-        };
-        let text = serde_json::to_string(&batch).unwrap();
-        assert_eq!(serde_json::from_str::<ExportBatch>(&text).unwrap(), batch);
-    }
 }

@@ -1,6 +1,7 @@
 //! The hub: every store of the company, the certificate authority, the books. Any till with a certificate talks to
 //! the task of its own store and to nothing else.
 
+mod batches;
 mod config;
 mod desk;
 mod exports;
@@ -17,8 +18,8 @@ use engine::transaction::HubRecord;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use batches::{EXPORT_KIND, Exports};
 pub use config::{HubConfig, base_policy, token_hash};
-pub use exports::{EXPORT_KIND, Exports};
 
 use crate::api;
 use crate::error::Failure;
