@@ -24,6 +24,10 @@ pub enum Entry {
     Journal(JournalEntry),
     /// The hub holds this node's records up to a number.
     Custody(CustodyMark),
+    /// Batches up to an ordinal are in the books (hub).
+    Posted(PostedMark),
+    /// A till's connection came, went, or told its clock (hub).
+    Link(LinkMark),
 }
 
 /// A record captured here and not sealed yet.
@@ -59,10 +63,48 @@ pub struct CustodyMark {
     pub at_ms: i64,
 }
 
+/// Batches are in the books: posted, or held in suspense.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PostedMark {
+    /// How many batches, counted from the first.
+    pub batches: u64,
+    /// When, ms since 1970 by this node's clock.
+    pub at_ms: i64,
+}
+
+/// Something about a connection to a till, for measuring what arrives how late.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LinkMark {
+    /// The till's key.
+    pub peer: WriterId,
+    /// When, ms since 1970 by this node's clock.
+    pub at_ms: i64,
+    /// What.
+    pub what: LinkChange,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum LinkChange {
+    /// It came.
+    Up,
+    /// It went.
+    Down,
+    /// The till's clock less this node's, ms, and by how much that may be wrong (half the round trip).
+    Clock {
+        /// Offset, ms.
+        offset_ms: i64,
+        /// Error, ms.
+        error_ms: i64,
+    },
+}
+
 const CAPTURED: u8 = 1;
 const BATCH: u8 = 2;
 const JOURNAL: u8 = 3;
 const CUSTODY: u8 = 4;
+const POSTED: u8 = 5;
+const LINK: u8 = 6;
 
 /// Kinds from here on are the node's own (audit, enrolments); the engine neither writes nor reads them.
 pub const NODE_KINDS_FROM: u8 = 64;
@@ -76,6 +118,8 @@ impl Entry {
             Self::Batch(batch) => (BATCH, codec::encode(&(store, batch))),
             Self::Journal(entry) => (JOURNAL, codec::encode(&(store, entry))),
             Self::Custody(mark) => (CUSTODY, codec::encode(&(store, mark))),
+            Self::Posted(mark) => (POSTED, codec::encode(&(store, mark))),
+            Self::Link(mark) => (LINK, codec::encode(&(store, mark))),
         }
     }
 
@@ -90,6 +134,8 @@ impl Entry {
             BATCH => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Batch(it))),
             JOURNAL => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Journal(it))),
             CUSTODY => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Custody(it))),
+            POSTED => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Posted(it))),
+            LINK => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Link(it))),
             _ => Err(CodecError::Malformed(format!("kind {kind} is not an entry of the engine"))),
         }
     }

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod document;
 pub mod entry;
 pub mod ids;
+pub mod kpi;
 pub mod ledger;
 pub mod money;
 pub mod policy;

@@ -34,6 +34,16 @@ pub enum ReceiptScope {
     Company,
 }
 
+/// How a discount shows in the books.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Discounts {
+    /// Sales are what was paid.
+    Net,
+    /// Sales are what the list says; the discount, net of tax, stands against them in an account of its own.
+    Contra,
+}
+
 /// Everything that can be configured for a store.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Policy {
@@ -45,6 +55,8 @@ pub struct Policy {
     pub blind_refunds: BlindRefunds,
     /// Within what a receipt number is unique.
     pub receipt_scope: ReceiptScope,
+    /// How a discount shows in the books.
+    pub discounts: Discounts,
     /// Smallest cash unit per currency, minor units; 1 where not named.
     pub cash_unit_minor: BTreeMap<Currency, i64>,
     /// Days after which a refund is advisory.
@@ -82,6 +94,7 @@ impl Default for Policy {
             refund_limit_minor: Some(10_000),
             blind_refunds: BlindRefunds::Hold,
             receipt_scope: ReceiptScope::Till,
+            discounts: Discounts::Net,
             cash_unit_minor: BTreeMap::new(),
             refund_window_days: 90,
             offline_card_limit_minor: 25_000,
@@ -171,6 +184,7 @@ const SETTINGS: &[(&str, &str, Getter, Setter)] = &[
         |p| duration(p.clock_tolerance_ms),
         |p, v| set_ms(&mut p.clock_tolerance_ms, v),
     ),
+    ("discounts", "net or contra", |p| word(&p.discounts), |p, v| set_word(&mut p.discounts, v)),
     (
         "duplicate_window",
         "a duration such as 60s",

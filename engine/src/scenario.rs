@@ -330,12 +330,13 @@ impl<'a> Reader<'a> {
         let policy = self.policy(config)?;
         let hub_seqs = self.hub_numbers();
         let mut records = Vec::new();
-        let mut names = BTreeMap::new();
+        let (mut names, mut own) = (BTreeMap::new(), BTreeSet::new());
         for input in &self.inputs {
             let record = self.record(input, &hub_seqs)?;
-            if names.insert(record.id, input.id.clone()).is_some() {
+            if !own.insert(record.id) {
                 return Err(self.error(input, "id", "is used twice"));
             }
+            names.insert(record.id, input.id.clone());
             let named = [&input.original, &input.prev, &input.record, &input.winner];
             let in_lines = input.lines.iter().map(|line| &line.original);
             for name in named.into_iter().chain(in_lines).flatten() {

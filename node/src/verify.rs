@@ -122,7 +122,7 @@ fn verify_dir(dir: &Path) -> Result<Value, Failure> {
 }
 
 /// Whose directory it is: its key, its hub, its currency.
-fn owner(dir: &Path) -> Result<(NodeKey, WriterId, Currency), Failure> {
+pub(crate) fn owner(dir: &Path) -> Result<(NodeKey, WriterId, Currency), Failure> {
     let nobody = || Failure::refused(format!("{} is no data directory of a till or hub", dir.display()));
     let key = NodeKey::load(dir).map_err(Failure::refused)?.ok_or_else(nobody)?;
     if let Some(enrolment) = Enrolment::load(dir).map_err(Failure::refused)? {
@@ -187,7 +187,7 @@ impl Checker {
                 self.report.journal_entries += 1;
                 check.journal.push_back(journal.clone());
             }
-            LogEntry::Captured(_) | LogEntry::Custody(_) => {}
+            LogEntry::Captured(_) | LogEntry::Custody(_) | LogEntry::Posted(_) | LogEntry::Link(_) => {}
         }
         if let Err(error) = check.restored.restore(entry) {
             self.report.problem(format!("entry at {at}: {error}"));

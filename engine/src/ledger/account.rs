@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{StoreId, TerminalId};
 
-/// An account of the store's books. The order is that of the code numbers.
+/// An account of the store's books. Almost in the order of the code numbers: the place is part of the stored form.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Account {
     /// Cash in the drawer of a till.
@@ -68,6 +68,8 @@ pub enum Account {
     CardFees,
     /// Any other account a reviewer or a reason code names.
     Named(Arc<str>),
+    /// Discounts against sales at list price, net of tax. It came later: its place is where old entries leave room.
+    Discounts,
 }
 
 /// Why a text is not an account.
@@ -99,6 +101,7 @@ const PLAIN: &[(Account, u16, &str)] = &[
     (Account::CustomerRefundsDue, 2400, "Liabilities:Customer-Refunds-Due"),
     (Account::Sales, 4000, "Income:Sales"),
     (Account::Returns, 4100, "Income:Returns"),
+    (Account::Discounts, 4200, "Income:Discounts"),
     (Account::CashRounding, 4900, "Income:Cash-Rounding"),
     (Account::CashOverShort, 5100, "Expenses:Cash-Over-Short"),
     (Account::BadDebt, 5200, "Expenses:Bad-Debt"),

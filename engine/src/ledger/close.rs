@@ -1,5 +1,5 @@
-//! Day close (LEDGER-RULES section 10): the till's Z report from its own records, and the hub's comparison of a Z with
-//! the records it covers. Held records count: the Z states money, not reasons.
+//! Day close (LEDGER-RULES section 10): the till's Z report from its own records, and the cases of a close. Held records
+//! count: the Z states money, not reasons. `z_check` compares the two.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::transaction::{Basket, Body, CashMovement, CloseTotals, CountSum, DayC
 
 /// Totals in the making, wide enough for any number of records.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Totals {
+pub(super) struct Totals {
     counts: BTreeMap<Kind, (u64, i128)>,
     tax: BTreeMap<String, i128>,
     tenders: BTreeMap<TenderType, i128>,
@@ -29,7 +29,12 @@ impl Totals {
         CountSum { count, sum_minor: clamp(sum) }
     }
 
-    fn add_basket(&mut self, record: &Record, basket: &Basket) {
+    /// Nothing was traded (the perpetual total aside).
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Self { grand_total: self.grand_total, ..Self::default() }
+    }
+
+    pub(super) fn add_basket(&mut self, record: &Record, basket: &Basket) {
         let direction = i128::from(record.transaction.direction());
         let (count, sum) = self.counts.entry(record.transaction.kind()).or_default();
         *count += 1;
@@ -50,7 +55,7 @@ impl Totals {
         }
     }
 
-    fn close(&self, currency: Currency) -> CloseTotals {
+    pub(super) fn close(&self, currency: Currency) -> CloseTotals {
         let nonzero = |sum: &&i128| **sum != 0;
         let tax =
             self.tax.iter().filter(|(_, sum)| nonzero(sum)).map(|(code, sum)| (code.clone(), clamp(*sum)));
@@ -89,7 +94,7 @@ impl Facts {
         })
     }
 
-    fn close_at(&self, id: &LogId, seq: u64) -> Option<&DayClose> {
+    pub(super) fn close_at(&self, id: &LogId, seq: u64) -> Option<&DayClose> {
         let closes = self.logs.get(id)?.at(seq).filter(|slot| self.is_close(*slot));
         match &self.record(closes.min_by_key(|slot| self.by_clock(*slot))?).transaction.body {
             Body::DayClose(close) => Some(close),
@@ -98,13 +103,13 @@ impl Facts {
     }
 
     /// Order of the branches of a fork where nothing else tells them apart.
-    fn by_clock(&self, slot: Slot) -> (i64, RecordId) {
+    pub(super) fn by_clock(&self, slot: Slot) -> (i64, RecordId) {
         let record = self.record(slot);
         (record.at.ms, record.id)
     }
 
     /// The records of one branch of a log from `tip` down to number `first`: by `prev`, and across a hole by number.
-    fn covered(&self, id: &LogId, tip: Option<Slot>, first: u64) -> Vec<Slot> {
+    pub(super) fn covered(&self, id: &LogId, tip: Option<Slot>, first: u64) -> Vec<Slot> {
         let (mut covered, mut at) = (Vec::new(), tip);
         while let Some(slot) = at.filter(|slot| self.record(*slot).seq >= first) {
             covered.push(slot);
@@ -119,7 +124,11 @@ impl Facts {
         covered
     }
 
-    fn close_totals(&self, covered: &[Slot], previous: Option<&DayClose>) -> BTreeMap<Currency, Totals> {
+    pub(super) fn close_totals(
+        &self,
+        covered: &[Slot],
+        previous: Option<&DayClose>,
+    ) -> BTreeMap<Currency, Totals> {
         let mut sums: BTreeMap<Currency, Totals> = BTreeMap::new();
         for totals in previous.map_or(&[][..], |close| close.totals.as_slice()) {
             sums.entry(totals.currency).or_default().grand_total = i128::from(totals.grand_total_minor);
@@ -139,48 +148,6 @@ impl Facts {
         }
         sums
     }
-
-    /// Whether a Z differs from its records, or numbers are missing.
-    fn z_differs(&self, slot: Slot, close: &DayClose) -> bool {
-        let record = self.record(slot);
-        let Some(log) = self.logs.get(&record.log) else { return false };
-        let before = log.close_before(record.seq);
-        let (first, last) = close.covers.unwrap_or((before.unwrap_or(0) + 1, record.seq.saturating_sub(1)));
-        let tip = self
-            .predecessor(slot)
-            .or_else(|| log.last_before(record.seq, |slot| (self.record(slot).at.ms, self.record(slot).id)));
-        let covered = self.covered(&record.log, tip, first);
-        let covered: Vec<Slot> = covered.into_iter().filter(|slot| self.record(*slot).seq <= last).collect();
-        let wanted = last.saturating_add(1).saturating_sub(first);
-        let previous = before.and_then(|seq| self.close_at(&record.log, seq));
-        let sums = self.close_totals(&covered, previous);
-        let untrue = close.totals.iter().any(|stated| {
-            let own = sums.get(&stated.currency).cloned().unwrap_or_default().close(stated.currency);
-            if close.covers.is_none() {
-                return own.expected_cash_minor != stated.expected_cash_minor;
-            }
-            !same_figures(&own, stated)
-        });
-        let unstated = sums.iter().any(|(currency, own)| {
-            *own != Totals { grand_total: own.grand_total, ..Totals::default() }
-                && !close.totals.iter().any(|stated| stated.currency == *currency)
-        });
-        untrue || unstated || covered.len() as u64 != wanted
-    }
-}
-
-/// Everything but the counted cash, zeros and order aside.
-fn same_figures(own: &CloseTotals, stated: &CloseTotals) -> bool {
-    let mut tax = stated.tax.clone();
-    tax.retain(|row| row.1 != 0);
-    tax.sort();
-    let mut tenders = stated.tenders.clone();
-    tenders.retain(|row| row.1 != 0);
-    tenders.sort();
-    let figures = (own.sales, own.refunds, own.voids, own.expected_cash_minor, own.grand_total_minor);
-    let given =
-        (stated.sales, stated.refunds, stated.voids, stated.expected_cash_minor, stated.grand_total_minor);
-    figures == given && own.tax == tax && own.tenders == tenders
 }
 
 impl Judgement<'_> {

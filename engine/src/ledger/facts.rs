@@ -13,7 +13,7 @@ use crate::policy::{Policy, ReceiptScope};
 use crate::record::Record;
 use crate::review::CaseKey;
 use crate::time::Day;
-use crate::transaction::{Basket, Body, HubRecord, Kind, Reference, TenderType};
+use crate::transaction::{Basket, Body, HubRecord, Kind, Reference, TenderStatus, TenderType};
 
 /// A record with what the set says about it.
 #[derive(Clone, Debug)]
@@ -83,6 +83,8 @@ pub(crate) struct Facts {
     pub(super) foreign: BTreeMap<RecordId, Slot>,
     /// Baskets by fingerprint, clock and number: the same order on every replica.
     pub(super) twins: BTreeSet<(u64, i64, u64, Slot)>,
+    /// Payments accepted offline that have no outcome yet, with the records that took them.
+    pub(super) unanswered: BTreeMap<String, BTreeSet<Slot>>,
     pub(super) cyclic: bool,
     pub(super) hub_decided: BTreeMap<CaseKey, Slot>,
 }
@@ -105,6 +107,7 @@ impl Facts {
             awaited_numbers: BTreeMap::new(),
             foreign: BTreeMap::new(),
             twins: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
             cyclic: false,
             hub_decided: BTreeMap::new(),
         }
@@ -186,6 +189,12 @@ impl Facts {
         let Some(basket) = record.transaction.basket() else { return };
         if let Some(twin) = fingerprint(record, basket) {
             self.twins.insert((twin, record.at.ms, record.seq, slot));
+        }
+        let pending = basket.tenders.iter().filter(|tender| tender.status == TenderStatus::Pending);
+        for payment in pending.filter_map(|tender| tender.payment.as_ref()) {
+            if self.hub.outcome(payment).is_none() {
+                self.unanswered.entry(payment.clone()).or_default().insert(slot);
+            }
         }
         for joint in joints(record, basket) {
             let sharing = self.joints.entry(joint).or_default();

@@ -134,6 +134,16 @@ impl HubFacts {
         })
     }
 
+    /// The record that enrolled a log.
+    pub(crate) fn enrolled_by(&self, log: &LogId) -> Option<RecordId> {
+        self.enrolled.get(log).map(|place| place.2)
+    }
+
+    /// Number of the last lock; 0 before the first.
+    pub(crate) fn last_lock(&self) -> u64 {
+        self.locks.keys().map(|(number, _)| *number).max().unwrap_or(0)
+    }
+
     /// First day that no lock covers; `None` before the first lock.
     pub(crate) fn open_day(&self) -> Option<Day> {
         self.locks.values().map(|lock| lock.open_day).max()
@@ -174,6 +184,7 @@ impl Facts {
             HubRecord::Payment(payment) => {
                 let outcomes = self.hub.payments.entry(payment.payment.clone()).or_default();
                 outcomes.insert(place, (payment.outcome, slot));
+                self.unanswered.remove(&payment.payment);
                 self.touch_payment(&payment.payment, slot);
             }
             HubRecord::Settlement(settlement) => {
@@ -241,7 +252,7 @@ impl Facts {
         self.hub_decided.insert(key, cause);
     }
 
-    fn first_referrer(&self, id: &RecordId) -> Option<Slot> {
+    pub(super) fn first_referrer(&self, id: &RecordId) -> Option<Slot> {
         self.referrers.get(&super::facts::RefKey::Id(*id)).and_then(|slots| slots.first()).copied()
     }
 

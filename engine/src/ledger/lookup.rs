@@ -1,10 +1,14 @@
-//! What of a log is here: its records by number. Changes nothing.
+//! What is here: records of a log by number, open references, payments. Changes nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::books::Books;
+use super::facts::Joint;
+use super::families::Slot;
 use crate::ids::LogId;
 use crate::record::Record;
+use crate::transaction::Outcome;
 
 impl Books {
     /// Records of a log from a number on, in order.
@@ -30,5 +34,24 @@ impl Books {
                 || reference.store.as_ref().is_some_and(|store| store != self.store())
         });
         elsewhere.filter_map(|reference| reference.receipt).collect()
+    }
+
+    /// Whether a record here names a payment, as its id or as its authorisation.
+    #[must_use]
+    pub fn knows_payment(&self, payment: &str) -> bool {
+        let joints = [Joint::Payment(payment.to_owned()), Joint::Authorisation(payment.to_owned())];
+        joints.iter().any(|joint| !self.facts.sharing(joint).is_empty())
+    }
+
+    /// The last outcome of a payment.
+    #[must_use]
+    pub fn payment_outcome(&self, payment: &str) -> Option<Outcome> {
+        self.facts.hub.outcome(payment).map(|found| found.0)
+    }
+
+    /// Payments accepted offline that have no outcome yet, each with the records that took it.
+    pub fn unanswered_payments(&self) -> impl Iterator<Item = (&str, Vec<&Record>)> {
+        let records = |slots: &BTreeSet<Slot>| slots.iter().map(|slot| self.facts.record(*slot)).collect();
+        self.facts.unanswered.iter().map(move |(payment, slots)| (payment.as_str(), records(slots)))
     }
 }

@@ -8,7 +8,9 @@
 //!   stage B, kept up to date number by number, `order` the canonical order K.
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
 //!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases.
+//! * `day_status` says how far a day has come, `z_check` and `reconcile` hold Z reports against records and books.
 //! * `books`, `view`, `checkpoint`: incremental settling, the restated view, the image for a restart.
+//! * `preview`: what a decision or a changed policy would do, before it is taken.
 
 mod account;
 mod advisories;
@@ -16,6 +18,7 @@ mod books;
 mod casework;
 mod checkpoint;
 mod close;
+mod day_status;
 mod duplicates;
 mod facts;
 mod families;
@@ -27,11 +30,14 @@ mod lookup;
 mod order;
 mod payments;
 mod posting;
+mod preview;
+mod reconcile;
 mod reference;
 mod returns;
 mod reversals;
 mod seen;
 mod view;
+mod z_check;
 
 #[cfg(test)]
 mod tests;
@@ -39,5 +45,8 @@ mod tests;
 pub use account::{Account, BadAccount};
 pub use books::{Books, Settled};
 pub use checkpoint::{DayPart, Filed, SharedPart, Stale};
+pub use day_status::{DayState, Heard, TillDay};
 pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
 pub use judgement::Standing;
+pub use preview::{Effect, Possible};
+pub use z_check::{Figure, ZCheck};

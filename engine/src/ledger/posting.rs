@@ -10,9 +10,11 @@ use super::families::Slot;
 use super::journal::Sheet;
 use super::judgement::{Judgement, Outcome, PostAs, Standing};
 use crate::money::Currency;
+use crate::policy::Discounts;
 use crate::review::{CaseKey, CaseType, subject};
 use crate::transaction::{
-    Basket, Body, CashMovement, DayClose, DecisionAction, HubRecord, Kind, LineFlag, Settlement, TenderType,
+    Basket, Body, CashMovement, DayClose, DecisionAction, HubRecord, Kind, Line, LineFlag, Settlement,
+    TenderType,
 };
 
 /// Largest amount a hub record or a day close may post; what they state has no limit of its own.
@@ -117,6 +119,7 @@ impl Judgement<'_> {
                 (Kind::Void, None) => direction > 0,
                 (kind, _) => kind == Kind::Refund,
             };
+        let contra = self.facts.policy(mirrored.unwrap_or(slot)).discounts == Discounts::Contra;
         for line in &basket.lines {
             let account = match line.flag {
                 LineFlag::GiftCardSold => Account::GiftCards,
@@ -125,7 +128,9 @@ impl Judgement<'_> {
                 LineFlag::Item | LineFlag::LineVoid => Account::Sales,
             };
             let (gross, tax) = (i128::from(line.gross_minor()), i128::from(line.tax_minor));
-            sheet.add(account, basket.currency, -direction * (gross - tax));
+            let discount = if contra && account == Account::Sales { list_discount(line) } else { 0 };
+            sheet.add(Account::Discounts, basket.currency, direction * discount);
+            sheet.add(account, basket.currency, -direction * (gross - tax + discount));
             sheet.add(Account::tax(line.tax_code.as_deref()), basket.currency, -direction * tax);
         }
         sheet.add(Account::Tips, basket.currency, -direction * i128::from(basket.tip_minor));
@@ -270,6 +275,26 @@ fn settle(sheet: &mut Sheet, settlement: &Settlement) {
     sheet.add(Account::BankSettlement, settlement.currency, gross - fees);
     sheet.add(Account::CardFees, settlement.currency, fees);
     sheet.add(Account::CardClearing, settlement.currency, -gross);
+}
+
+/// The discount of an item, net of its share of the line's tax: what the sale at list price is more (section 7).
+fn list_discount(line: &Line) -> i128 {
+    let (discount, gross) = (i128::from(line.discount_minor), i128::from(line.gross_minor()));
+    if discount <= 0 || line.flag != LineFlag::Item {
+        return 0;
+    }
+    if line.adjustment.tax_exclusive {
+        return discount;
+    }
+    match line.tax_rate {
+        _ if gross > 0 => {
+            let net = gross - i128::from(line.tax_minor);
+            (2 * discount * net + gross).div_euclid(2 * gross)
+        }
+        // Given away: only the rate tells the tax that the list price would have held.
+        Some(rate) => discount - i128::from(rate.tax_in_gross(line.discount_minor)),
+        None => discount,
+    }
 }
 
 /// Tax relief on a bad debt: the tax of the share of the basket that this tender should have paid, per tax code.

@@ -50,7 +50,11 @@ impl Judgement<'_> {
         for (place, slot) in &self.order {
             if self.fates[slot].post_as.is_none() {
                 let target = preferred.get(slot);
-                let anchor = target.map_or_else(|| place.clone(), |target| self.facts.place(*target));
+                // What a lock covers keeps its place: a record that came later is preferred among its equals only (P7).
+                let anchor = target.map_or_else(
+                    || place.clone(),
+                    |target| Place { rank: place.rank, ..self.facts.place(*target) },
+                );
                 order.push((anchor, u8::from(target.is_some()), place.clone(), *slot));
             }
         }

@@ -6,13 +6,15 @@ use serde::Serialize;
 use super::{BatchMeta, Identity, Replica};
 use crate::document::{Document, DocumentError};
 use crate::ids::{LogId, RecordId, WriterId};
-use crate::ledger::{Books, Standing};
+use crate::ledger::{Books, Effect, Heard, Possible, Standing, TillDay};
 use crate::money::Currency;
 use crate::policy::Policies;
 use crate::record::Record;
 use crate::registry::Registry;
+use crate::review::Case;
 use crate::sync::Peer;
 use crate::time::Day;
+use crate::transaction::Decision;
 use std::collections::BTreeMap;
 
 /// Where a record is on its way into the books.
@@ -78,6 +80,12 @@ impl Replica {
         self.unsealed.len()
     }
 
+    /// The own record with a receipt number (of the hub: with the name of a statement).
+    #[must_use]
+    pub fn own_record(&self, receipt: &str) -> Option<&Record> {
+        self.own_receipts.get(receipt).and_then(|id| self.books.record(id)).map(|record| &**record)
+    }
+
     /// Whether the hub is connected, and since when it is or is not, ms since 1970.
     #[must_use]
     pub fn hub_link(&self) -> (bool, Option<i64>) {
@@ -100,6 +108,45 @@ impl Replica {
     #[must_use]
     pub fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// What may be decided on a case of the books, each with what it would do.
+    pub fn options(&mut self, case: &Case) -> Vec<Possible> {
+        self.books.options(case)
+    }
+
+    /// What a decision would do, without taking it.
+    pub fn effect_of(&mut self, decision: &Decision) -> Effect {
+        self.books.effect_of(decision)
+    }
+
+    /// What is known of the node that writes a log, beside its records: its last status, else its last batch.
+    #[must_use]
+    pub fn heard(&self, log: &LogId) -> Heard {
+        let Some(writer) = self.registry.writer_of(log) else { return Heard::default() };
+        let status = self.heard.get(&writer);
+        let batch =
+            || self.batches.iter().rev().find(|meta| meta.writer == writer).map(|meta| meta.admitted_ms);
+        Heard {
+            at_ms: status.map(|row| row.0).or_else(batch),
+            head_seq: status.map_or(0, |row| row.1.head_seq),
+        }
+    }
+
+    /// How far a business day of the store has come, till by till.
+    #[must_use]
+    pub fn day(&self, day: Day, now_ms: i64, day_ends_ms: i64) -> Vec<TillDay> {
+        let logs = self.registry.writers().map(|(_, log)| log).filter(|log| !log.terminal.is_hub());
+        let mut logs: Vec<&LogId> = logs.collect();
+        logs.sort();
+        let till = |log: &LogId| self.books.till_day(log, day, self.heard(log), now_ms, day_ends_ms);
+        // A device that was not there yet, or was replaced since, is named only if it has something of the day.
+        let expected = |till: &TillDay| {
+            let there = self.books.enrolled_on(&till.log).is_none_or(|since| since <= day);
+            let replaced = till.log.incarnation < self.registry.incarnation(&till.log.terminal);
+            till.records > 0 || till.missing_count() > 0 || (there && !replaced)
+        };
+        logs.into_iter().map(till).filter(expected).collect()
     }
 
     /// Connected peers.
@@ -198,6 +245,20 @@ impl Replica {
         }
         let state = history.last().map_or(CustodyStep::Saved, |step| step.0);
         Some(Custody { state, history })
+    }
+
+    /// Payments accepted offline that the store's policy gives up at a time: no outcome so many hours after the record
+    /// that took them arrived here.
+    #[must_use]
+    pub fn payments_past_age(&self, now_ms: i64) -> Vec<String> {
+        let past = |record: &&Record| {
+            let hours = self.books.policy_of(&record.id).map_or(24, |policy| policy.offline_card_hours);
+            let since = self.admitted_ms(record).unwrap_or(now_ms);
+            now_ms.saturating_sub(since) > i64::from(hours) * 3_600_000
+        };
+        let unanswered = self.books.unanswered_payments();
+        let due = unanswered.filter(|(_, records)| !records.is_empty() && records.iter().all(|it| past(it)));
+        due.map(|(payment, _)| payment.to_owned()).collect()
     }
 
     /// When the batch that holds a record was admitted here.

@@ -106,9 +106,23 @@ impl Replica {
             offline: false,
             body: Body::Hub(record),
         };
+        if let Err(error) = self.check_statement(&transaction) {
+            outputs.push(Output::Captured { token, result: Err(error) });
+            return;
+        }
         let result = self.append(now, now.day(), transaction);
         self.persist_or_seal(now, outputs);
         self.when_durable(Output::Captured { token, result: Ok(result) }, outputs);
+    }
+
+    fn check_statement(&self, transaction: &Transaction) -> Result<(), CaptureError> {
+        transaction.validate_statement()?;
+        let size = codec::encode(transaction).len();
+        if size > TRANSACTION_BYTES_LIMIT {
+            let problem = format!("takes {size} bytes recorded; the limit is {TRANSACTION_BYTES_LIMIT}");
+            return Err(InputError::at("input", problem).into());
+        }
+        Ok(())
     }
 
     fn record_draft(&mut self, now: Instant, draft: Draft) -> Result<Receipt, CaptureError> {

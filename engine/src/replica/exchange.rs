@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::admit::Admission;
 use super::{Output, Outputs, Replica, SyncEvent};
-use crate::entry::{CustodyMark, Entry};
+use crate::entry::{CustodyMark, Entry, LinkChange};
 use crate::ids::{BatchHash, SessionId, StoreId, WriterId};
 use crate::sync::{Carried, Held, Message, Peer, Status};
 use crate::time::{Day, Instant};
@@ -25,17 +25,20 @@ impl Replica {
     pub(super) fn peer_up(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
         self.peers.insert(peer, Peer::default());
         self.note_hub_link(now, peer);
+        self.note_link(now, peer, LinkChange::Up, outputs);
         outputs.push(Output::Event(SyncEvent::Connected(peer)));
         self.seal_all(now, outputs);
         let hello =
             Message::Hello { store: self.identity.store.clone(), digest: self.digest(), clock_ms: now.ms };
         outputs.push(Output::Send(peer, hello));
         self.tell_status(now, outputs);
+        self.ask_clock(now, peer, outputs);
     }
 
     pub(super) fn peer_down(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
         if self.peers.remove(&peer).is_some() {
             self.note_hub_link(now, peer);
+            self.note_link(now, peer, LinkChange::Down, outputs);
             outputs.push(Output::Event(SyncEvent::Disconnected(peer)));
         }
     }
@@ -61,7 +64,9 @@ impl Replica {
             Message::Batches { number, batches } => self.batches(now, peer, number, batches, outputs),
             Message::Ack { number } => self.ack(now, peer, number, outputs),
             Message::Refused { batch, reason } => self.refused(peer, batch, &reason, outputs),
+            Message::Clock { sent_ms, echo } => self.clock(now, peer, sent_ms, echo, outputs),
             Message::Status(status) => {
+                self.heard.insert(peer, (now.ms, status.clone()));
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.status = Some((now.ms, status));
                 }
@@ -186,6 +191,7 @@ impl Replica {
                 Ok(Admission::Redelivered) => redelivered += 1,
                 Err((batch, refusal)) => {
                     let reason: String = refusal.to_string().chars().take(REASON_LIMIT).collect();
+                    self.refused += 1;
                     outputs.push(Output::Send(peer, Message::Refused { batch, reason: reason.clone() }));
                     outputs.push(Output::Event(SyncEvent::Refused { peer, batch, reason, by_peer: false }));
                 }

@@ -6,17 +6,21 @@
 //!
 //! One law: **nothing is said before it is durable.** Every output that promises something waits inside until the
 //! entries it rests on were reported durable. How: `capture` numbers and seals, `admit` checks what peers bring,
-//! `exchange` talks, `restore` starts again from the log, `ask` answers questions.
+//! `exchange` talks, `restore` starts again from the log, `ask` answers questions, `links` and `kpi` measure.
 
 mod admit;
 mod ask;
 mod capture;
 mod exchange;
+mod kpi;
+mod links;
 mod restore;
 
 pub use admit::Refusal;
 pub use ask::{Custody, CustodyStep, Waiting};
 pub use capture::{Capture, CaptureError, Receipt};
+pub use kpi::KpiRange;
+pub use links::LinkSpan;
 pub use restore::{Checkpoint, RestoreError, records_of};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,7 +35,7 @@ use crate::ledger::Books;
 use crate::policy::{Policies, Policy};
 use crate::registry::Registry;
 use crate::review::CaseEvent;
-use crate::sync::{Message, Peer};
+use crate::sync::{Message, Peer, Status};
 use crate::time::{Day, Instant};
 use crate::transaction::HubRecord;
 
@@ -248,6 +252,13 @@ pub struct Replica {
     /// Custody of the own log at the hub, oldest first.
     custody: Vec<CustodyMark>,
     peers: BTreeMap<WriterId, Peer>,
+    /// When each till was connected (hub), and when the batches, by ordinal, were in the books (hub).
+    links: links::Links,
+    posted_ms: Vec<i64>,
+    /// Batches refused since the start.
+    refused: u64,
+    /// The last status of everybody who was ever connected since the start, with the time it came.
+    heard: BTreeMap<WriterId, (i64, Status)>,
     /// Entries handed out and reported durable, and what waits for them.
     persisted: u64,
     durable: u64,
@@ -299,6 +310,10 @@ impl Replica {
             horizon_ms: None,
             custody: Vec::new(),
             peers: BTreeMap::new(),
+            links: links::Links::default(),
+            posted_ms: Vec::new(),
+            refused: 0,
+            heard: BTreeMap::new(),
             persisted: 0,
             durable: 0,
             waiting: VecDeque::new(),
@@ -364,6 +379,7 @@ impl Replica {
             for entry in settled.journal {
                 self.persist(Entry::Journal(entry), None, outputs);
             }
+            self.note_posted(now, outputs);
         }
         outputs.extend(settled.cases.into_iter().map(Output::Case));
     }

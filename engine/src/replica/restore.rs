@@ -111,6 +111,14 @@ impl Replica {
                 self.custody.push(mark);
                 Ok(())
             }
+            Entry::Posted(mark) => {
+                self.take_posted(mark);
+                Ok(())
+            }
+            Entry::Link(mark) => {
+                self.links.take(&mark);
+                Ok(())
+            }
         }
     }
 

@@ -7,4 +7,6 @@ mod decision;
 pub use case::{
     Case, CaseChange, CaseEvent, CaseKey, CaseState, CaseType, Hold, Knowledge, Reason, Verdict, subject,
 };
-pub use decision::{DecisionBook, Disposition, Issued, Refusal, effect, offered, permit};
+pub use decision::{
+    Choice, DecisionBook, Disposition, Issued, MemberFacts, Refusal, choices, effect, offered, permit,
+};

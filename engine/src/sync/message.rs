@@ -90,6 +90,13 @@ pub enum Message {
     },
     /// How the sender is doing.
     Status(Status),
+    /// Clocks, compared once a connection: asked with `echo: None`, answered with what was asked.
+    Clock {
+        /// The sender's clock as it sends, ms since 1970.
+        sent_ms: i64,
+        /// In the answer: the other's `sent_ms`, and the sender's clock as it arrived.
+        echo: Option<(i64, i64)>,
+    },
 }
 
 /// Why bytes are not a message.

@@ -127,6 +127,64 @@ pub enum DecisionAction {
     Acknowledge,
 }
 
+impl DecisionAction {
+    /// All of them, in the order of section 9.
+    pub const ALL: &'static [Self] = &[
+        Self::Approve,
+        Self::Convert,
+        Self::Prefer,
+        Self::Remove,
+        Self::Genuine,
+        Self::Goodwill,
+        Self::WriteOff,
+        Self::OverShort,
+        Self::Recover,
+        Self::Classify,
+        Self::Retry,
+        Self::Paid,
+        Self::BadDebt,
+        Self::TaxRelief,
+        Self::Reversed,
+        Self::PaidOut,
+        Self::Acknowledge,
+    ];
+
+    /// The word used in the rules and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Convert => "convert",
+            Self::Prefer => "prefer",
+            Self::Remove => "remove",
+            Self::Genuine => "genuine",
+            Self::Goodwill => "goodwill",
+            Self::WriteOff => "write-off",
+            Self::OverShort => "over-short",
+            Self::Recover => "recover",
+            Self::Classify => "classify",
+            Self::Retry => "retry",
+            Self::Paid => "paid",
+            Self::BadDebt => "bad-debt",
+            Self::TaxRelief => "tax-relief",
+            Self::Reversed => "reversed",
+            Self::PaidOut => "paid-out",
+            Self::Acknowledge => "acknowledge",
+        }
+    }
+}
+
+impl std::str::FromStr for DecisionAction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|action| action.as_str() == text).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|action| action.as_str()).collect();
+            format!("{text:?} is not an action; the actions are {}", known.join(", "))
+        })
+    }
+}
+
 /// A reviewer's decision.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Decision {

@@ -2,7 +2,7 @@
 //! beyond what was sold, tenders that do not add up at a till of another make) is recorded and judged by review.
 
 use super::{
-    Basket, Body, DayClose, InputError, Line, LineFlag, Reference, Tender, Transaction,
+    Basket, Body, DayClose, HubRecord, InputError, Line, LineFlag, Reference, Tender, Transaction,
     looks_like_card_number,
 };
 use crate::money::{AMOUNT_LIMIT_MINOR, QUANTITY_LIMIT};
@@ -57,6 +57,39 @@ impl Transaction {
             Body::DayClose(close) => check_close(close),
             // Only the hub's own key writes these, and it makes them from checked input.
             Body::Hub(_) => Ok(()),
+        }
+    }
+
+    /// Checks what the hub is asked to state in its own log, by a person or a payment provider.
+    ///
+    /// # Errors
+    /// The first field that does not fit.
+    pub fn validate_statement(&self) -> Check {
+        self.validate_schema()?;
+        let Body::Hub(statement) = &self.body else {
+            return Err(Invalid::at("kind", "is not a statement of the hub"));
+        };
+        match statement {
+            HubRecord::Payment(payment) => check_named("payment", &payment.payment),
+            HubRecord::Settlement(settlement) => {
+                check_amount("fees_minor", settlement.fees_minor)?;
+                settlement.payments.iter().enumerate().try_for_each(|(at, settled)| {
+                    check_named("payment", &settled.payment)
+                        .and_then(|()| check_amount("amount_minor", settled.amount_minor))
+                        .map_err(|error| nest("payments", at, error))
+                })
+            }
+            HubRecord::Decision(decision) => {
+                check_optional("reason", Some(&decision.reason))?;
+                check_optional("parameter", decision.parameter.as_deref())?;
+                check_optional("reviewer", Some(&decision.reviewer))?;
+                check_optional("approver", decision.approver.as_deref())
+            }
+            HubRecord::Enrol(_)
+            | HubRecord::Revoke { .. }
+            | HubRecord::Config(_)
+            | HubRecord::Lock(_)
+            | HubRecord::ForeignOriginal(_) => Ok(()),
         }
     }
 
@@ -242,6 +275,14 @@ fn check_reference(field: &str, reference: &Reference) -> Check {
         return Err(Invalid::at(field, "has a seq without the terminal it counts for"));
     }
     reference.receipt.as_deref().map_or(Ok(()), |receipt| check_number("original_receipt", receipt))
+}
+
+/// The id of a payment: there, and nobody's card number.
+fn check_named(field: &str, id: &str) -> Check {
+    if id.is_empty() {
+        return Err(Invalid::at(field, "is empty: give the id of the payment"));
+    }
+    check_code(field, Some(id))
 }
 
 fn check_currency(basket: &Basket, policy: &Policy) -> Check {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use engine::ids::StoreId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,13 +12,14 @@ use serde_json::Value;
 use super::problem::Problem;
 use crate::error::Failure;
 use crate::export::options::Wishes;
-use crate::hub::Hub;
+use crate::hub::{Hub, Person, Role};
 
-/// The routes, without their guard.
-pub fn routes() -> Router<Arc<Hub>> {
-    Router::new()
-        .route("/v1/exports", get(list).post(export))
-        .route("/v1/exports/{number}", get(export_again))
+/// The routes, by the role that they ask for.
+pub fn routes(needs: impl Fn(Role, Router<Arc<Hub>>) -> Router<Arc<Hub>>) -> Router<Arc<Hub>> {
+    let viewer =
+        Router::new().route("/v1/exports", get(list)).route("/v1/exports/{number}", get(export_again));
+    let reviewer = Router::new().route("/v1/exports", post(export));
+    needs(Role::Viewer, viewer).merge(needs(Role::Reviewer, reviewer))
 }
 
 type Answer = Result<Json<Value>, Problem>;
@@ -47,9 +47,13 @@ impl Form {
     }
 }
 
-async fn export(State(hub): State<Arc<Hub>>, Json(form): Json<Form>) -> Answer {
+async fn export(
+    State(hub): State<Arc<Hub>>,
+    Extension(by): Extension<Person>,
+    Json(form): Json<Form>,
+) -> Answer {
     let store = form.store.clone();
-    Ok(Json(hub.export(form.wishes()?, store).await?))
+    Ok(Json(hub.export(form.wishes()?, store, by.name).await?))
 }
 
 async fn export_again(

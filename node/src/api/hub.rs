@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
+use axum::{Extension, Json, Router};
 use engine::ids::StoreId;
 use engine::policy::PolicyChange;
 use engine::time::Day;
@@ -19,11 +18,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::exports;
+use super::kpi;
 use super::problem::Problem;
+use super::review;
 use super::till::{AuditQuery, audit_list, event_stream, find};
 use super::views;
 use crate::error::Failure;
-use crate::hub::Hub;
+use crate::hub::{Hub, Person, Role};
 use crate::runtime::clock::{now_ms, rfc3339};
 use crate::runtime::store::StoreHandle;
 
@@ -36,38 +37,49 @@ type Answer = Result<Json<Value>, Problem>;
 
 /// The routes of the hub.
 pub fn router(hub: Arc<Hub>) -> Router {
-    let guarded = Router::new()
+    let needs = |role: Role, routes: Router<Arc<Hub>>| {
+        routes.route_layer(from_fn_with_state((hub.clone(), role), guard))
+    };
+    let viewer = Router::new()
         .route("/v1/stores", get(stores))
         .route("/v1/terminals", get(terminals))
-        .route("/v1/terminals/{terminal}/revoke", post(revoke))
-        .route("/v1/enrolments", post(enrol))
-        .route("/v1/cases", get(cases))
-        .route("/v1/cases/{id}", get(case))
         .route("/v1/ledger/balances", get(balances))
         .route("/v1/ledger/trial-balance", get(trial_balance))
         .route("/v1/ledger/journal", get(journal))
         .route("/v1/transactions/{name}", get(transaction))
-        .route("/v1/policies/{store}", get(policy).put(set_policy))
-        .merge(exports::routes())
+        .route("/v1/policies/{store}", get(policy))
+        .route("/v1/metrics-report", get(kpi::metrics_report))
         .route("/v1/audit", get(audit))
-        .route("/v1/events", get(events))
-        .route_layer(from_fn_with_state(hub.clone(), guard));
+        .route("/v1/events", get(events));
+    let admin = Router::new()
+        .route("/v1/terminals/{terminal}/revoke", post(revoke))
+        .route("/v1/enrolments", post(enrol))
+        .route("/v1/policies/{store}", put(set_policy));
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
-        .merge(guarded)
+        .merge(needs(Role::Viewer, viewer))
+        .merge(needs(Role::Admin, admin))
+        .merge(exports::routes(needs))
+        .merge(review::routes(needs))
         .fallback(|| async { Problem::not_found("no such endpoint") })
         .with_state(hub)
 }
 
-async fn guard(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
+/// Lets in who holds a token with the role that the endpoint asks for.
+async fn guard(State((hub, needed)): State<(Arc<Hub>, Role)>, mut request: Request, next: Next) -> Response {
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match token.and_then(|value| value.strip_prefix("Bearer ")) {
-        Some(token) if hub.accepts_token(token) => next.run(request).await,
-        _ => {
-            let detail = "this needs the hub's token: pass --token, set TILLSYNC_TOKEN, or use --dir on the hub's machine";
-            Problem::new(StatusCode::UNAUTHORIZED, "not authorised", detail).into_response()
-        }
+    let person = token.and_then(|value| value.strip_prefix("Bearer ")).and_then(|token| hub.who(token));
+    let Some(person) = person else {
+        let detail = "this needs a token of the hub: pass --token, set TILLSYNC_TOKEN, or use --dir on the hub's machine";
+        return Problem::new(StatusCode::UNAUTHORIZED, "not authorised", detail).into_response();
+    };
+    if person.role < needed {
+        let detail =
+            format!("{} is a {}; this needs a {}", person.name, person.role.as_str(), needed.as_str());
+        return Problem::new(StatusCode::FORBIDDEN, "not allowed", detail).into_response();
     }
+    request.extensions_mut().insert(person);
+    next.run(request).await
 }
 
 impl From<Failure> for Problem {
@@ -179,51 +191,6 @@ async fn revoke(
     Json(request): Json<RevokeRequest>,
 ) -> Answer {
     Ok(Json(hub.revoke(&terminal, request.after_seq).await?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaseFilter {
-    state: Option<String>,
-    store: Option<StoreId>,
-    #[serde(rename = "type")]
-    case_type: Option<String>,
-}
-
-async fn cases(State(hub): State<Arc<Hub>>, Query(filter): Query<CaseFilter>) -> Answer {
-    let part = Part { store: filter.store, day: None, after: 0, limit: None };
-    let mut views = Vec::new();
-    for store in part.stores(&hub)? {
-        let (state, case_type) = (filter.state.clone(), filter.case_type.clone());
-        let of_store: Vec<Value> = store
-            .ask(move |replica| {
-                let wanted = replica.books().cases().filter(|case| {
-                    state.as_ref().is_none_or(|state| case.state.as_str() == state)
-                        && case_type.as_ref().is_none_or(|wanted| case.key.case_type.as_str() == wanted)
-                });
-                wanted.map(|case| views::case(replica, case)).collect()
-            })
-            .await?;
-        views.extend(of_store);
-    }
-    views.sort_by_key(|view| (view["severity"].as_u64(), view["opened_at"].as_str().map(str::to_owned)));
-    Ok(Json(json!(views)))
-}
-
-async fn case(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Answer {
-    for store in hub.stores() {
-        let wanted = id.clone();
-        let view = store
-            .ask(move |replica| {
-                let found = replica.books().cases().find(|case| case.id == wanted);
-                found.map(|case| views::case_in_full(replica, case))
-            })
-            .await?;
-        if let Some(view) = view {
-            return Ok(Json(view));
-        }
-    }
-    Err(Problem::not_found(format!("there is no case {id:?}; `tillsync cases` lists them")))
 }
 
 async fn summed(hub: &Hub, part: &Part) -> Result<(Balances, String), Problem> {
@@ -351,6 +318,7 @@ struct PolicyRequest {
 
 async fn set_policy(
     State(hub): State<Arc<Hub>>,
+    Extension(by): Extension<Person>,
     Path(name): Path<String>,
     Json(request): Json<PolicyRequest>,
 ) -> Answer {
@@ -365,17 +333,11 @@ async fn set_policy(
     if settings.is_empty() {
         return Err(Problem::invalid("settings: is empty; give key=value"));
     }
-    let change = PolicyChange::parse(settings.iter().map(String::as_str), request.from, "admin")
+    let change = PolicyChange::parse(settings.iter().map(String::as_str), request.from, &by.name)
         .map_err(Problem::invalid)?;
     let number = store.ask(|replica| replica.policies().version() + 1).await?;
     store.state(HubRecord::Config(change), format!("policy-{number}")).await?;
-    hub.audit().note(
-        now_ms(),
-        Some(store.store().as_str()),
-        Some("admin".to_owned()),
-        "policy",
-        settings.join(" "),
-    );
+    hub.audit().note(now_ms(), Some(store.store().as_str()), Some(by.name), "policy", settings.join(" "));
     Ok(Json(json!({"store": store.store(), "version": number, "settings": request.settings})))
 }
 

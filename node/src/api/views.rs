@@ -202,7 +202,9 @@ pub fn record_in_full(replica: &Replica, id: &RecordId, exported: Option<i64>) -
     Some(view)
 }
 
-fn posting(posting: &engine::ledger::Posting) -> Value {
+/// A posting.
+#[must_use]
+pub fn posting(posting: &engine::ledger::Posting) -> Value {
     json!({
         "account": posting.account.to_string(),
         "account_code": posting.account.code(),
@@ -279,7 +281,6 @@ pub fn case_in_full(replica: &Replica, found: &Case) -> Value {
             shown
         })
         .collect();
-    view["decisions"] = json!(found.decisions);
     view
 }
 
@@ -326,7 +327,8 @@ pub fn trial_balance(balances: &BTreeMap<(Account, Currency), i128>) -> Value {
 }
 
 /// A sum as a JSON integer. Sums of 128 bits that leave 64 become a decimal string rather than a wrong number.
-fn amount(minor: i128) -> Value {
+#[must_use]
+pub fn amount(minor: i128) -> Value {
     i64::try_from(minor).map_or_else(|_| json!(minor.to_string()), |minor| json!(minor))
 }
 

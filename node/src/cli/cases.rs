@@ -1,10 +1,11 @@
 //! `cases` and `case`: what a person has to judge. It shows the members beside each other and the verdict in words; it
-//! takes no decision.
+//! takes no decision (`decide` does).
 
 use serde_json::Value;
 
 use super::amount;
 use super::client::{Role, Where, escape, with_query};
+use super::decide;
 use super::out::Out;
 use super::table::{Side, Table};
 use super::words::{count, doubt, local_time, severity, text, verdict};
@@ -135,10 +136,8 @@ fn page(case: &Value) -> String {
         page.push('\n');
         page.push_str(&side_by_side(together));
     }
-    let decisions = case["decisions"].as_array().map_or(0, Vec::len) as u64;
-    if decisions > 0 {
-        page.push_str(&format!("\n{} in force.\n", count(decisions, "decision is", "decisions are")));
-    }
+    page.push_str(&decide::taken(case));
+    page.push_str(&decide::options(case));
     page
 }
 

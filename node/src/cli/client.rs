@@ -216,6 +216,16 @@ impl Client {
         answer.map_err(|error| self.fail(&error))
     }
 
+    /// Takes something away.
+    ///
+    /// # Errors
+    /// As [`Client::fail`] puts it.
+    pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
+        let response = self.with_token(self.agent.delete(self.url(path))).call();
+        let answer = self.answer(response).and_then(|text| json_of(&text));
+        answer.map_err(|error| self.fail(&error))
+    }
+
     /// Sends NDJSON; the answer is NDJSON.
     pub(super) fn try_post_lines(&self, path: &str, lines: &[u8]) -> Result<String, CallError> {
         let request = self.with_token(self.agent.post(self.url(path)));

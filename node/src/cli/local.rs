@@ -23,15 +23,27 @@ pub(super) struct Verify {
     dir: PathBuf,
 }
 
-/// What the rules would make of records that never happened; touches no node
+/// What the rules would make of records that never happened, or of real ones under another policy
 ///
-/// Shows what the rules make of records that never happened: balances and cases for each scenario of a file, one JSON
-/// line each. Touches no node.
+/// With a FILE: balances and cases for each scenario of the file, one JSON line each; touches no node. With --from-dir:
+/// what a changed policy would post or hold differently in the books of a stopped node; changes nothing there.
 #[derive(Debug, clap::Args)]
 pub(super) struct Project {
     /// File of scenarios, as a JSON list or one a line; - reads standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "from_dir", conflicts_with = "from_dir")]
+    file: Option<PathBuf>,
+    /// Data directory of a stopped node whose books are judged anew
+    #[arg(long, value_name = "DIR", requires = "policy")]
+    from_dir: Option<PathBuf>,
+    /// What is set otherwise, such as refund_limit_minor=5000; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", requires = "from_dir")]
+    policy: Vec<String>,
+    /// Only this store
+    #[arg(long, requires = "from_dir")]
+    store: Option<String>,
+    /// First business day that the changed policy judges; otherwise every day that no lock covers
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "from_dir")]
+    from: Option<engine::time::Day>,
 }
 
 /// Show the whole product on this machine: a hub, tills, an outage, the books and the open cases
@@ -109,21 +121,60 @@ fn verify_page(report: &Value) -> String {
 
 impl Project {
     pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
+        if let Some(dir) = &self.from_dir {
+            let stores = crate::project::under_policy(dir, self.store.as_deref(), &self.policy, self.from)?;
+            return stores.iter().try_for_each(|store| {
+                if out.json() { out.document(store) } else { out.text(&what_if_page(store)) }
+            });
+        }
+        let Some(file) = &self.file else { return Ok(()) };
         let refused = |error: std::io::Error| {
             Failure::refused(format!(
                 "project: cannot read {}: {error}; name a file of scenarios, or -",
-                self.file.display()
+                file.display()
             ))
         };
-        let text = if self.file == Path::new("-") {
+        let text = if file == Path::new("-") {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).map_err(refused)?;
             text
         } else {
-            std::fs::read_to_string(&self.file).map_err(refused)?
+            std::fs::read_to_string(file).map_err(refused)?
         };
         crate::project::project(&text)?.iter().try_for_each(|scenario| out.document(scenario))
     }
+}
+
+/// What a changed policy would do in a store.
+fn what_if_page(store: &Value) -> String {
+    let policy = store["policy"].as_object().into_iter().flatten();
+    let settings: Vec<String> = policy.map(|(key, value)| format!("{key}={}", text(value))).collect();
+    let entries = store["entries"].as_array().map_or(0, Vec::len) as u64;
+    let mut page = format!(
+        "Store {} with {}: {} of {} would be posted otherwise.\n",
+        text(&store["store"]),
+        settings.join(" "),
+        count(entries, "record", "records"),
+        text(&store["records"]),
+    );
+    let mut table =
+        Table::new(&[("Account", Side::Left), ("Now", Side::Right), ("Then", Side::Right), ("", Side::Left)]);
+    for (name, row) in store["balances"].as_object().into_iter().flatten() {
+        let (account, currency) = name.rsplit_once(' ').unwrap_or((name, ""));
+        let shown = |field: &str| super::amount::show(&row[field], currency);
+        table.row([account, &shown("now_minor"), &shown("then_minor"), currency]);
+    }
+    if !table.is_empty() {
+        page.push_str(&format!("\n{}", table.set()));
+    }
+    for (word, list) in [("would open", "opened"), ("would end", "ended"), ("would change", "changed")] {
+        for case in store["cases"][list].as_array().into_iter().flatten() {
+            let amount = super::amount::show_with_currency(&case["amount_minor"], &text(&case["currency"]));
+            let line = format!("{word}: {} {} {amount}", text(&case["type"]), text(&case["about"]));
+            page.push_str(&format!("{}\n", line.trim_end()));
+        }
+    }
+    page
 }
 
 impl Demo {

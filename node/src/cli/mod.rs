@@ -1,5 +1,6 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
-//! `transaction`, `reversal`, `till`, `cases`, `books`, `export`, `company`, `audit`, `setup`, `local`), and what they share:
+//! `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `export`, `kpi`, `company`,
+//! `people`, `audit`, `setup`, `local`), and what they share:
 //! `client` (HTTP), `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
@@ -10,15 +11,20 @@ mod books;
 mod capture;
 mod cases;
 mod client;
+mod closing;
 mod company;
+mod decide;
 mod export;
+mod kpi;
 mod lines;
 mod local;
 mod out;
+mod people;
 mod reversal;
 mod setup;
 #[cfg(test)]
 mod stand_in;
+mod statements;
 mod table;
 mod till;
 mod transaction;
@@ -78,6 +84,11 @@ enum Command {
     Custody(till::Custody),
     Cases(cases::Cases),
     Case(cases::Case),
+    Decide(decide::Decide),
+    CloseStatus(closing::CloseStatus),
+    Lock(closing::Lock),
+    Payment(statements::Payment),
+    Settle(statements::Settle),
     #[command(subcommand)]
     Ledger(books::Ledger),
     Export(export::Export),
@@ -85,6 +96,7 @@ enum Command {
     Policy(company::Policy),
     Stores(company::Stores),
     Terminals(company::Terminals),
+    Kpi(kpi::Kpi),
     Audit(audit::Audit),
     Verify(local::Verify),
     Project(local::Project),
@@ -130,11 +142,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Custody(custody) => custody.run(out),
         Command::Cases(cases) => cases.run(out),
         Command::Case(case) => case.run(out),
+        Command::Decide(decide) => decide.run(out),
+        Command::CloseStatus(status) => status.run(out),
+        Command::Lock(lock) => lock.run(out),
+        Command::Payment(payment) => payment.run(out),
+        Command::Settle(settle) => settle.run(out),
         Command::Ledger(ledger) => ledger.run(out),
         Command::Export(export) => export.run(out),
         Command::Policy(policy) => policy.run(out),
         Command::Stores(stores) => stores.run(out),
         Command::Terminals(terminals) => terminals.run(out),
+        Command::Kpi(kpi) => kpi.run(out),
         Command::Audit(audit) => audit.run(out),
         Command::Verify(verify) => verify.run(out),
         Command::Project(project) => project.run(out),
@@ -213,6 +231,12 @@ mod tests {
             "custody R-1",
             "cases --state open --store s --type REVERSAL_CONFLICT --token t",
             "case C-1",
+            "decide C-1 --member V-1 --action over-short --reason counted",
+            "close-status --store s --day 2026-11-23",
+            "lock --store s --through 2026-11-23",
+            "payment P-1 --outcome declined",
+            "settle batch.json",
+            "hub people add --dir d --name anna --role reviewer",
             "ledger balances --store s --day 2026-11-23",
             "ledger journal",
             "ledger trial-balance --dir d",
@@ -220,9 +244,11 @@ mod tests {
             "export --format quickbooks --detail record --date-format dmy --store s",
             "export --list --json",
             "policy set --store s refund_limit_minor=unlimited sync_interval=5s",
+            "kpi --store s --from 2026-11-01 --to 2026-11-30",
             "audit --follow",
             "verify --dir d",
             "project f.json",
+            "project --from-dir d --policy refund_limit_minor=5000 --policy blind_refunds=flag",
         ];
         for line in lines {
             assert_eq!(exit_code_of(&line.split(' ').collect::<Vec<_>>()), 0, "{line}");

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::{CallError, Client, Role, Where, escape};
 use super::out::Out;
+use super::people::People;
 use super::table::Table;
 use super::words::{local_time, text};
 use crate::error::Failure;
@@ -30,6 +31,8 @@ pub(super) enum Hub {
     Enroll(Enroll),
     /// End a till's right to write; what it writes later is held for review
     Revoke(Revoke),
+    #[command(subcommand)]
+    People(People),
 }
 
 /// Set up and run a till's node
@@ -139,6 +142,7 @@ impl Hub {
             }
             Self::Enroll(enroll) => enroll.run(out),
             Self::Revoke(revoke) => revoke.run(out),
+            Self::People(people) => people.run(out),
         }
     }
 }

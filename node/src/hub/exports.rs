@@ -27,19 +27,24 @@ const PAGE: u64 = 1_000;
 const CASES_KEPT: usize = 20_000;
 
 impl Hub {
-    /// Cuts the next export batch, of all stores or of one, and writes it. Nothing is cut unless the files that were
+    /// Cuts the next export batch, of all stores or of one, and writes it; `by` asked for it. Nothing is cut unless the files that were
     /// written say what the books say.
     ///
     /// # Errors
     /// Nothing is new, a wish does not fit the format, the files failed their check, or the storage failed.
-    pub async fn export(self: &Arc<Self>, wishes: Wishes, only: Option<StoreId>) -> Result<Value, Failure> {
+    pub async fn export(
+        self: &Arc<Self>,
+        wishes: Wishes,
+        only: Option<StoreId>,
+        by: String,
+    ) -> Result<Value, Failure> {
         // A caller that hangs up must not leave a batch that the log holds and this process does not know.
         let hub = Arc::clone(self);
-        let cut = tokio::spawn(async move { hub.cut(&wishes, only.as_ref()).await });
+        let cut = tokio::spawn(async move { hub.cut(&wishes, only.as_ref(), by).await });
         cut.await.map_err(Failure::refused)?.map_err(|failure| failure.during("export"))
     }
 
-    async fn cut(&self, wishes: &Wishes, only: Option<&StoreId>) -> Result<Value, Failure> {
+    async fn cut(&self, wishes: &Wishes, only: Option<&StoreId>, by: String) -> Result<Value, Failure> {
         let form = Form::of(wishes, None)?;
         let stores: Vec<StoreHandle> =
             self.stores().into_iter().filter(|store| only.is_none_or(|only| only == store.store())).collect();
@@ -88,7 +93,7 @@ impl Hub {
         exports.note(at_ms, files.totals, &entries);
         exports.batches.push(batch);
         let detail = format!("batch {number} as {}", form.format.as_str());
-        self.audit.note(now_ms(), only.map(StoreId::as_str), None, "exported", detail);
+        self.audit.note(now_ms(), only.map(StoreId::as_str), Some(by), "exported", detail);
         Ok(view)
     }
 

@@ -2,9 +2,13 @@
 //! the task of its own store and to nothing else.
 
 mod batches;
+mod closing;
 mod config;
 mod desk;
 mod exports;
+mod people;
+mod review;
+mod statements;
 mod vouch;
 
 use std::collections::BTreeMap;
@@ -19,7 +23,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use batches::{EXPORT_KIND, Exports};
+pub use closing::LockRequest;
 pub use config::{HubConfig, base_policy, token_hash};
+pub use people::{PERSON_KIND, Person, Role};
+pub use review::{Decided, DecisionRequest, NotDecided};
+pub use statements::{PaymentRequest, SettledRequest, SettlementRequest};
 
 use crate::api;
 use crate::error::Failure;
@@ -71,6 +79,9 @@ pub struct Hub {
     address: RwLock<String>,
     /// One enrolment at a time, so that incarnations and terminal names stay unique.
     enrolling: tokio::sync::Mutex<()>,
+    people: Mutex<BTreeMap<String, Person>>,
+    /// One decision or lock at a time: each is judged by what those before it left.
+    deciding: tokio::sync::Mutex<()>,
 }
 
 /// Makes a hub: key, certificate authority, admin token, configuration.
@@ -148,7 +159,8 @@ async fn run_until_stopped(
     let _guard = run_file.publish(&dir)?;
     let serving =
         tokio::spawn(api::serve::serve(http_listener, api::hub::router(hub.clone()), stopped.clone()));
-    let vouching = tokio::spawn(vouch::vouch(hub.clone(), stopped));
+    let vouching = tokio::spawn(vouch::vouch(hub.clone(), stopped.clone()));
+    let expiring = tokio::spawn(statements::expire(hub.clone(), stopped));
     hub.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
     println!("ready quic={quic} http={http_address}");
     crate::runtime::stop_signal().await;
@@ -159,6 +171,7 @@ async fn run_until_stopped(
     }
     let _ = tokio::time::timeout(Duration::from_secs(3), serving).await;
     vouching.abort();
+    expiring.abort();
     hub.storage.clone().close().map_err(Failure::refused)
 }
 
@@ -222,6 +235,8 @@ impl Hub {
             exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)?),
             run_token: new_token(),
             enrolling: tokio::sync::Mutex::new(()),
+            people: Mutex::new(people::restore_people(&restored.own)),
+            deciding: tokio::sync::Mutex::new(()),
             audit,
             storage,
             key,
@@ -312,6 +327,12 @@ impl Hub {
         &self.config
     }
 
+    /// The clock of the stores.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The company's certificate authority.
     #[must_use]
     pub fn authority(&self) -> &Arc<Authority> {
@@ -328,17 +349,6 @@ impl Hub {
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
-    }
-
-    /// Whether a bearer token may use the API.
-    #[must_use]
-    pub fn accepts_token(&self, token: &str) -> bool {
-        let given = token_hash(token);
-        let equal = |known: &str| {
-            known.len() == given.len()
-                && known.bytes().zip(given.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
-        };
-        equal(&self.config.admin_token_hash) || equal(&token_hash(&self.run_token))
     }
 
     /// Ends a till's right to write after a number (by default the last that arrived).

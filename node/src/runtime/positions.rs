@@ -42,7 +42,9 @@ impl Looked {
         match entry {
             LogEntry::Batch(_) => Self::Batch,
             LogEntry::Journal(_) => Self::Journal,
-            LogEntry::Captured(_) | LogEntry::Custody(_) => Self::Not,
+            LogEntry::Captured(_) | LogEntry::Custody(_) | LogEntry::Posted(_) | LogEntry::Link(_) => {
+                Self::Not
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::scenario::{Scenario, read};
 
 /// The fixtures, or nothing (said aloud) where the product is built without them.
-fn fixtures() -> Vec<Scenario> {
+pub(super) fn fixtures() -> Vec<Scenario> {
     let path = std::env::var_os("TILLSYNC_GOLDEN").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden/golden.json")),
         PathBuf::from,

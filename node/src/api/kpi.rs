@@ -1,0 +1,147 @@
+//! The KPIs as JSON: `GET /v1/metrics-report`. Samples come from the stores, the reckoning is `engine::kpi`'s; shares are
+//! given in millionths beside their denominators.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use engine::ids::{LogId, StoreId};
+use engine::kpi::{Captured, Cell, Latency, Reconciliation, Sample, captured_within, drain, ppm};
+use engine::replica::KpiRange;
+use engine::time::{Day, Instant};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use crate::hub::Hub;
+use crate::runtime::clock::{now_ms, rfc3339};
+
+/// Differences listed at most.
+const DIFFERENCES_LISTED: usize = 100;
+/// Shares captured within these times of the link.
+const WITHIN: [(&str, i64); 3] = [("1m", 60_000), ("5m", 300_000), ("24h", 86_400_000)];
+
+/// Which part of the trade is measured.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    store: Option<StoreId>,
+    from: Option<Day>,
+    to: Option<Day>,
+}
+
+/// What one store gives.
+#[derive(Default)]
+struct Gathered {
+    samples: Vec<Sample>,
+    imported: u64,
+    captured: Captured,
+    cells: BTreeMap<LogId, Vec<Cell>>,
+}
+
+pub(super) async fn metrics_report(
+    State(hub): State<Arc<Hub>>,
+    Query(part): Query<Part>,
+) -> Result<Json<Value>, Problem> {
+    let days = (part.from.unwrap_or(Day(i32::MIN)), part.to.unwrap_or(Day(i32::MAX)));
+    if days.0 > days.1 {
+        return Err(Problem::invalid("from: is after to"));
+    }
+    let stores = match &part.store {
+        None => hub.stores(),
+        Some(store) => {
+            let found = hub.store(store);
+            vec![found.ok_or_else(|| Problem::not_found(format!("there is no store {store}")))?]
+        }
+    };
+    let (mut samples, mut imported, mut captured) = (Vec::new(), 0, Captured::default());
+    let (mut reconciled, mut differences) = (Reconciliation::default(), Vec::new());
+    for store in stores {
+        let clock = hub.clock().clone();
+        let Gathered { samples: of_store, imported: old, captured: counted, cells } = store
+            .ask(move |replica| {
+                let policy = replica.policies().on(Instant::utc(now_ms()).day());
+                let next_batch = |ms: i64| clock.next_at(policy.batch_baseline_minutes, ms);
+                let range = KpiRange { days, now_ms: now_ms(), next_batch: &next_batch };
+                let (samples, imported) = replica.kpi_samples(&range);
+                Gathered {
+                    samples,
+                    imported,
+                    captured: replica.kpi_captured(),
+                    cells: replica.kpi_cells(days),
+                }
+            })
+            .await?;
+        samples.extend(of_store);
+        imported += old;
+        captured.committed += counted.committed;
+        captured.captured += counted.captured;
+        captured.in_review += counted.in_review;
+        captured.rejected_batches += counted.rejected_batches;
+        for (log, cell) in cells.iter().flat_map(|(log, cells)| cells.iter().map(move |cell| (log, cell))) {
+            reconciled.count(cell);
+            if cell.control_minor != cell.ledger_minor && differences.len() < DIFFERENCES_LISTED {
+                differences.push(json!({
+                    "store": store.store(), "terminal": log.terminal, "figure": cell.name, "currency": cell.currency,
+                    "control_minor": cell.control_minor, "ledger_minor": cell.ledger_minor, "explained": cell.explained,
+                }));
+            }
+        }
+    }
+    Ok(Json(json!({
+        "as_of": rfc3339(now_ms()),
+        "store": part.store,
+        "from": part.from,
+        "to": part.to,
+        "data_latency": data_latency(&samples, imported),
+        "reconciliation": {
+            "cells": reconciled.cells, "equal": reconciled.equal, "explained": reconciled.explained,
+            "unexplained": reconciled.unexplained,
+            "error_rate_ppm": ppm(reconciled.unexplained, reconciled.cells),
+            "differences": differences,
+        },
+        "capture": capture(&samples, &captured),
+        "by_day": by_day(&samples),
+    })))
+}
+
+fn data_latency(samples: &[Sample], imported: u64) -> Value {
+    json!({
+        "all": Latency::of(samples.iter()),
+        "offline": Latency::of(samples.iter().filter(|sample| sample.offline)),
+        "drain_after_link_up": drain(samples),
+        "imported_records_left_out": imported,
+    })
+}
+
+fn capture(samples: &[Sample], captured: &Captured) -> Value {
+    let within = WITHIN.iter().map(|(name, ms)| {
+        let inside = captured_within(samples, *ms);
+        let all = samples.len() as u64;
+        json!({"within": name, "captured": inside, "of": all, "share_ppm": ppm(inside, all)})
+    });
+    json!({
+        "committed": captured.committed,
+        "captured": captured.captured,
+        "success_rate_ppm": ppm(captured.captured, captured.committed),
+        "in_review": captured.in_review,
+        "in_review_ppm": ppm(captured.in_review, captured.captured),
+        "rejected_batches_since_start": captured.rejected_batches,
+        "within_link": within.collect::<Vec<_>>(),
+    })
+}
+
+/// The history: latency of the records committed on each day (UTC).
+fn by_day(samples: &[Sample]) -> Value {
+    let mut days: BTreeMap<Day, Vec<&Sample>> = BTreeMap::new();
+    for sample in samples {
+        days.entry(Instant::utc(sample.committed_ms).day()).or_default().push(sample);
+    }
+    let row = |(day, samples): (Day, Vec<&Sample>)| {
+        let latency = Latency::of(samples.iter().copied());
+        json!({"day": day, "records": latency.latency.count, "p50_ms": latency.latency.p50_ms,
+            "p95_ms": latency.latency.p95_ms, "reduction_ppm": latency.reduction_ppm})
+    };
+    days.into_iter().map(row).collect()
+}
