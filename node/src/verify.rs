@@ -1,6 +1,6 @@
 //! `tillsync verify`: a data directory at rest, held against everything that must be true of it: frames, signatures,
-//! chains, documents, journal, ΣJ = D(S), trial balance. It believes nothing that was computed before: every batch goes
-//! once more through the admission that a foreign one would, into a replica of its own.
+//! chains, documents, journal, ΣJ = D(S), trial balance, export batches. It believes nothing that was computed before:
+//! every batch of records goes once more through the admission that a foreign one would, into a replica of its own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -15,7 +15,7 @@ use engine::time::Instant;
 use serde_json::{Value, json};
 
 use crate::error::Failure;
-use crate::hub::{HubConfig, base_policy};
+use crate::hub::{EXPORT_KIND, Exports, HubConfig, base_policy};
 use crate::identity::{Enrolment, NodeKey};
 use crate::runtime::clock::now_ms;
 use crate::storage::{Options, Position, Scan, Storage, StorageError, audit};
@@ -28,6 +28,8 @@ struct Checker {
     hub: WriterId,
     currency: Currency,
     stores: BTreeMap<StoreId, StoreCheck>,
+    /// The hub's export batches, as they are in the log.
+    exports: Vec<(u8, Vec<u8>)>,
     report: Report,
 }
 
@@ -73,7 +75,8 @@ pub fn verify(dir: &Path) -> Result<Value, Failure> {
 
 fn verify_dir(dir: &Path) -> Result<Value, Failure> {
     let (key, hub, currency) = owner(dir)?;
-    let mut checker = Checker { hub, currency, stores: BTreeMap::new(), report: Report::default() };
+    let mut checker =
+        Checker { hub, currency, stores: BTreeMap::new(), exports: Vec::new(), report: Report::default() };
     let frames = audit(dir).map_err(Failure::refused)?;
     for problem in &frames.problems {
         checker.report.problem(problem.to_string());
@@ -112,6 +115,7 @@ fn verify_dir(dir: &Path) -> Result<Value, Failure> {
             "captured_unsealed": captured_unsealed,
             "documents": documents,
             "journal_entries": journal_entries,
+            "export_batches": checker.exports.len(),
         },
         "problems": problems,
     }))
@@ -144,6 +148,9 @@ impl Checker {
     ) {
         self.report.entries += 1;
         if kind >= NODE_KINDS_FROM {
+            if kind == EXPORT_KIND {
+                self.exports.push((kind, bytes.to_vec()));
+            }
             return;
         }
         let (store, entry) = match LogEntry::decode(kind, bytes) {
@@ -191,6 +198,12 @@ impl Checker {
         let hub = self.hub;
         for (store, check) in &mut self.stores {
             check.conclude(store, hub, &mut self.report);
+        }
+        let hashes = |check: &StoreCheck| check.journal.iter().map(|entry| entry.hash).collect();
+        let journals = self.stores.iter().map(|(store, check)| (store.clone(), hashes(check))).collect();
+        match Exports::restore(&self.exports) {
+            Ok(exports) => exports.problems(&journals).into_iter().for_each(|it| self.report.problem(it)),
+            Err(failure) => self.report.problem(failure.message),
         }
     }
 }

@@ -17,6 +17,7 @@ use engine::transaction::HubRecord;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::exports;
 use super::kpi;
 use super::problem::Problem;
 use super::review;
@@ -47,11 +48,9 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/ledger/journal", get(journal))
         .route("/v1/transactions/{name}", get(transaction))
         .route("/v1/policies/{store}", get(policy))
-        .route("/v1/exports/{number}", get(export_again))
         .route("/v1/metrics-report", get(kpi::metrics_report))
         .route("/v1/audit", get(audit))
         .route("/v1/events", get(events));
-    let reviewer = Router::new().route("/v1/exports", post(export));
     let admin = Router::new()
         .route("/v1/terminals/{terminal}/revoke", post(revoke))
         .route("/v1/enrolments", post(enrol))
@@ -59,8 +58,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .merge(needs(Role::Viewer, viewer))
-        .merge(needs(Role::Reviewer, reviewer))
         .merge(needs(Role::Admin, admin))
+        .merge(exports::routes(needs))
         .merge(review::routes(needs))
         .fallback(|| async { Problem::not_found("no such endpoint") })
         .with_state(hub)
@@ -273,7 +272,7 @@ async fn transaction(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> A
         let wanted = name.clone();
         let found = store.ask(move |replica| find(replica, &wanted)).await?;
         let Some(id) = found else { continue };
-        let exported = hub.is_exported(&store, &id).await;
+        let exported = hub.exported_at_ms(&store, &id).await;
         let view = store.ask(move |replica| views::record_in_full(replica, &id, exported)).await?;
         return view.map(Json).ok_or_else(|| Problem::not_found(format!("no transaction {name:?}")));
     }
@@ -340,29 +339,6 @@ async fn set_policy(
     store.state(HubRecord::Config(change), format!("policy-{number}")).await?;
     hub.audit().note(now_ms(), Some(store.store().as_str()), Some(by.name), "policy", settings.join(" "));
     Ok(Json(json!({"store": store.store(), "version": number, "settings": request.settings})))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExportRequest {
-    #[serde(default = "hledger")]
-    format: String,
-}
-
-fn hledger() -> String {
-    "hledger".to_owned()
-}
-
-async fn export(State(hub): State<Arc<Hub>>, Json(request): Json<ExportRequest>) -> Answer {
-    Ok(Json(hub.export(&request.format).await?))
-}
-
-async fn export_again(
-    State(hub): State<Arc<Hub>>,
-    Path(number): Path<u64>,
-    Query(request): Query<ExportRequest>,
-) -> Answer {
-    Ok(Json(hub.export_again(number, &request.format).await?))
 }
 
 async fn audit(State(hub): State<Arc<Hub>>, Query(query): Query<AuditQuery>) -> Json<Value> {

@@ -173,7 +173,7 @@ async fn transaction(
     let asked = name.clone();
     let view = till
         .store
-        .ask(move |replica| find(replica, &name).and_then(|id| views::record_in_full(replica, &id, false)))
+        .ask(move |replica| find(replica, &name).and_then(|id| views::record_in_full(replica, &id, None)))
         .await?;
     view.map(Json)
         .ok_or_else(|| Problem::not_found(format!("this till holds no transaction {asked:?}; the hub may")))

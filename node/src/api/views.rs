@@ -184,14 +184,13 @@ pub fn custody(record: &Record, custody: &Custody) -> Value {
     })
 }
 
-/// A record with its custody, its postings and the cases that name it.
+/// A record with its custody, its postings and the cases that name it; `exported` says when it was, ms.
 #[must_use]
-pub fn record_in_full(replica: &Replica, id: &RecordId, exported: bool) -> Option<Value> {
+pub fn record_in_full(replica: &Replica, id: &RecordId, exported: Option<i64>) -> Option<Value> {
     let books = replica.books();
     let found = books.record(id)?;
     let mut ladder = replica.custody(id)?;
-    if exported {
-        let at = ladder.history.last().map_or(0, |step| step.1);
+    if let Some(at) = exported {
         ladder.state = CustodyStep::Exported;
         ladder.history.push((CustodyStep::Exported, at));
     }

@@ -1,11 +1,6 @@
-//! `ledger` and `export`: the books as the hub holds them, and the batches that go to the bookkeeper. It reads and
-//! writes down; every figure is the hub's.
+//! `ledger`: the books as the hub holds them. It reads; every figure is the hub's.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::amount;
 use super::client::{Client, Role, Where, with_query};
@@ -49,25 +44,6 @@ pub(super) struct Journal {
     /// Only entries after this number of the store's journal
     #[arg(long, value_name = "NUMBER", requires = "store")]
     after: Option<u64>,
-}
-
-/// Give the bookkeeper the next batch of journal entries, or an earlier one again
-///
-/// Makes the next numbered batch of journal entries for the bookkeeper, or gives an earlier one again, byte for byte.
-/// Without --out the file goes to standard output and the control totals to standard error.
-#[derive(Debug, clap::Args)]
-pub(super) struct Export {
-    /// Form of the files
-    #[arg(long, value_name = "FORMAT")]
-    format: String,
-    /// Folder for the files; made if it is not there
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Give this earlier batch again
-    #[arg(long, value_name = "NUMBER")]
-    batch: Option<u64>,
-    #[command(flatten)]
-    at: Where,
 }
 
 impl Part {
@@ -226,108 +202,12 @@ fn entry_text(entry: &Value) -> String {
     format!("{}\n\n", lines.join("\n"))
 }
 
-impl Export {
-    pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
-        let client = self.at.client(Role::Hub, "export")?;
-        if let Some(dir) = &self.out {
-            // Before a batch is cut: a number used up for a folder that cannot be written helps nobody.
-            fs::create_dir_all(dir).map_err(|error| {
-                Failure::refused(format!(
-                    "export: cannot make {}: {error}; choose another --out",
-                    dir.display()
-                ))
-            })?;
-        }
-        let mut batch = match self.batch {
-            None => client.post("/v1/exports", &json!({"format": self.format}))?,
-            Some(number) => client
-                .get(&with_query(&format!("/v1/exports/{number}"), &[("format", Some(&self.format))]))?,
-        };
-        let Some(dir) = &self.out else {
-            if out.json() {
-                return out.document(&batch);
-            }
-            let _ = write!(std::io::stderr(), "{}", batch_page(&batch));
-            return contents(&batch).iter().try_for_each(|(_, content)| out.text(content));
-        };
-        let mut files = Vec::new();
-        for (name, content) in contents(&batch) {
-            let path = place(dir, &name, &content).map_err(|error| {
-                let again = format!(
-                    "`tillsync export --format {} --batch {} --out DIR`",
-                    self.format,
-                    text(&batch["number"])
-                );
-                Failure::refused(format!("export: {error}; the batch is cut, {again} gives it again"))
-            })?;
-            files.push(json!({"name": name, "path": path}));
-        }
-        batch["files"] = json!(files);
-        if out.json() { out.document(&batch) } else { out.text(&batch_page(&batch)) }
-    }
-}
-
-fn contents(batch: &Value) -> Vec<(String, String)> {
-    let files = batch["files"].as_array().into_iter().flatten();
-    files.map(|file| (text(&file["name"]), text(&file["content"]))).collect()
-}
-
-/// Writes a file whole or not at all. A batch never changes: a file that is there already with other content is
-/// somebody else's, and stays.
-fn place(dir: &Path, name: &str, content: &str) -> Result<PathBuf, String> {
-    let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0']);
-    if !plain {
-        return Err(format!("the hub named a file {name:?}, which is no plain file name"));
-    }
-    let path = dir.join(name);
-    match fs::read(&path) {
-        Ok(there) if there == content.as_bytes() => return Ok(path),
-        Ok(_) => return Err(format!("{} is there already with other content; move it away", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
-    }
-    let aside = dir.join(format!(".{name}.new"));
-    let written = fs::File::create(&aside)
-        .and_then(|mut file| file.write_all(content.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&aside, &path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&aside);
-        format!("cannot write {}: {error}", path.display())
-    })?;
-    Ok(path)
-}
-
-fn batch_page(batch: &Value) -> String {
-    let totals = &batch["totals"];
-    let entries = count(totals["entries"].as_u64().unwrap_or(0), "entry", "entries");
-    let mut page = format!("Batch {}, {}: {entries}\n", text(&batch["number"]), text(&batch["format"]));
-    let mut table =
-        Table::new(&[("Currency", Side::Left), ("Debits", Side::Right), ("Credits", Side::Right)]);
-    for (currency, sums) in totals["currencies"].as_object().into_iter().flatten() {
-        let shown = |field: &str| amount::show(&sums[field], currency);
-        table.row([currency.as_str(), &shown("debits_minor"), &shown("credits_minor")]);
-    }
-    if !table.is_empty() {
-        page.push_str(&format!("\n{}", table.set()));
-    }
-    let paths: Vec<String> = batch["files"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|file| !file["path"].is_null())
-        .map(|file| text(&file["path"]))
-        .collect();
-    if !paths.is_empty() {
-        page.push_str(&format!("\n{}\n", paths.join("\n")));
-    }
-    page
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::out::Page;
     use super::super::stand_in::StandIn;
     use super::*;
+    use serde_json::json;
 
     fn at(node: &StandIn) -> Where {
         Where { api: Some(node.api()), ..Where::default() }
@@ -404,46 +284,5 @@ as of t; books h
 
 ";
         assert_eq!(entry_text(&entry), wanted);
-    }
-
-    const BATCH: &str = r#"{"number":3,"format":"hledger","files":[{"name":"b.journal","content":"text\n"}],
-        "totals":{"entries":1,"currencies":{"GBP":{"debits_minor":100,"credits_minor":100}}}}"#;
-
-    #[test]
-    fn an_export_is_written_into_its_folder_once_and_the_same_again() {
-        let node = StandIn::routes(&[("/v1/exports", BATCH), ("/v1/exports/3?format=hledger", BATCH)]);
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("new");
-        for batch in [None, Some(3)] {
-            let export = Export { format: "hledger".into(), out: Some(dir.clone()), batch, at: at(&node) };
-            let page = Page::default();
-            export.run(&mut Out::to(page.clone(), false)).unwrap();
-            assert!(page.read().starts_with("Batch 3, hledger: 1 entry\n"), "{}", page.read());
-            assert!(page.read().contains("b.journal"));
-        }
-        assert_eq!(fs::read_to_string(dir.join("b.journal")).unwrap(), "text\n");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
-        fs::write(dir.join("b.journal"), "mine").unwrap();
-        let export = Export { format: "hledger".into(), out: Some(dir.clone()), batch: None, at: at(&node) };
-        let failure = export.run(&mut Out::to(Page::default(), false)).unwrap_err();
-        assert!(failure.message.contains("--batch 3"), "{failure}");
-        assert_eq!(fs::read_to_string(dir.join("b.journal")).unwrap(), "mine");
-    }
-
-    #[test]
-    fn without_a_folder_the_file_itself_is_the_answer() {
-        let node = StandIn::routes(&[("/v1/exports", BATCH)]);
-        let page = Page::default();
-        let export = Export { format: "hledger".into(), out: None, batch: None, at: at(&node) };
-        export.run(&mut Out::to(page.clone(), false)).unwrap();
-        assert_eq!(page.read(), "text\n");
-    }
-
-    #[test]
-    fn a_file_name_cannot_leave_the_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["../x", "/etc/x", "", ".hidden", "a/b", "c:x"] {
-            assert!(place(dir.path(), name, "").is_err(), "{name}");
-        }
     }
 }

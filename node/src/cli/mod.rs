@@ -1,6 +1,6 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
-//! `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `kpi`, `company`, `people`, `audit`,
-//! `setup`, `local`), and what they share:
+//! `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `export`, `kpi`, `company`,
+//! `people`, `audit`, `setup`, `local`), and what they share:
 //! `client` (HTTP), `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
@@ -14,6 +14,7 @@ mod client;
 mod closing;
 mod company;
 mod decide;
+mod export;
 mod kpi;
 mod lines;
 mod local;
@@ -90,7 +91,7 @@ enum Command {
     Settle(statements::Settle),
     #[command(subcommand)]
     Ledger(books::Ledger),
-    Export(books::Export),
+    Export(export::Export),
     #[command(subcommand)]
     Policy(company::Policy),
     Stores(company::Stores),
@@ -240,6 +241,8 @@ mod tests {
             "ledger journal",
             "ledger trial-balance --dir d",
             "export --format hledger --out o --batch 1",
+            "export --format quickbooks --detail record --date-format dmy --store s",
+            "export --list --json",
             "policy set --store s refund_limit_minor=unlimited sync_interval=5s",
             "kpi --store s --from 2026-11-01 --to 2026-11-30",
             "audit --follow",
@@ -254,7 +257,14 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_2_and_help_is_0() {
-        for (line, code) in [("nonsense", 2), ("verify", 2), ("cases --colour red", 2), ("sale --help", 0)] {
+        for (line, code) in [
+            ("nonsense", 2),
+            ("verify", 2),
+            ("cases --colour red", 2),
+            ("export --format sage", 2),
+            ("export", 2),
+            ("sale --help", 0),
+        ] {
             assert_eq!(exit_code_of(&line.split(' ').collect::<Vec<_>>()), code, "{line}");
         }
     }

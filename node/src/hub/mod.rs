@@ -1,6 +1,7 @@
 //! The hub: every store of the company, the certificate authority, the books. Any till with a certificate talks to
 //! the task of its own store and to nothing else.
 
+mod batches;
 mod closing;
 mod config;
 mod desk;
@@ -21,9 +22,9 @@ use engine::transaction::HubRecord;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use batches::{EXPORT_KIND, Exports};
 pub use closing::LockRequest;
 pub use config::{HubConfig, base_policy, token_hash};
-pub use exports::{EXPORT_KIND, Exports};
 pub use people::{PERSON_KIND, Person, Role};
 pub use review::{Decided, DecisionRequest, NotDecided};
 pub use statements::{PaymentRequest, SettledRequest, SettlementRequest};
@@ -231,7 +232,7 @@ impl Hub {
             stores: RwLock::new(BTreeMap::new()),
             directory: Directory::default(),
             joins: Mutex::new(desk::restore_joins(&restored.own)),
-            exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)),
+            exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)?),
             run_token: new_token(),
             enrolling: tokio::sync::Mutex::new(()),
             people: Mutex::new(people::restore_people(&restored.own)),

@@ -21,9 +21,14 @@ pub fn tillsync(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that reads no input closes it.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    let mut stdin = child.stdin.take().unwrap();
+    // Beside reading what it answers, or both wait for the other; a command that reads no input closes it.
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = stdin.write_all(input.as_bytes());
+        });
+        child.wait_with_output().unwrap()
+    })
 }
 
 /// Runs a command that must succeed and print JSON.
@@ -74,10 +79,23 @@ pub struct Company {
 
 impl Company {
     pub fn new() -> Self {
+        Self::in_currency("GBP")
+    }
+
+    pub fn in_currency(currency: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("hub");
-        let made =
-            json(&["hub", "init", "--dir", path(&dir), "--company", "Shops", "--currency", "GBP", "--json"]);
+        let made = json(&[
+            "hub",
+            "init",
+            "--dir",
+            path(&dir),
+            "--company",
+            "Shops",
+            "--currency",
+            currency,
+            "--json",
+        ]);
         Self { dir, token: made["token"].as_str().unwrap().to_owned(), quic: None, folder }
     }
 
