@@ -82,8 +82,9 @@ pub struct Latency {
 impl Latency {
     /// Over samples.
     #[must_use]
-    pub fn of<'a>(samples: impl Iterator<Item = &'a Sample> + Clone) -> Self {
-        let spread = |duration: fn(&Sample) -> i64| Spread::of(samples.clone().map(duration).collect());
+    pub fn of(samples: &[&Sample]) -> Self {
+        let spread =
+            |duration: fn(&Sample) -> i64| Spread::of(samples.iter().map(|it| duration(it)).collect());
         let latency = spread(|it| (it.posted_ms - it.committed_ms).max(0));
         let batch = spread(|it| (it.batch_ms - it.committed_ms).max(0));
         let reduction = (batch.p50_ms > 0).then(|| {
@@ -204,14 +205,14 @@ mod tests {
     #[test]
     fn latency_is_split_and_held_against_the_nightly_batch() {
         let samples = [sample(0, None, 8), sample(0, None, 18), sample(0, Some(60_000), 61_000)];
-        let latency = Latency::of(samples.iter());
+        let latency = Latency::of(&samples.iter().collect::<Vec<_>>());
         assert_eq!((latency.latency.p50_ms, latency.latency.max_ms), (20, 61_002));
         assert_eq!(
             (latency.waiting.max_ms, latency.transfer.max_ms, latency.projection.p50_ms),
             (60_000, 1_000, 2)
         );
         assert_eq!(latency.reduction_ppm, Some(1_000_000));
-        assert_eq!(Latency::of([].iter()).reduction_ppm, None);
+        assert_eq!(Latency::of(&[]).reduction_ppm, None);
         assert_eq!(drain(&samples).p95_ms, 1_000);
         assert_eq!((captured_within(&samples, 20), captured_within(&samples, 1_000)), (2, 3));
     }

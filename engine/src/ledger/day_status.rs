@@ -85,7 +85,7 @@ impl Books {
         let known = self.facts.logs.get(log).map_or(0, |known| known.known_to.max(known.head()));
         let known = known.max(heard.head_seq);
         let missing = self.missing_numbers(log, closed_at.unwrap_or(known));
-        let head = self.facts.logs.get(log).map_or(0, |known| known.head());
+        let head = self.facts.logs.get(log).map_or(0, super::log::Log::head);
         let urgent = self.urgent_cases(log, day, now_ms);
         let z_agrees = close.is_some_and(|close| self.z_agrees(close));
         let traded_after = numbers.is_some_and(|numbers| closed_at.is_some_and(|closed| numbers.1 > closed));

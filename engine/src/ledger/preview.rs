@@ -16,7 +16,7 @@ use crate::review::{
     Case, CaseKey, CaseState, CaseType, Choice, Issued, MemberFacts, Refusal, choices, permit,
 };
 use crate::time::{Day, Instant};
-use crate::transaction::{Body, Decision, DecisionAction, HubRecord, Transaction};
+use crate::transaction::{Basket, Body, Decision, DecisionAction, HubRecord, Transaction};
 
 /// What a decision changes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -48,7 +48,7 @@ impl Books {
         slots.sort_by_cached_key(|slot| self.facts.place(*slot));
         let facts = |slot: Slot| {
             let record = self.facts.record(slot);
-            let amount_minor = record.transaction.basket().map_or(0, |basket| basket.total_minor());
+            let amount_minor = record.transaction.basket().map_or(0, Basket::total_minor);
             MemberFacts {
                 id: record.id,
                 operator: record.transaction.operator.clone(),

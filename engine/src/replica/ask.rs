@@ -257,7 +257,7 @@ impl Replica {
             now_ms.saturating_sub(since) > i64::from(hours) * 3_600_000
         };
         let unanswered = self.books.unanswered_payments();
-        let due = unanswered.filter(|(_, records)| !records.is_empty() && records.iter().all(|it| past(it)));
+        let due = unanswered.filter(|(_, records)| !records.is_empty() && records.iter().all(&past));
         due.map(|(payment, _)| payment.to_owned()).collect()
     }
 

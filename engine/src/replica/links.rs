@@ -44,7 +44,7 @@ impl Links {
             }
             (LinkChange::Down, Some(span)) => span.down_ms = Some(mark.at_ms),
             (LinkChange::Clock { offset_ms, error_ms }, Some(span)) => {
-                span.clock = Some((offset_ms, error_ms))
+                span.clock = Some((offset_ms, error_ms));
             }
             (LinkChange::Down | LinkChange::Clock { .. }, None) => {}
         }

@@ -108,8 +108,8 @@ pub(super) async fn metrics_report(
 
 fn data_latency(samples: &[Sample], imported: u64) -> Value {
     json!({
-        "all": Latency::of(samples.iter()),
-        "offline": Latency::of(samples.iter().filter(|sample| sample.offline)),
+        "all": Latency::of(&samples.iter().collect::<Vec<_>>()),
+        "offline": Latency::of(&samples.iter().filter(|sample| sample.offline).collect::<Vec<_>>()),
         "drain_after_link_up": drain(samples),
         "imported_records_left_out": imported,
     })
@@ -139,7 +139,7 @@ fn by_day(samples: &[Sample]) -> Value {
         days.entry(Instant::utc(sample.committed_ms).day()).or_default().push(sample);
     }
     let row = |(day, samples): (Day, Vec<&Sample>)| {
-        let latency = Latency::of(samples.iter().copied());
+        let latency = Latency::of(&samples);
         json!({"day": day, "records": latency.latency.count, "p50_ms": latency.latency.p50_ms,
             "p95_ms": latency.latency.p95_ms, "reduction_ppm": latency.reduction_ppm})
     };

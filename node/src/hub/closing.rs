@@ -96,7 +96,7 @@ impl Hub {
             .await?;
         let (obstacles, lock, decision) = judged?;
         let reason = request.reason.trim().to_owned();
-        if !obstacles.is_empty() && !(request.over && !reason.is_empty()) {
+        if !obstacles.is_empty() && (!request.over || reason.is_empty()) {
             return Err(NotDecided::Refused(unfinished(&obstacles)));
         }
         if !obstacles.is_empty() {
