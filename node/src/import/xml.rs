@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use engine::transaction::mask_card_numbers;
 use quick_xml::errors::{Error, SyntaxError};
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesDecl, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
 use super::element::Element;
@@ -22,6 +22,8 @@ const TRANSACTION_ELEMENTS: usize = 60_000;
 const DEPTH: usize = 64;
 /// Most attributes of an element.
 const ATTRIBUTES: usize = 64;
+/// What is kept of a buffer that one long text has made large.
+const BUFFER_KEPT_BYTES: usize = 64 << 10;
 /// Name of the document's root.
 const ROOT: &str = "POSLog";
 /// Name of what is pulled out.
@@ -39,8 +41,10 @@ pub(super) struct Transactions<R: Read> {
     found: u64,
     /// Transactions before this number are not kept.
     from: u64,
-    rooted: bool,
+    making: Option<Making>,
+    /// Whether the first bytes, and the root, were seen.
     started: bool,
+    rooted: bool,
 }
 
 /// A transaction in the making.
@@ -55,11 +59,26 @@ struct Making {
     problem: Option<String>,
 }
 
+/// What an event comes to.
+enum Next {
+    More,
+    Found(Found),
+    End,
+}
+
 impl<R: Read> Transactions<R> {
     /// Reads from a source; transactions before number `from` are only counted.
     pub(super) fn new(source: R, from: u64) -> Self {
-        let reader = Reader::from_reader(Guard::new(source));
-        Self { reader, buffer: Vec::new(), depth: 0, found: 0, from, rooted: false, started: false }
+        Self {
+            reader: Reader::from_reader(Guard::new(source)),
+            buffer: Vec::new(),
+            depth: 0,
+            found: 0,
+            from,
+            making: None,
+            started: false,
+            rooted: false,
+        }
     }
 
     /// Bytes of the source read so far.
@@ -69,156 +88,145 @@ impl<R: Read> Transactions<R> {
 
     /// The next transaction; none at the end of the document.
     pub(super) fn next(&mut self) -> Result<Option<Found>, Broken> {
-        if !self.started {
-            self.started = true;
-            let (line, column) = self.reader.get_mut().begin_event();
-            let place = Place { line, column: Some(column), transaction: None };
-            let first = self.reader.get_mut().peek().map_err(|error| unreadable(place, &error))?;
-            if let Some(problem) = foreign_encoding(first) {
-                return Err(Broken { place, problem });
-            }
-        }
-        let mut making: Option<Making> = None;
         loop {
-            self.buffer.clear();
-            if self.buffer.capacity() > 256 << 10 {
-                self.buffer.shrink_to(64 << 10);
-            }
             let (line, column) = self.reader.get_mut().begin_event();
-            let place =
-                Place { line, column: Some(column), transaction: making.as_ref().map(|_| self.found) };
-            let broken = |problem: String| Err(Broken { place, problem: mask_card_numbers(&problem) });
-            let event = match self.reader.read_event_into(&mut self.buffer) {
-                Ok(event) => event,
-                Err(error) => {
-                    let overrun = self.reader.get_ref().overrun();
-                    return Err(why(place, &error, overrun));
-                }
-            };
-            let (start, empty) = match &event {
-                Event::Start(start) => (Some(start), false),
-                Event::Empty(start) => (Some(start), true),
-                _ => (None, false),
-            };
-            if let Some(start) = start {
-                self.depth += 1;
-                if self.depth > DEPTH {
-                    return broken(format!(
-                        "elements are nested deeper than {DEPTH}: no POS writes such a log"
-                    ));
-                }
-                let name = start.local_name().as_ref().to_owned();
-                if self.depth == 1 && name != ROOT {
-                    return broken(format!(
-                        "is no POSLog: its first element is <{}>, not <{ROOT}>",
-                        name.chars().take(40).collect::<String>()
-                    ));
-                }
-                self.rooted = true;
-                match &mut making {
-                    None if name == TRANSACTION => {
-                        self.found += 1;
-                        let mut made = Making {
-                            place: Place { transaction: Some(self.found), ..place },
-                            base: self.depth,
-                            open: Vec::new(),
-                            kept: self.found >= self.from,
-                            elements: 0,
-                            problem: None,
-                        };
-                        made.open(start, &name);
-                        making = Some(made);
-                    }
-                    None => {}
-                    Some(made) => made.open(start, &name),
-                }
-                if !empty {
-                    if self.depth == making.as_ref().map_or(0, |made| made.base) {
-                        self.reader.get_mut().begin_transaction();
-                    }
-                    continue;
-                }
+            let transaction = self.making.as_ref().map(|_| self.found);
+            let place = Place { line, column: Some(column), transaction };
+            if !self.started {
+                self.started = true;
+                self.check_beginning(place)?;
             }
-            match event {
-                Event::End(_) | Event::Empty(_) => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if let Some(made) = &mut making {
-                        let whole = made.close();
-                        if self.depth < made.base {
-                            let (place, problem) = (made.place, made.problem.take());
-                            making = None;
-                            match (problem, whole) {
-                                (Some(problem), _) => return Ok(Some((place, Err(problem)))),
-                                (None, Some(element)) => return Ok(Some((place, Ok(element)))),
-                                (None, None) => {}
-                            }
-                        }
-                    }
-                }
-                Event::Text(text) => {
-                    if let Some(made) = &mut making {
-                        made.text(&text.xml10_content());
-                    }
-                }
-                Event::CData(text) => {
-                    if let Some(made) = &mut making {
-                        made.text(&text.xml10_content());
-                    }
-                }
-                Event::GeneralRef(reference) => match character(&reference) {
-                    Some(character) => {
-                        if let Some(made) = &mut making {
-                            made.text(character.encode_utf8(&mut [0; 4]));
-                        }
-                    }
-                    None => {
-                        let name: String = reference.xml10_content().chars().take(40).collect();
-                        return broken(format!(
-                            "&{name}; is an entity of the document's own; only those of XML itself are read"
-                        ));
-                    }
-                },
-                Event::DocType(_) => return broken(DOCTYPE.to_owned()),
-                Event::Decl(declaration) => {
-                    if let Some(Ok(encoding)) = declaration.encoding()
-                        && !["utf-8", "utf8", "us-ascii"].contains(&encoding.to_ascii_lowercase().as_str())
-                    {
-                        let name: String = encoding.chars().take(40).collect();
-                        return broken(format!(
-                            "is in the encoding {name:?}; give UTF-8: iconv -f {name:?} -t UTF-8, and encoding=\"UTF-8\" in its first line"
-                        ));
-                    }
-                }
-                Event::Eof if making.is_some() => {
-                    return broken(
-                        "the file ends in the middle of this transaction: get the whole file and import it again"
-                            .to_owned(),
-                    );
-                }
-                Event::Eof if self.depth > 0 => {
-                    return broken(format!(
-                        "the file ends without </{ROOT}>: it was cut off; get the whole file and import it again"
-                    ));
-                }
-                Event::Eof if !self.rooted => {
-                    return broken(format!("is no POSLog: there is no <{ROOT}> in it"));
-                }
-                Event::Eof => return Ok(None),
-                Event::Start(_) | Event::Comment(_) | Event::PI(_) => {}
-            }
-            if let Some(made) = &mut making {
-                let bytes = self.reader.get_ref().transaction_bytes();
-                if bytes > TRANSACTION_BYTES {
-                    made.give_up(format!(
-                        "takes more than {TRANSACTION_BYTES} bytes of XML; the limit is that"
-                    ));
-                }
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let next = match self.reader.read_event_into(&mut buffer) {
+                Ok(event) => self.take(place, event).map_err(|problem| broken(place, &problem))?,
+                Err(error) => return Err(why(place, &error, self.reader.get_ref().overrun())),
+            };
+            buffer.clear();
+            buffer.shrink_to(BUFFER_KEPT_BYTES);
+            self.buffer = buffer;
+            match next {
+                Next::More => {}
+                Next::Found(found) => return Ok(Some(found)),
+                Next::End => return Ok(None),
             }
         }
     }
+
+    fn check_beginning(&mut self, place: Place) -> Result<(), Broken> {
+        let first = self.reader.get_mut().peek().map_err(|error| unreadable(place, &error))?;
+        foreign_encoding(first).map_or(Ok(()), |problem| Err(Broken { place, problem }))
+    }
+
+    fn take(&mut self, place: Place, event: Event<'_>) -> Result<Next, String> {
+        match event {
+            Event::Start(start) => {
+                self.open(place, &start)?;
+                self.keep_within_limit();
+            }
+            Event::Empty(start) => {
+                self.open(place, &start)?;
+                return Ok(self.close());
+            }
+            Event::End(_) => return Ok(self.close()),
+            Event::Text(text) => self.text(&text.xml10_content()),
+            Event::CData(text) => self.text(&text.xml10_content()),
+            Event::GeneralRef(reference) => {
+                let character = character(&reference).ok_or_else(|| {
+                    let name: String = reference.xml10_content().chars().take(40).collect();
+                    format!("&{name}; is an entity of the document's own; only those of XML itself are read")
+                })?;
+                self.text(character.encode_utf8(&mut [0; 4]));
+            }
+            Event::DocType(_) => return Err(DOCTYPE.to_owned()),
+            Event::Decl(declaration) => check_declaration(&declaration)?,
+            Event::Eof => return self.end(),
+            Event::Comment(_) | Event::PI(_) => {}
+        }
+        Ok(Next::More)
+    }
+
+    fn open(&mut self, place: Place, start: &BytesStart<'_>) -> Result<(), String> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(format!("elements are nested deeper than {DEPTH}: no POS writes such a log"));
+        }
+        let name = start.local_name();
+        let name = name.as_ref();
+        if self.depth == 1 && name != ROOT {
+            let shown: String = name.chars().take(40).collect();
+            return Err(format!("is no POSLog: its first element is <{shown}>, not <{ROOT}>"));
+        }
+        self.rooted = true;
+        if let Some(making) = &mut self.making {
+            making.open(start, name);
+        } else if name == TRANSACTION {
+            self.found += 1;
+            let place = Place { transaction: Some(self.found), ..place };
+            let mut making = Making {
+                place,
+                base: self.depth,
+                open: Vec::new(),
+                kept: self.found >= self.from,
+                elements: 0,
+                problem: None,
+            };
+            making.open(start, name);
+            self.making = Some(making);
+            self.reader.get_mut().begin_transaction();
+        }
+        Ok(())
+    }
+
+    /// Ends the innermost element; gives the transaction if it was that and is kept.
+    fn close(&mut self) -> Next {
+        self.depth = self.depth.saturating_sub(1);
+        let Some(making) = &mut self.making else { return Next::More };
+        let whole = making.close();
+        if self.depth >= making.base {
+            return Next::More;
+        }
+        let (place, problem) = (making.place, making.problem.take());
+        self.making = None;
+        match (problem, whole) {
+            (Some(problem), _) => Next::Found((place, Err(problem))),
+            (None, Some(element)) => Next::Found((place, Ok(element))),
+            (None, None) => Next::More,
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        if let Some(making) = &mut self.making {
+            making.text(text);
+        }
+        self.keep_within_limit();
+    }
+
+    fn keep_within_limit(&mut self) {
+        let bytes = self.reader.get_ref().transaction_bytes();
+        if let Some(making) = self.making.as_mut().filter(|making| making.kept && bytes > TRANSACTION_BYTES) {
+            making.give_up(format!("takes more than {TRANSACTION_BYTES} bytes of XML; the limit is that"));
+        }
+    }
+
+    fn end(&self) -> Result<Next, String> {
+        if self.making.is_some() {
+            return Err(
+                "the file ends in the middle of this transaction: get the whole file and import it again"
+                    .to_owned(),
+            );
+        }
+        if self.depth > 0 {
+            return Err(format!(
+                "the file ends without </{ROOT}>: it was cut off; get the whole file and import it again"
+            ));
+        }
+        if self.rooted { Ok(Next::End) } else { Err(format!("is no POSLog: there is no <{ROOT}> in it")) }
+    }
 }
 
-const DOCTYPE: &str = "has a DOCTYPE, which a log of transactions needs not and which can hide other files or endless text; remove it";
+fn broken(place: Place, problem: &str) -> Broken {
+    Broken { place, problem: mask_card_numbers(problem) }
+}
 
 impl Making {
     fn open(&mut self, start: &BytesStart<'_>, name: &str) {
@@ -265,6 +273,19 @@ impl Making {
         self.problem.get_or_insert(problem);
     }
 }
+
+fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
+    let Some(Ok(encoding)) = declaration.encoding() else { return Ok(()) };
+    if ["utf-8", "utf8", "us-ascii"].contains(&encoding.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    let name: String = encoding.chars().take(40).collect();
+    Err(format!(
+        "is in the encoding {name:?}; give UTF-8: iconv -f {name:?} -t UTF-8, and encoding=\"UTF-8\" in its first line"
+    ))
+}
+
+const DOCTYPE: &str = "has a DOCTYPE, which a log of transactions needs not and which can hide other files or endless text; remove it";
 
 fn attributes(start: &BytesStart<'_>) -> Result<Vec<(Box<str>, Box<str>)>, String> {
     let mut kept: Vec<(Box<str>, Box<str>)> = Vec::new();

@@ -74,10 +74,14 @@ pub struct Company {
 
 impl Company {
     pub fn new() -> Self {
+        Self::in_currency("GBP")
+    }
+
+    pub fn in_currency(currency: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("hub");
-        let made =
-            json(&["hub", "init", "--dir", path(&dir), "--company", "Shops", "--currency", "GBP", "--json"]);
+        let named = ["--company", "Shops", "--currency", currency, "--json"];
+        let made = json(&[&["hub", "init", "--dir", path(&dir)][..], &named].concat());
         Self { dir, token: made["token"].as_str().unwrap().to_owned(), quic: None, folder }
     }
 
