@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -14,8 +14,10 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::basket::Fields;
+use super::capture::too_long;
 use super::client::{CallError, Client, Role, Where};
 use super::import_feed::{Feed, Item, Told, read_lines, read_poslog};
+use super::lines::LINE_BYTES;
 use super::out::{Out, is_reader_gone};
 use super::reversal::{cancelling, transaction_path};
 use super::send::{Entry, Input, Parcel, Sender, Tally, open, progress_bar};
@@ -171,7 +173,7 @@ impl Import {
         let file = (self.files.len() > 1).then_some(name.as_str());
         let Summary { tally, skipped, broken } = summary;
         let sender = Sender { client, out, bar: &bar, tally, file, in_words };
-        let mut work = Work { sender, skipped, parcel: Parcel::default() };
+        let mut work = Work { sender, skipped, parcel: Parcel::default(), read: 0 };
         let result = work.all(&told);
         bar.finish_and_clear();
         broken.extend(result?.map(|problem| format!("{name}: {problem}")));
@@ -194,6 +196,8 @@ struct Work<'a> {
     sender: Sender<'a>,
     skipped: &'a mut BTreeMap<String, u64>,
     parcel: Parcel,
+    /// Bytes of the input read up to the last of the parcel.
+    read: u64,
 }
 
 impl Work<'_> {
@@ -204,7 +208,7 @@ impl Work<'_> {
             while let Some(told_next) = next.take() {
                 match told_next {
                     Told::Item { place, item, read } => {
-                        self.parcel.read = read;
+                        self.read = read;
                         self.take(place, item)?;
                     }
                     Told::Broken(problem) => {
@@ -215,10 +219,7 @@ impl Work<'_> {
                 let full =
                     self.parcel.entries.len() >= PARCEL_ENTRIES || self.parcel.body.len() >= PARCEL_BYTES;
                 if !full {
-                    next = match told.recv_timeout(PARCEL_PATIENCE) {
-                        Ok(item) => Some(item),
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-                    };
+                    next = told.recv_timeout(PARCEL_PATIENCE).ok();
                 }
             }
             self.flush()?;
@@ -227,7 +228,7 @@ impl Work<'_> {
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        let parcel = std::mem::take(&mut self.parcel);
+        let parcel = Parcel { read: self.read, ..std::mem::take(&mut self.parcel) };
         self.sender.send(&parcel)
     }
 
@@ -258,6 +259,10 @@ impl Work<'_> {
     }
 
     fn put(&mut self, place: Place, line: &[u8]) {
+        if line.len() > LINE_BYTES {
+            self.parcel.entries.push((place, Entry::Refused { receipt: None, detail: too_long() }));
+            return;
+        }
         self.parcel.body.extend_from_slice(line);
         self.parcel.body.push(b'\n');
         self.parcel.entries.push((place, Entry::Sent));

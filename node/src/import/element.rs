@@ -1,11 +1,14 @@
 //! An XML element with what is in it, names without their prefix. Small and plain: only one transaction at a time is
 //! ever held so.
 
+/// Attributes in order, names without their prefix.
+pub(super) type Attributes = Vec<(Box<str>, Box<str>)>;
+
 /// An element.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Element {
     pub(super) name: Box<str>,
-    pub(super) attributes: Vec<(Box<str>, Box<str>)>,
+    pub(super) attributes: Attributes,
     /// Its own text, trimmed.
     pub(super) text: String,
     pub(super) children: Vec<Element>,

@@ -10,7 +10,7 @@ use quick_xml::errors::{Error, SyntaxError};
 use quick_xml::events::{BytesDecl, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::element::Element;
+use super::element::{Attributes, Element};
 use super::guard::{EVENT_BYTES, Guard};
 use super::{Broken, Place};
 
@@ -287,8 +287,8 @@ fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
 
 const DOCTYPE: &str = "has a DOCTYPE, which a log of transactions needs not and which can hide other files or endless text; remove it";
 
-fn attributes(start: &BytesStart<'_>) -> Result<Vec<(Box<str>, Box<str>)>, String> {
-    let mut kept: Vec<(Box<str>, Box<str>)> = Vec::new();
+fn attributes(start: &BytesStart<'_>) -> Result<Attributes, String> {
+    let mut kept = Attributes::new();
     // The parser's own search for repeats takes quadratic time over any number of them.
     for attribute in start.attributes().with_checks(false) {
         let attribute = attribute.map_err(|error| error.to_string())?;
