@@ -46,7 +46,7 @@ fn worth(sales: u64) -> i64 {
     i64::try_from((1..=sales).map(|number| 100 + number).sum::<u64>()).unwrap()
 }
 
-/// A till of a company in dollars, with its hub.
+/// A till of a company, with its hub.
 struct Shop {
     company: Company,
     hub: Node,
@@ -55,8 +55,8 @@ struct Shop {
 }
 
 impl Shop {
-    fn open() -> Self {
-        let mut company = Company::in_currency("USD");
+    fn open(currency: &str) -> Self {
+        let mut company = Company::in_currency(currency);
         let hub = company.hub();
         let dir = company.join("store-1", "till-01");
         let node = till(&dir);
@@ -135,7 +135,7 @@ fn shared(name: &str) -> Option<PathBuf> {
 
 #[test]
 fn a_generated_poslog_is_in_the_books_once_however_often_it_is_imported() {
-    let shop = Shop::open();
+    let shop = Shop::open("USD");
     let control = "<Transaction><ControlTransaction><NoSale/></ControlTransaction></Transaction>";
     let file = shop.file("log.xml", log_of(100).replace("</POSLog>", &format!("{control}</POSLog>")));
     let first = shop.import("poslog", &file, &[]);
@@ -162,7 +162,7 @@ fn a_generated_poslog_is_in_the_books_once_however_often_it_is_imported() {
 #[test]
 fn the_log_of_a_real_store_comes_out_to_the_cent_and_what_opens_is_what_a_person_must_see() {
     let Some(file) = shared("poslog-ncr/POSLog.xml") else { return };
-    let shop = Shop::open();
+    let shop = Shop::open("USD");
     let imported = shop.import("poslog", &file, &["--time-zone", "America/Los_Angeles"]);
     assert_eq!(imported.code, Some(0), "{imported:?}");
     assert_eq!(imported.summary["recorded"], 42);
@@ -200,7 +200,7 @@ fn a_week_of_real_baskets_of_many_tills_through_a_pipe_equals_its_control_totals
         eprintln!("skipped: gzip is not installed");
         return;
     };
-    let shop = Shop::open();
+    let shop = Shop::open("USD");
     // As another till's lines they are refused; taken over on purpose, they keep their origin in their numbers.
     let line = r#"{"kind":"sale","receipt":"R-1","terminal":"till-09","currency":"USD","lines":[{"sku":"a","quantity":"1","amount_minor":1}],"tenders":[{"type":"cash","amount_minor":1}]}"#;
     let refused = shop.import("ndjson", &shop.file("other.ndjson", line), &[]);
@@ -229,6 +229,27 @@ fn a_week_of_real_baskets_of_many_tills_through_a_pipe_equals_its_control_totals
     shop.close();
 }
 
+#[test]
+fn returns_of_other_tills_and_stores_find_their_sales_when_all_are_taken_into_one_log() {
+    let Some(file) = shared("uci-sample/transactions.ndjson") else { return };
+    let Some(control) = shared("uci-sample/control_totals.json") else { return };
+    let shop = Shop::open("GBP");
+    let settings =
+        ["policy", "set", "--store", "store-1", "refund_limit_minor=unlimited", "blind_refunds=allow"];
+    shop.company.ask(&settings);
+    let imported = shop.import("ndjson", &file, &["--take-all"]);
+    assert_eq!((imported.code, &imported.summary["recorded"]), (Some(0), &json!(373)), "{}", imported.stderr);
+    until("all of it at the hub", || shop.company.records() == 373);
+    let control: Value = serde_json::from_str(&std::fs::read_to_string(control).unwrap()).unwrap();
+    let expected = &control["GBP"]["expected_ledger"];
+    let total = |name: &str| expected[name].as_i64().unwrap();
+    until("the books", || shop.sum("Assets:Cash") == total("assets:cash"));
+    assert_eq!(shop.sum("Assets:Suspense"), 0);
+    assert_eq!(shop.sum("Income:Returns"), total("income:returns (refunds, net of tax)"));
+    assert_eq!(shop.sum("Liabilities:Sales-Tax"), total("liabilities:sales-tax"));
+    shop.close();
+}
+
 /// Starts an import whose answers are read as they come.
 fn start(file: &Path, api: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tillsync"))
@@ -251,7 +272,7 @@ fn read_answers(child: &mut Child, number: usize) -> BufReader<std::process::Chi
 
 #[test]
 fn killed_at_either_side_and_run_again_every_transaction_is_there_once() {
-    let mut shop = Shop::open();
+    let mut shop = Shop::open("USD");
     let sales = 4_000;
     let file = shop.file("log.xml", log_of(sales));
 
@@ -287,7 +308,7 @@ fn killed_at_either_side_and_run_again_every_transaction_is_there_once() {
 
 #[test]
 fn hostile_files_are_refused_with_place_and_reason_and_the_rest_goes_on() {
-    let shop = Shop::open();
+    let shop = Shop::open("USD");
     let mut laughs = "<!DOCTYPE POSLog [<!ENTITY l0 \"ha\">".to_owned();
     for depth in 1..=9 {
         let _ = write!(laughs, "<!ENTITY l{depth} \"{}\">", format!("&l{};", depth - 1).repeat(10));
@@ -351,7 +372,7 @@ fn hostile_files_are_refused_with_place_and_reason_and_the_rest_goes_on() {
 
 #[test]
 fn a_long_log_through_a_pipe_takes_little_memory() {
-    let shop = Shop::open();
+    let shop = Shop::open("USD");
     let sales = 1_000;
     let mut child = Command::new(env!("CARGO_BIN_EXE_tillsync"))
         .args(["import", "--format", "poslog", "-", "--api", shop.api()])

@@ -100,20 +100,17 @@ impl Origins {
             }
             self.tills.push((store.to_owned(), terminal.to_owned()));
         }
-        let key = key_of(store, receipt);
-        match self.receipts.get_mut(&key) {
-            Some((first, several)) => *several |= *first != till,
-            None => {
-                self.receipts.insert(key, (till, false));
-                self.order.push_back(key);
+        // Found by the till's own name, then in its store, then in the company.
+        for key in [key_of_till(store, terminal, receipt), key_of(store, receipt), key_of_any(receipt)] {
+            match self.receipts.get_mut(&key) {
+                Some((first, several)) => *several |= *first != till,
+                None => {
+                    self.receipts.insert(key, (till, false));
+                    self.order.push_back(key);
+                }
             }
         }
-        // What the till itself gave is found by its own name, too.
-        let own = key_of_till(store, terminal, receipt);
-        if self.receipts.insert(own, (till, false)).is_none() {
-            self.order.push_back(own);
-        }
-        while self.order.len() > 2 * RECEIPTS_REMEMBERED {
+        while self.order.len() > 3 * RECEIPTS_REMEMBERED {
             if let Some(oldest) = self.order.pop_front() {
                 self.receipts.remove(&oldest);
             }
@@ -163,21 +160,22 @@ impl Origins {
         store: &str,
         terminal: &str,
     ) -> Result<String, Problem> {
-        let of = |terminal: &str| {
+        let of = |store: &str, terminal: &str| {
             if self.is_own(store, terminal) { receipt.to_owned() } else { named(store, terminal, receipt) }
         };
         if let Some(terminal) = of_terminal {
-            return Ok(of(terminal));
+            return Ok(of(store, terminal));
         }
         if self.receipts.contains_key(&key_of_till(store, terminal, receipt)) {
-            return Ok(of(terminal));
+            return Ok(of(store, terminal));
         }
-        match self.receipts.get(&key_of(store, receipt)) {
+        let in_store = self.receipts.get(&key_of(store, receipt));
+        match in_store.or_else(|| self.receipts.get(&key_of_any(receipt))) {
             Some((_, true)) => Err(format!(
-                "{field}: several tills of {store} gave receipt {}; give original with its terminal",
+                "{field}: several tills gave receipt {}; give original with its store and terminal",
                 mask_card_numbers(receipt)
             )),
-            Some((till, false)) => Ok(of(&self.tills[*till].1)),
+            Some((till, false)) => Ok(of(&self.tills[*till].0, &self.tills[*till].1)),
             None => Ok(receipt.to_owned()),
         }
     }
@@ -195,6 +193,10 @@ fn fits(text: &str) -> bool {
 
 fn key_of(store: &str, receipt: &str) -> u64 {
     hash(&("store", store, receipt))
+}
+
+fn key_of_any(receipt: &str) -> u64 {
+    hash(&("any", receipt))
 }
 
 fn key_of_till(store: &str, terminal: &str, receipt: &str) -> u64 {
@@ -247,6 +249,10 @@ mod tests {
         assert_eq!(taken["original_receipt"], "s1/t2/R-7");
         assert_eq!(taken["lines"][0], json!({"original_receipt": "s1/t2/R-7", "original_line": 2}));
         assert_eq!(taken["lines"][1]["original"], json!({"receipt": "R-9"}), "the own till's");
+        // A sale of another store is found where its number is the only one.
+        let taken =
+            take(&mut origins, json!({"store": "s2", "receipt": "C-3", "original_receipt": "R-7"})).unwrap();
+        assert_eq!(taken["original_receipt"], "s1/t2/R-7");
         // A number that no line before has is looked up as it is.
         let taken = take(&mut origins, json!({"receipt": "C-2", "original_receipt": "R-0"})).unwrap();
         assert_eq!(taken["original_receipt"], "R-0");
@@ -274,7 +280,7 @@ mod tests {
         for n in 0..=RECEIPTS_REMEMBERED {
             origins.note(json!({"terminal": "t2", "receipt": format!("R-{n}")}).as_object().unwrap());
         }
-        assert_eq!(origins.receipts.len(), 2 * RECEIPTS_REMEMBERED);
-        assert_eq!(origins.order.len(), 2 * RECEIPTS_REMEMBERED);
+        assert_eq!(origins.receipts.len(), 3 * RECEIPTS_REMEMBERED);
+        assert_eq!(origins.order.len(), 3 * RECEIPTS_REMEMBERED);
     }
 }
