@@ -39,6 +39,7 @@ fn one_file_each_knows_automerge_bincode_sled_and_quinn() {
     assert_eq!(files_with("engine/src", &["bincode::"]), ["codec.rs"]);
     assert_eq!(files_with("node/src", &["sled::"]), ["storage/index.rs"]);
     assert_eq!(files_with("node/src", &["quinn::"]), ["transport/quic.rs"]);
+    assert_eq!(files_with("node/src", &["quick_xml::"]), ["import/xml.rs"]);
     assert!(files_with("node/src", &["automerge::", "bincode::"]).is_empty());
 }
 

@@ -2,8 +2,8 @@
 //! beyond what was sold, tenders that do not add up at a till of another make) is recorded and judged by review.
 
 use super::{
-    Basket, Body, DayClose, HubRecord, InputError, Line, LineFlag, Reference, Tender, Transaction,
-    looks_like_card_number,
+    Basket, Body, DayClose, HubRecord, InputError, Line, LineFlag, Reference, Tender, TenderType,
+    Transaction, looks_like_card_number,
 };
 use crate::money::{AMOUNT_LIMIT_MINOR, QUANTITY_LIMIT};
 use crate::policy::Policy;
@@ -129,9 +129,20 @@ pub fn check_signs(transaction: &Transaction) -> Option<(String, &'static str)> 
         }
     }
     let returns = basket.lines.iter().any(|line| line.flag == LineFlag::ReturnInSale);
-    let negative =
-        basket.tenders.iter().position(|tender| tender.amount_minor < 0 && !(returns && exchange_allowed));
+    let allowed = |tender: &Tender| exchange_allowed && (returns || is_cash_back(tender, basket));
+    let negative = basket.tenders.iter().position(|tender| tender.amount_minor < 0 && !allowed(tender));
     negative.map(|at| (format!("tenders[{at}].amount_minor"), "is negative: the kind gives the direction"))
+}
+
+/// Cash handed out against a card: more change than cash came in, stated as such, and no more than the cards paid. The
+/// drawer has less by it and the acquirer owes more, in one transaction and under one authorisation.
+fn is_cash_back(tender: &Tender, basket: &Basket) -> bool {
+    let stated = tender.cash.is_some_and(|(tendered, change)| {
+        tendered >= 0 && tendered.checked_sub(change) == Some(tender.amount_minor)
+    });
+    let cards = basket.tenders.iter().filter(|tender| tender.tender == TenderType::Card);
+    let paid = cards.map(|tender| tender.amount_minor).fold(0, i64::saturating_add);
+    tender.tender == TenderType::Cash && stated && paid >= tender.amount_minor.saturating_neg()
 }
 
 fn line_sign(line: &Line, exchange_allowed: bool) -> Option<(&'static str, &'static str)> {
@@ -382,6 +393,8 @@ mod tests {
     use super::super::Draft;
     use super::*;
 
+    const CASH: &str = r#"{"type":"cash","amount_minor":100}"#;
+
     fn refusal(change: &str, with: &str) -> String {
         let good = r#"{"kind":"sale","receipt":"R-1","currency":"GBP","lines":[{"sku":"a","description":"d","quantity":"1",
             "amount_minor":100,"tax_minor":20}],"tenders":[{"type":"cash","amount_minor":100}],"rounding_minor":0}"#;
@@ -412,6 +425,21 @@ mod tests {
             ),
             (r#""receipt":"R-1""#, r#""receipt":"""#, "receipt: is empty"),
             (r#""sku":"a""#, r#""sku":"a","line":2"#, "accepted"),
+            (
+                CASH,
+                r#"{"type":"card","amount_minor":120},{"type":"cash","amount_minor":-20}"#,
+                "tenders[1].amount_minor",
+            ),
+            (
+                CASH,
+                r#"{"type":"card","amount_minor":120},{"type":"cash","amount_minor":-20,"tendered_minor":0,"change_minor":20}"#,
+                "accepted",
+            ),
+            (
+                CASH,
+                r#"{"type":"other","amount_minor":120},{"type":"cash","amount_minor":-20,"tendered_minor":0,"change_minor":20}"#,
+                "tenders[1].amount_minor",
+            ),
         ];
         for (change, with, start) in cases {
             let got = refusal(change, with);

@@ -14,10 +14,15 @@ use serde_json::{Map, Value, json};
 
 use crate::runtime::clock::{now_ms, rfc3339};
 
-/// The answer to a capture.
+/// The answer to a capture; `repeated` if it was recorded before and this is the first answer again.
 #[must_use]
 pub fn receipt(receipt: &Receipt) -> Value {
-    json!({"receipt": receipt.receipt, "id": receipt.id, "seq": receipt.seq, "state": "saved"})
+    let mut view =
+        json!({"receipt": receipt.receipt, "id": receipt.id, "seq": receipt.seq, "state": "saved"});
+    if receipt.repeated {
+        view["repeated"] = json!(true);
+    }
+    view
 }
 
 /// A record with its transaction in capture form.

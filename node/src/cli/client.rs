@@ -255,6 +255,11 @@ impl Client {
         if named { failure } else { failure.during(self.operation) }
     }
 
+    /// What the command is called.
+    pub(super) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.api)
     }

@@ -1,7 +1,7 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
-//! `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `export`, `kpi`, `company`,
+//! `import`, `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `export`, `kpi`, `company`,
 //! `people`, `audit`, `setup`, `local`), and what they share:
-//! `client` (HTTP), `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
+//! `client` (HTTP), `send`, `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
 mod amount;
@@ -15,12 +15,15 @@ mod closing;
 mod company;
 mod decide;
 mod export;
+mod import;
+mod import_feed;
 mod kpi;
 mod lines;
 mod local;
 mod out;
 mod people;
 mod reversal;
+mod send;
 mod setup;
 #[cfg(test)]
 mod stand_in;
@@ -74,6 +77,7 @@ enum Command {
     #[command(subcommand)]
     Terminal(setup::Terminal),
     Capture(capture::Capture),
+    Import(import::Import),
     Sale(transaction::Sale),
     Refund(reversal::Refund),
     Void(reversal::Void),
@@ -132,6 +136,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Hub(hub) => hub.run(out),
         Command::Terminal(terminal) => terminal.run(out),
         Command::Capture(capture) => capture.run(out),
+        Command::Import(import) => import.run(out),
         Command::Sale(sale) => sale.run(out),
         Command::Refund(refund) => refund.run(out),
         Command::Void(void) => void.run(out),
@@ -226,6 +231,8 @@ mod tests {
             "terminal join --dir d --code c --hub h:1",
             "terminal run --dir d --http 127.0.0.1:7401 --log json",
             "capture - --api http://127.0.0.1:1",
+            "import --format poslog POSLog.xml --api http://127.0.0.1:1",
+            "import --format ndjson - --take-all",
             "status --json",
             "--json pending",
             "custody R-1",

@@ -160,24 +160,31 @@ impl Void {
     }
 
     pub(super) fn transaction(&self, original: &Value) -> Result<Fields, String> {
-        let kind = words::text(&original["kind"]);
-        if kind != "sale" && kind != "refund" {
-            return Err(format!("{} is a {kind}; only a sale or a refund can be voided", self.of));
-        }
         let mut fields = self.common.fields("void");
         put(&mut fields, "reason", self.reason.as_deref());
         put(&mut fields, "approver", self.approver.as_deref());
-        fields.insert("reverses".to_owned(), json!(kind));
-        fields.insert("original".to_owned(), json!({"id": original["id"]}));
-        for field in ["currency", "lines", "rounding_minor", "tip_minor"] {
-            fields.insert(field.to_owned(), original[field].clone());
-        }
-        fields.insert(
-            "tenders".to_owned(),
-            original["tenders"].as_array().into_iter().flatten().map(mirrored).collect(),
-        );
+        fields.extend(cancelling(&self.of, original)?);
         Ok(fields)
     }
+}
+
+/// What a void repeats of the sale or refund that it cancels.
+pub(super) fn cancelling(of: &str, original: &Value) -> Result<Fields, String> {
+    let kind = words::text(&original["kind"]);
+    if kind != "sale" && kind != "refund" {
+        return Err(format!("{of} is a {kind}; only a sale or a refund can be voided"));
+    }
+    let mut fields = Fields::new();
+    fields.insert("reverses".to_owned(), json!(kind));
+    fields.insert("original".to_owned(), json!({"id": original["id"]}));
+    for field in ["currency", "lines", "rounding_minor", "tip_minor"] {
+        fields.insert(field.to_owned(), original[field].clone());
+    }
+    fields.insert(
+        "tenders".to_owned(),
+        original["tenders"].as_array().into_iter().flatten().map(mirrored).collect(),
+    );
+    Ok(fields)
 }
 
 /// A card tender of a void follows what becomes of the original's: its answer may still be on the way (LEDGER-RULES
@@ -194,6 +201,7 @@ fn original_currency(original: &Value) -> Result<Currency, String> {
     words::text(&original["currency"]).parse().map_err(|error| format!("the original: {error}"))
 }
 
-fn transaction_path(name: &str) -> String {
+/// Where the till shows a transaction.
+pub(super) fn transaction_path(name: &str) -> String {
     format!("/v1/transactions/{}", escape(name))
 }

@@ -85,17 +85,8 @@ impl Company {
     pub fn in_currency(currency: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("hub");
-        let made = json(&[
-            "hub",
-            "init",
-            "--dir",
-            path(&dir),
-            "--company",
-            "Shops",
-            "--currency",
-            currency,
-            "--json",
-        ]);
+        let named = ["--company", "Shops", "--currency", currency, "--json"];
+        let made = json(&[&["hub", "init", "--dir", path(&dir)][..], &named].concat());
         Self { dir, token: made["token"].as_str().unwrap().to_owned(), quic: None, folder }
     }
 
