@@ -5,8 +5,10 @@
 //! `faults` what goes wrong, `checks` what must hold at every step and at the end, `model` a naive second opinion of
 //! the books, `run` puts a seed together.
 
+pub mod books_model;
 pub mod chance;
 pub mod checks;
+pub mod compare;
 pub mod faults;
 pub mod model;
 pub mod run;
