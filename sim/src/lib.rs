@@ -12,5 +12,6 @@ pub mod compare;
 pub mod faults;
 pub mod model;
 pub mod run;
+pub mod sets;
 pub mod shop;
 pub mod world;

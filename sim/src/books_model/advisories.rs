@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use engine::ids::RecordId;
 use engine::money::line_amount;
 use engine::record::Record;
 use engine::transaction::{Kind, Line, LineFlag};
@@ -10,7 +9,9 @@ use engine::transaction::{Kind, Line, LineFlag};
 use super::judgement::Judgement;
 use super::logs::point;
 
-/// Stage G, without the day closes (`close`).
+/// Stage G, without the day closes (`close`). Section 5 says that a stage looks only at what no earlier one has held,
+/// section 2 that every difference is an advisory: clocks, days and arithmetic are looked at in every record, the rest
+/// in what counts.
 pub(super) fn judge(books: &mut Judgement<'_>) {
     for record in books.set.of_tills().collect::<Vec<_>>() {
         if clock_is_off(books, record) {
@@ -19,31 +20,33 @@ pub(super) fn judge(books: &mut Judgement<'_>) {
         if is_late(books, record) {
             books.flag("LATE_RECORD", record.id.to_string(), &[record.id]);
         }
-        if books.is_held(&record.id) {
-            continue;
-        }
         arithmetic(books, record);
-        if record.transaction.kind() == Kind::Refund {
+        if record.transaction.kind() == Kind::Refund && books.counts(record) {
             refund(books, record);
         }
     }
 }
 
 /// Time runs backwards by more than the tolerance, in the log or before something seen; or the business day is more
-/// than one day from the clock.
+/// than one day from the clock. What was seen shows in the effective time that the till stated: it is 1 ms more than
+/// the latest of that, wherever it is beyond the till's clock and predecessor. (Silent: whether what was seen long
+/// before counts again. It does not, and where the predecessor is missing nothing is said.)
 fn clock_is_off(books: &Judgement<'_>, record: &Record) -> bool {
     let tolerance_ms = books.set.policy(record).clock_tolerance_ms;
-    let before = record.prev.and_then(|prev| books.set.records.get(&prev)).copied();
-    let known = books.set.seen_by(record).into_iter().chain(before);
-    let backwards = known.into_iter().any(|earlier| earlier.at.ms - record.at.ms > tolerance_ms);
+    let before = books.set.predecessor(record);
+    let after_predecessor = before.is_some_and(|before| before.at.ms - record.at.ms > tolerance_ms);
+    let known_ms = before.map_or(record.at.ms, |before| before.effective_ms.max(record.at.ms));
+    let after_seen = record.effective_ms > known_ms
+        && (record.seq == 1 || before.is_some())
+        && record.effective_ms - 1 - record.at.ms > tolerance_ms;
     let days = (record.business_day.0 - record.at.day().0).abs();
-    backwards || days > 1
+    after_predecessor || after_seen || days > 1
 }
 
-/// The business day was locked, and the record was not in that lock.
+/// The business day was locked by a lock that the record was not in.
 fn is_late(books: &Judgement<'_>, record: &Record) -> bool {
-    let locked = books.set.locks().into_iter().any(|(_, lock)| record.business_day < lock.open_day);
-    locked && !books.set.rank_of_lock.contains_key(&record.id)
+    let own = books.set.lock_of(record);
+    books.set.locks().into_iter().any(|(_, lock)| lock.number < own && record.business_day < lock.open_day)
 }
 
 /// Sections 2.3 and 2.4: more than 1 minor unit on a line that states what it was reckoned from.
@@ -70,21 +73,17 @@ fn amount_is_off(line: &Line) -> bool {
 
 fn tax_is_off(line: &Line) -> bool {
     line.tax_rate.is_some_and(|rate| {
-        let (amount, tax) = (sign(line) * line.amount_minor, sign(line) * line.tax_minor);
+        let amount = line.amount_minor.abs();
         let want =
             if line.adjustment.tax_exclusive { rate.tax_on_net(amount) } else { rate.tax_in_gross(amount) };
-        (tax - want).abs() > 1
+        (line.tax_minor.abs() - want).abs() > 1
     })
 }
 
 /// Refunds by a tender the sale did not have, and refunds after the window.
 fn refund(books: &mut Judgement<'_>, record: &Record) {
     let Some(basket) = record.transaction.basket() else { return };
-    let by_line =
-        basket.lines.iter().map(|line| line.original.as_ref().and_then(|one| one.reference.as_ref()));
-    let named: BTreeSet<RecordId> = by_line
-        .filter_map(|reference| books.set.resolve(reference.or_else(|| record.transaction.original())?))
-        .collect();
+    let named = books.set.targets_of(record);
     let sales: Vec<_> = named.iter().filter_map(|id| books.set.target(id)).collect();
     if sales.is_empty() {
         return;

@@ -8,6 +8,7 @@ use engine::record::Record;
 use engine::transaction::{Basket, Kind, LineFlag, TenderStatus, TenderType};
 
 use super::judgement::Judgement;
+use super::set::Target;
 
 /// Stage C.
 pub(super) fn judge_structure(books: &mut Judgement<'_>) {
@@ -56,15 +57,33 @@ pub(super) fn rounding_is_allowed(books: &Judgement<'_>, record: &Record, basket
     basket.rounding_minor == 0 || (cash && basket.rounding_minor.abs() <= limit)
 }
 
-/// Stage C, what posts with a difference: Σ tenders ≠ total + rounding + tip, or a rounding that is none.
+/// Stage C, what posts with a difference: Σ tenders ≠ total + rounding + tip, or a rounding that is none. A void only
+/// repeats its original: it is flagged if it is off by something else. Only what is posted has a difference; a held
+/// record is in suspense whole (P3).
 pub(super) fn judge_differences(books: &mut Judgement<'_>) {
     for (record, basket) in books.set.with_baskets().collect::<Vec<_>>() {
-        let owed = basket.total_minor() + basket.rounding_minor + basket.tip_minor;
-        let off = basket.tendered_minor() != owed || !rounding_is_allowed(books, record, basket);
-        if off && !books.is_held(&record.id) {
+        let original = books.void_target(record).and_then(|target| match target {
+            Target::Here(original) => Some((original, original.transaction.basket()?)),
+            Target::Elsewhere(_) => None,
+        });
+        let off = match original {
+            Some((original, theirs)) if original.id != record.id => {
+                in_own_currency(basket) != in_own_currency(theirs)
+            }
+            _ => {
+                let owed = basket.total_minor() + basket.rounding_minor + basket.tip_minor;
+                in_own_currency(basket) != owed || !rounding_is_allowed(books, record, basket)
+            }
+        };
+        if off && books.counts(record) {
             books.flag("TENDER_MISMATCH", record.id.to_string(), &[record.id]);
         }
     }
+}
+
+fn in_own_currency(basket: &Basket) -> i64 {
+    let own = basket.tenders.iter().filter(|tender| tender.currency.is_none_or(|one| one == basket.currency));
+    own.map(|tender| tender.amount_minor).sum()
 }
 
 /// Stage D.
@@ -74,7 +93,7 @@ pub(super) fn judge_duplicates(books: &mut Judgement<'_>) {
         .set
         .with_baskets()
         .filter(|(record, _)| record.transaction.kind() == Kind::Void)
-        .filter_map(|(record, _)| books.set.resolve(record.transaction.original()?))
+        .filter_map(|(record, _)| books.set.original_of(record))
         .collect();
     let eligible: Vec<(&Record, &Basket)> = books
         .set
@@ -88,25 +107,38 @@ pub(super) fn judge_duplicates(books: &mut Judgement<'_>) {
             captures.entry(format!("key:{key}")).or_default().push(record);
         }
         captures.entry(receipt_subject(books, record)).or_default().push(record);
-        // A void repeats its original's tenders: the authorisation in it is not its own.
-        let own = basket
-            .tenders
-            .iter()
-            .filter(|tender| tender.tender == TenderType::Card && tender.status != TenderStatus::Mirror);
+        // A void repeats its original's tenders (section 3): the authorisation in it is not its own.
+        let void = record.transaction.kind() == Kind::Void;
+        let own = basket.tenders.iter().filter(|tender| {
+            tender.tender == TenderType::Card && tender.status != TenderStatus::Mirror && !void
+        });
         let auths: BTreeSet<&String> = own.filter_map(|tender| tender.auth.as_ref()).collect();
         for auth in auths {
             payments.entry((auth.clone(), record.transaction.kind())).or_default().push(record);
         }
     }
-    let groups = captures.into_iter().map(|(subject, group)| ("DUPLICATE_CAPTURE", subject, group));
-    let paid = payments.into_iter().map(|((auth, _), group)| ("DUPLICATE_PAYMENT", auth, group));
-    for (reason, subject, group) in groups.chain(paid).collect::<Vec<_>>() {
+    // Keys before receipt numbers. Silent: where a receipt number says of the same records what a key has said already,
+    // it makes no case of its own.
+    let mut repeats: BTreeMap<RecordId, RecordId> = BTreeMap::new();
+    for (subject, group) in captures {
         let group = books.set.in_order(group);
-        for record in group.iter().skip(1) {
-            books.hold(record, reason, subject.clone(), &[group[0].id]);
+        let said = group.iter().skip(1).all(|record| repeats.get(&record.id) == Some(&group[0].id));
+        if !said {
+            repeats.extend(group.iter().skip(1).map(|record| (record.id, group[0].id)));
+            hold_later(books, &group, "DUPLICATE_CAPTURE", &subject);
         }
     }
-    suspect(books, &eligible);
+    for ((auth, _), group) in payments {
+        let group = books.set.in_order(group);
+        hold_later(books, &group, "DUPLICATE_PAYMENT", &auth);
+    }
+}
+
+/// The first of a group by K is posted, the others are held.
+fn hold_later(books: &mut Judgement<'_>, group: &[&Record], reason: &'static str, subject: &str) {
+    for record in group.iter().skip(1) {
+        books.hold(record, reason, subject.to_owned(), &[group[0].id]);
+    }
 }
 
 /// A receipt number within its scope (section 16).
@@ -118,29 +150,46 @@ fn receipt_subject(books: &Judgement<'_>, record: &Record) -> String {
     }
 }
 
-/// Same till, same lines, same amounts within the window without a common key: advisory.
-fn suspect(books: &mut Judgement<'_>, eligible: &[(&Record, &Basket)]) {
+/// Stage D, advisory: same till, same lines, same amounts within the window without a common key, neither of the two
+/// held or undone. (Silent: the tenders have to be alike as well; the case names the nearest one before.)
+pub(super) fn suspect(books: &mut Judgement<'_>) {
+    let undone = |id: &RecordId| {
+        books.voided_by.contains_key(id) || books.follows.values().any(|followed| followed == id)
+    };
+    let alike: Vec<(&Record, &Basket)> = books
+        .set
+        .with_baskets()
+        .filter(|(record, _)| record.transaction.kind() != Kind::Void)
+        .filter(|(record, _)| books.counts(record) && !undone(&record.id))
+        .collect();
     let mut found = Vec::new();
-    for (later, basket) in eligible {
+    for (later, basket) in &alike {
         let window_ms = books.set.policy(later).duplicate_window_ms;
-        for (earlier, other) in eligible {
-            let same = earlier.log.terminal == later.log.terminal
-                && earlier.transaction.kind() == later.transaction.kind()
-                && basket.currency == other.currency
-                && basket.lines == other.lines
-                && basket.total_minor() == other.total_minor();
-            let near = (later.at.ms - earlier.at.ms).abs() <= window_ms;
+        let twin = |row: &&(&Record, &Basket)| {
+            let (earlier, other) = **row;
             let key = &later.transaction.idempotency_key;
             let common = key.is_some() && *key == earlier.transaction.idempotency_key;
-            let before = books.set.key(earlier) < books.set.key(later);
-            if same && near && before && !common {
-                found.push((later.id, earlier.id));
-            }
-        }
+            earlier.log.terminal == later.log.terminal
+                && earlier.transaction.kind() == later.transaction.kind()
+                && same_goods(basket, other)
+                && (later.at.ms - earlier.at.ms).abs() <= window_ms
+                && books.set.key(earlier) < books.set.key(later)
+                && !common
+        };
+        let nearest = alike.iter().filter(twin).max_by_key(|row| books.set.key(row.0));
+        found.extend(nearest.map(|row| (later.id, row.0.id)));
     }
     for (later, earlier) in found {
-        if !books.is_held(&later) && !books.is_held(&earlier) {
-            books.flag("SUSPECTED_DUPLICATE", later.to_string(), &[later, earlier]);
-        }
+        books.flag("SUSPECTED_DUPLICATE", later.to_string(), &[later, earlier]);
     }
+}
+
+fn same_goods(one: &Basket, other: &Basket) -> bool {
+    let lines = |basket: &Basket| -> Vec<_> {
+        basket.lines.iter().map(|line| (line.sku.clone(), line.quantity, line.amount_minor)).collect()
+    };
+    let paid = |basket: &Basket| -> Vec<_> {
+        basket.tenders.iter().map(|tender| (tender.tender, tender.amount_minor)).collect()
+    };
+    one.currency == other.currency && lines(one) == lines(other) && paid(one) == paid(other)
 }

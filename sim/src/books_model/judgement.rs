@@ -23,8 +23,8 @@ const PRECEDENCE: [&str; 18] = [
     "AWAITING_ORIGINAL",
     "ORPHAN_REFERENCE",
     "DOUBLE_VOID",
-    "VOID_AFTER_REFUND",
     "REFUND_AFTER_VOID",
+    "VOID_AFTER_REFUND",
     "OVER_REFUND",
     "VOID_TENDER_MISMATCH",
     "VOID_AFTER_CLOSE",
@@ -59,6 +59,10 @@ pub(super) struct Judgement<'a> {
     pub(super) follows: BTreeMap<RecordId, RecordId>,
     /// Records with a void that is accepted, or held by policy: record -> void.
     pub(super) voided_by: BTreeMap<RecordId, RecordId>,
+    /// Refunds, voids and exchanges that stage E has not come to yet.
+    pub(super) waiting: BTreeSet<RecordId>,
+    /// Refunds and exchanges that count or reserve: sale -> reversals.
+    pub(super) reversals: BTreeMap<RecordId, Vec<RecordId>>,
 }
 
 impl<'a> Judgement<'a> {
@@ -69,6 +73,8 @@ impl<'a> Judgement<'a> {
             holds: BTreeMap::new(),
             follows: BTreeMap::new(),
             voided_by: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            reversals: BTreeMap::new(),
         }
     }
 
@@ -97,7 +103,10 @@ impl<'a> Judgement<'a> {
             return;
         }
         draft.held.entry(record.id).or_insert(reason);
-        self.holds.entry(record.id).or_default().push(hold);
+        let holds = self.holds.entry(record.id).or_default();
+        if !holds.iter().any(|known| known.case == hold.case) {
+            holds.push(hold);
+        }
     }
 
     pub(super) fn is_held(&self, id: &RecordId) -> bool {
@@ -108,23 +117,23 @@ impl<'a> Judgement<'a> {
         self.holds.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// The hold used for decisions and reporting.
-    pub(super) fn first_hold(&self, id: &RecordId) -> Option<&Hold> {
-        let place = |hold: &&Hold| PRECEDENCE.iter().position(|reason| *reason == hold.reason);
-        self.holds.get(id)?.iter().min_by_key(place)
-    }
-
-    /// What a reviewer decided about a held record.
+    /// What a reviewer decided about a held record: in the first of its cases that has a decision. (Section 5 says that
+    /// the first hold is the one used for decisions, and is silent on a reviewer who decided in another case.)
     pub(super) fn disposition(&self, record: &Record) -> Option<&'a Decision> {
-        let hold = self.first_hold(&record.id)?;
-        self.decision_on(record, hold).filter(|made| made.action != DecisionAction::Prefer)
+        let mut holds = self.holds_of(&record.id).to_vec();
+        holds.sort_by_key(|hold| {
+            (PRECEDENCE.iter().position(|reason| *reason == hold.reason), hold.case.clone())
+        });
+        holds.iter().find_map(|hold| self.decision_on(record, hold))
     }
 
     /// Whether a record counts: it is not held, or a reviewer accepted it (section 9: `approve`, `convert`).
     pub(super) fn counts(&self, record: &Record) -> bool {
         let accepted =
             |made: &Decision| matches!(made.action, DecisionAction::Approve | DecisionAction::Convert);
-        !self.is_held(&record.id) || self.disposition(record).is_some_and(accepted)
+        let free = !self.is_held(&record.id) && !self.waiting.contains(&record.id);
+        let follows = self.follows.contains_key(&record.id);
+        (free && !follows) || self.disposition(record).is_some_and(accepted)
     }
 
     /// The latest decision on a held member that its reason allows (section 9).
@@ -137,9 +146,20 @@ impl<'a> Judgement<'a> {
     /// Decisions in a case about a member (or about all of them), oldest first.
     pub(super) fn decisions_in(&self, case: &Key, member: &RecordId) -> Vec<&'a Decision> {
         let of_case = |made: &&Decision| made.case_type == case.0 && made.subject == case.1;
-        let of_member = |made: &&Decision| made.member.is_none_or(|named| named == *member);
-        let all = self.set.decisions().into_iter().map(|row| row.1);
-        all.filter(of_case).filter(of_member).collect()
+        let all = self.set.decisions().into_iter().filter(|row| of_case(&row.1));
+        all.filter(|(by, made)| self.is_about(by, made, member)).map(|row| row.1).collect()
+    }
+
+    /// Whether a decision names a member: itself, or as one of "all". All are those that the hub had when it decided,
+    /// if what it had is known: "earlier decisions stay in force for the members they named" (section 8).
+    fn is_about(&self, by: &Record, made: &Decision, member: &RecordId) -> bool {
+        let Some(named) = made.member else {
+            let had = self.set.seen_until(by);
+            return self.set.records.get(member).is_none_or(|record| {
+                had.is_empty() || had.iter().any(|row| row.0 == record.log && record.seq <= row.1)
+            });
+        };
+        named == *member
     }
 
     /// Section 9, "allowed for", for what is held.
@@ -193,7 +213,7 @@ impl<'a> Judgement<'a> {
         if record.transaction.kind() != Kind::Void {
             return None;
         }
-        self.set.target(&self.set.resolve(record.transaction.original()?)?)
+        self.set.target(&self.set.original_of(record)?)
     }
 
     /// Direction of the money (section 3): +1 in, −1 out; a void's is opposite to its original's, or, if that is

@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::ids::{LogId, RecordId};
 use engine::record::Record;
-use engine::transaction::HubRecord;
 
 use super::judgement::Judgement;
-use super::set::UNLOCKED;
 
 /// Stage B.
 pub(super) fn judge(books: &mut Judgement<'_>) {
     for log in books.set.logs() {
         judge_log(books, &log);
     }
+    known_and_absent(books);
     revocations(books);
 }
 
@@ -26,68 +25,60 @@ fn judge_log(books: &mut Judgement<'_>, log: &LogId) {
     for seq in numbers {
         let here = books.set.at(log, seq);
         let before = if seq > 1 { books.set.at(log, seq - 1) } else { Vec::new() };
+        let after = books.set.at(log, seq + 1);
         // B3
         if seq > 1 && before.is_empty() {
             let ids: Vec<RecordId> = here.iter().map(|record| record.id).collect();
             books.flag("SEQUENCE_GAP", point(log, seq - 1), &ids);
         }
         let locked = |record: &Record| books.set.rank_of_lock.contains_key(&record.id);
-        // Descendants of what is held
-        let mut heirs = Vec::new();
+        let (mut found, mut rivals) = (Vec::new(), Vec::new());
         for record in &here {
             let parent = record.prev.and_then(|prev| held_at.get(&prev)).copied();
-            if let Some(cause) = parent.filter(|_| !locked(record)) {
-                held_at.insert(record.id, cause);
-                heirs.push((*record, cause));
+            let follows = before.iter().any(|one| Some(one.id) == record.prev);
+            // B4: what contradicts a locked record is the one that is held.
+            let contradicts = after.iter().any(|next| locked(next) && next.prev != Some(record.id));
+            match parent {
+                Some(cause) if follows => found.push((*record, cause)),
+                _ => rivals.push((*record, (!before.is_empty() && !follows) || contradicts)),
             }
         }
-        // B2, with B4: if the later one is locked, what contradicts it is held instead
-        let mut broken = Vec::new();
-        for record in here.iter().filter(|record| !held_at.contains_key(&record.id)) {
-            let contradicts = !before.is_empty() && !before.iter().any(|one| Some(one.id) == record.prev);
-            if contradicts && !locked(record) {
-                broken.push(*record);
+        // B1: the branch whose first record is lowest by (rank, at, id) stays. One that is broken (B2) as well never
+        // wins over a sound one, and is listed as a branch of the fork (silent).
+        rivals.sort_by_key(|(record, broken)| (books.set.lock_of(record), *broken, record.at.ms, record.id));
+        for (place, (record, broken)) in rivals.iter().enumerate() {
+            if place > 0 {
+                found.push((record, ("CLONED_TERMINAL", seq)));
+            } else if *broken {
+                found.push((record, ("BROKEN_CHAIN", seq)));
             }
         }
-        // B1: the branch whose first record is lowest by (rank, at, id) stays
-        let mut rivals: Vec<&Record> =
-            here.iter().copied().filter(|record| !held_at.contains_key(&record.id)).collect();
-        rivals.retain(|record| !broken.iter().any(|one| one.id == record.id));
-        let rank = |record: &Record| books.set.rank_of_lock.get(&record.id).copied().unwrap_or(UNLOCKED);
-        rivals.sort_by_key(|record| (rank(record), record.at.ms, record.id));
-        let losers: Vec<&Record> = rivals.iter().skip(1).copied().filter(|record| !locked(record)).collect();
-        let first: Vec<RecordId> = rivals.first().map(|record| record.id).into_iter().collect();
-        for (record, cause) in heirs {
-            books.hold(record, cause.0, point(log, cause.1), &[]);
+        found.retain(|row| !locked(row.0));
+        held_at.extend(found.iter().map(|row| (row.0.id, row.1)));
+        let stays = rivals.first().map(|row| row.0.id).filter(|id| !held_at.contains_key(id));
+        for (record, (reason, from)) in found {
+            let winner: Vec<RecordId> =
+                stays.into_iter().filter(|_| reason == "CLONED_TERMINAL" && from == seq).collect();
+            books.hold(record, reason, point(log, from), &winner);
         }
-        for record in broken {
-            held_at.insert(record.id, ("BROKEN_CHAIN", seq));
-            books.hold(record, "BROKEN_CHAIN", point(log, seq), &[]);
-        }
-        for record in losers {
-            held_at.insert(record.id, ("CLONED_TERMINAL", seq));
-            books.hold(record, "CLONED_TERMINAL", point(log, seq), &first);
+    }
+}
+
+/// B3, for the end of a log: section 15 counts numbers known from any source, so a number that somebody had seen
+/// beyond the last one here is missing as well. (The subject is the last missing number, as in a gap.)
+fn known_and_absent(books: &mut Judgement<'_>) {
+    for (log, known) in books.set.highest_known() {
+        if books.set.at(&log, known).is_empty() {
+            books.flag("SEQUENCE_GAP", point(&log, known), &[]);
         }
     }
 }
 
 /// B5.
 fn revocations(books: &mut Judgement<'_>) {
-    for (_, statement) in books.set.hub_statements() {
-        let HubRecord::Revoke { terminal, incarnation, last_valid_seq } = statement else { continue };
-        let later: Vec<&Record> = books
-            .set
-            .of_tills()
-            .filter(|record| record.log.terminal == *terminal)
-            .filter(|record| incarnation.is_none_or(|one| one == record.log.incarnation))
-            .filter(|record| record.seq > *last_valid_seq)
-            .collect();
-        for record in later {
-            let known = books.holds_of(&record.id).iter().any(|hold| hold.reason == "REVOKED_TERMINAL");
-            if !known {
-                books.hold(record, "REVOKED_TERMINAL", terminal.to_string(), &[]);
-            }
-        }
+    let later: Vec<&Record> = books.set.of_tills().filter(|record| books.set.is_revoked(record)).collect();
+    for record in later {
+        books.hold(record, "REVOKED_TERMINAL", record.log.terminal.to_string(), &[]);
     }
 }
 

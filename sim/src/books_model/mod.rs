@@ -77,13 +77,15 @@ pub fn project(records: &[Arrival], policy: &Policy) -> ModelBooks {
     capture::judge_duplicates(&mut books);
     reversals::judge(&mut books);
     capture::judge_differences(&mut books);
-    let payments = money::judge_payments(&mut books);
+    capture::suspect(&mut books);
+    posting::judge_cash_moves(&mut books);
+    money::judge_payments(&mut books);
     advisories::judge(&mut books);
     close::judge(&mut books);
 
     let mut result = ModelBooks { cases: cases::close_up(&books), ..ModelBooks::default() };
     for (id, record) in &books.set.records {
-        let sheet = posting::postings(&books, &payments, record);
+        let sheet = posting::postings(&books, record);
         for (key, amount) in &sheet {
             *result.balances.entry(key.clone()).or_default() += amount;
         }

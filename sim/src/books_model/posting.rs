@@ -1,17 +1,18 @@
 //! Stage H: the postings that a record requires (LEDGER-RULES sections 6, 7, 9). Dr +, Cr −.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::ids::RecordId;
 use engine::money::Currency;
 use engine::record::Record;
 use engine::transaction::{
-    Basket, Body, CashMovement, DecisionAction, HubRecord, Kind, LineFlag, Settlement,
+    Basket, Body, CashMovement, DayClose, DecisionAction, HubRecord, Kind, LineFlag, Settlement, Tender,
 };
 
 use super::capture::rounding_is_allowed;
 use super::judgement::Judgement;
-use super::money::{CLEARING, DECLINED, PaymentCase, REFUNDS_DUE, drawer, is_removed, money_side};
+use super::money::{drawer, is_relieved, is_removed, money_side};
+use super::set::Target;
 
 /// Postings of one record: account and currency -> amount.
 pub(super) type Sheet = BTreeMap<(String, Currency), i128>;
@@ -23,42 +24,43 @@ fn add(sheet: &mut Sheet, account: impl Into<String>, currency: Currency, amount
 }
 
 /// Everything one record requires, corrections by decisions included.
-pub(super) fn postings(books: &Judgement<'_>, payments: &[PaymentCase], record: &Record) -> Sheet {
+pub(super) fn postings(books: &Judgement<'_>, record: &Record) -> Sheet {
+    if is_removed(books, record) {
+        return Sheet::new();
+    }
     let mut sheet = match &record.transaction.body {
         Body::Sale(basket) | Body::Refund { basket, .. } | Body::Void { basket, .. } => {
             basket_sheet(books, record, basket)
         }
-        Body::CashMove { movement, amount_minor, currency, reason } => {
-            cash_move(books, record, *movement, *amount_minor, *currency, reason.as_deref())
+        Body::CashMove { movement, amount_minor, currency, .. } => {
+            cash_move(books, record, *movement, *amount_minor, *currency)
         }
-        Body::DayClose(close) => {
-            let mut sheet = Sheet::new();
-            for totals in &close.totals {
-                let over = totals.counted_cash_minor - totals.expected_cash_minor;
-                add(&mut sheet, drawer(record.log.terminal.as_str()), totals.currency, over);
-                add(&mut sheet, "Expenses:Cash-Over-Short", totals.currency, -over);
-            }
-            sheet
-        }
+        // Silent: a held close posts nothing. It moved no money; whether the drawer is off is not known of it.
+        Body::DayClose(close) if books.counts(record) => over_short(record, close),
         Body::Hub(HubRecord::Settlement(batch)) => settlement(batch),
-        Body::Hub(_) => Sheet::new(),
+        Body::DayClose(_) | Body::Hub(_) => Sheet::new(),
     };
-    if !is_removed(books, record) {
-        for payment in payments.iter().filter(|payment| payment.record == record.id) {
-            decided_payment(books, &mut sheet, record, payment);
-        }
-    }
     sheet.retain(|_, amount| *amount != 0);
+    sheet
+}
+
+fn over_short(record: &Record, close: &DayClose) -> Sheet {
+    let mut sheet = Sheet::new();
+    for totals in &close.totals {
+        let over = totals.counted_cash_minor - totals.expected_cash_minor;
+        add(&mut sheet, drawer(record.log.terminal.as_str()), totals.currency, over);
+        add(&mut sheet, "Expenses:Cash-Over-Short", totals.currency, -over);
+    }
     sheet
 }
 
 fn basket_sheet(books: &Judgement<'_>, record: &Record, basket: &Basket) -> Sheet {
     let mut sheet = Sheet::new();
-    if is_removed(books, record) {
-        return sheet;
-    }
     for (account, currency, amount_minor) in money_side(books, record, basket) {
         add(&mut sheet, account, currency, amount_minor);
+    }
+    for tender in basket.tenders.iter().filter(|tender| is_relieved(books, record, tender)) {
+        relieve(&mut sheet, basket, tender);
     }
     if let Some(account) = held_account(books, record) {
         // P3: held whole, never line by line.
@@ -113,34 +115,45 @@ fn suspense(record: &Record) -> String {
     format!("Assets:Suspense:{kind}")
 }
 
-/// The reason side of a record that counts.
-fn reason_side(books: &Judgement<'_>, record: &Record, basket: &Basket) -> Sheet {
-    if record.transaction.kind() != Kind::Void {
-        return plain_reason(books, record, basket, books.direction(record));
+/// Section 9 `tax-relief`: Dr Tax, Cr Bad-Debt. Silent: of a payment that is only a part of the price, its share of the
+/// tax of each code.
+fn relieve(sheet: &mut Sheet, basket: &Basket, tender: &Tender) {
+    let currency = tender.currency.unwrap_or(basket.currency);
+    let (paid, total) = (i128::from(tender.amount_minor), i128::from(basket.total_minor()));
+    let codes: BTreeSet<&Option<String>> = basket.lines.iter().map(|line| &line.tax_code).collect();
+    for code in codes.into_iter().filter(|_| total > 0) {
+        let of_code = basket.lines.iter().filter(|line| line.tax_code == *code);
+        let tax: i128 = of_code.map(|line| i128::from(line.tax_minor)).sum();
+        let share = (2 * tax * paid.min(total) + total).div_euclid(2 * total);
+        *sheet.entry((tax_account(code.as_deref()), currency)).or_default() += share;
+        *sheet.entry(("Expenses:Bad-Debt".to_owned(), currency)).or_default() -= share;
     }
-    let original = record.transaction.original().and_then(|original| books.set.resolve(original));
-    let original = original.and_then(|id| books.set.records.get(&id)).copied();
-    let mut sheet = Sheet::new();
-    // `convert`: a late void becomes a refund, so Sales and Returns change places.
-    let converted = books.disposition(record).is_some_and(|made| made.action == DecisionAction::Convert);
-    match original {
-        Some(original) => {
-            // Exact mirror of the original, its difference included.
-            for ((account, currency), amount) in original
-                .transaction
-                .basket()
-                .map(|theirs| basket_reason(books, original, theirs))
-                .unwrap_or_default()
-            {
-                *sheet.entry((account, currency)).or_default() -= amount;
-            }
+}
+
+fn tax_account(code: Option<&str>) -> String {
+    code.map_or_else(|| "Liabilities:Sales-Tax".to_owned(), |code| format!("Liabilities:Sales-Tax:{code}"))
+}
+
+/// The reason side of a record that counts. That of a void is the exact mirror of its original's.
+fn reason_side(books: &Judgement<'_>, record: &Record, basket: &Basket) -> Sheet {
+    let direction = books.direction(record);
+    if record.transaction.kind() != Kind::Void {
+        return plain_reason(books, record, basket, direction, record.transaction.kind() == Kind::Refund);
+    }
+    let original = books.set.original_of(record).and_then(|id| books.set.records.get(&id)).copied();
+    let theirs = original.and_then(|original| Some((original, original.transaction.basket()?)));
+    let mut sheet = match theirs {
+        Some((original, theirs)) => {
+            let refund = original.transaction.kind() == Kind::Refund;
+            plain_reason(books, original, theirs, direction, refund)
         }
         // Approved without its original: the void's own lines.
-        None => sheet = plain_reason(books, record, basket, books.direction(record)),
-    }
-    if converted {
-        let moved: Vec<_> = sheet.keys().filter(|key| key.0 == "Income:Sales").cloned().collect();
-        for key in moved {
+        None => plain_reason(books, record, basket, direction, direction > 0),
+    };
+    // `convert`: a late void becomes a refund, so what was Sales is Returns.
+    if books.disposition(record).is_some_and(|made| made.action == DecisionAction::Convert) {
+        let sales: Vec<_> = sheet.keys().filter(|key| key.0 == "Income:Sales").cloned().collect();
+        for key in sales {
             let amount = sheet.remove(&key).unwrap_or_default();
             *sheet.entry(("Income:Returns".to_owned(), key.1)).or_default() += amount;
         }
@@ -148,27 +161,15 @@ fn reason_side(books: &Judgement<'_>, record: &Record, basket: &Basket) -> Sheet
     sheet
 }
 
-/// The reason side of an original with its recorded difference, which its void takes back as well.
-fn basket_reason(books: &Judgement<'_>, record: &Record, basket: &Basket) -> Sheet {
-    let mut sheet = plain_reason(books, record, basket, books.direction(record));
-    let mut whole = sheet.clone();
-    for (account, currency, amount_minor) in money_side(books, record, basket) {
-        add(&mut whole, account, currency, amount_minor);
-    }
-    let mut off = Sheet::new();
-    for ((_, currency), amount) in whole {
-        *off.entry((difference_account(books, record), currency)).or_default() -= amount;
-    }
-    for (key, amount) in off {
-        *sheet.entry(key).or_default() += amount;
-    }
-    sheet
-}
-
 /// Section 7, reason side of a sale or refund as stated, line by line.
-fn plain_reason(books: &Judgement<'_>, record: &Record, basket: &Basket, direction: i64) -> Sheet {
+fn plain_reason(
+    books: &Judgement<'_>,
+    record: &Record,
+    basket: &Basket,
+    direction: i64,
+    refund: bool,
+) -> Sheet {
     let mut sheet = Sheet::new();
-    let refund = record.transaction.kind() == Kind::Refund;
     for line in &basket.lines {
         let net = line.gross_minor() - line.tax_minor;
         let account = match line.flag {
@@ -178,11 +179,7 @@ fn plain_reason(books: &Judgement<'_>, record: &Record, basket: &Basket, directi
             LineFlag::Item | LineFlag::LineVoid => "Income:Sales",
         };
         add(&mut sheet, account, basket.currency, -direction * net);
-        let tax = match &line.tax_code {
-            Some(code) => format!("Liabilities:Sales-Tax:{code}"),
-            None => "Liabilities:Sales-Tax".to_owned(),
-        };
-        add(&mut sheet, tax, basket.currency, -direction * line.tax_minor);
+        add(&mut sheet, tax_account(line.tax_code.as_deref()), basket.currency, -direction * line.tax_minor);
     }
     add(&mut sheet, "Liabilities:Tips", basket.currency, -direction * basket.tip_minor);
     // Section 2.7: a rounding beyond half a cash unit is none, and stays in the difference.
@@ -192,12 +189,37 @@ fn plain_reason(books: &Judgement<'_>, record: &Record, basket: &Basket, directi
     sheet
 }
 
-/// Suspense:Differences, or the account that a reviewer named (`classify`).
+/// Suspense:Differences, or the account that a reviewer named (`classify`); a void goes where its original went.
 fn difference_account(books: &Judgement<'_>, record: &Record) -> String {
-    let case = ("TENDER_MISMATCH", record.id.to_string());
-    let made = books.decisions_in(&case, &record.id);
-    let named = made.last().filter(|made| made.action == DecisionAction::Classify);
-    named.and_then(|made| made.parameter.clone()).unwrap_or_else(|| DIFFERENCES.to_owned())
+    let original = || match books.void_target(record) {
+        Some(Target::Here(original)) => classified(books, original),
+        _ => None,
+    };
+    classified(books, record).or_else(original).unwrap_or_else(|| DIFFERENCES.to_owned())
+}
+
+fn classified(books: &Judgement<'_>, record: &Record) -> Option<String> {
+    let made = books.decisions_in(&("TENDER_MISMATCH", record.id.to_string()), &record.id);
+    let named = made.into_iter().filter(|made| made.action == DecisionAction::Classify);
+    named.filter_map(|made| made.parameter.clone()).rfind(|account| is_account(account))
+}
+
+/// The account of the reason code of a cash movement.
+fn reason_code(record: &Record) -> Option<String> {
+    let Body::CashMove { reason, .. } = &record.transaction.body else { return None };
+    reason.clone().filter(|text| is_account(text))
+}
+
+/// Paid in or out without a reason code: it waits in Suspense:Differences, so (P8; the table of section 8 is silent) it
+/// is a TENDER_MISMATCH, which `classify` ends.
+pub(super) fn judge_cash_moves(books: &mut Judgement<'_>) {
+    for record in books.set.of_tills().collect::<Vec<_>>() {
+        let Body::CashMove { movement, amount_minor, .. } = &record.transaction.body else { continue };
+        let paid = matches!(movement, CashMovement::PaidIn | CashMovement::PaidOut);
+        if paid && *amount_minor != 0 && reason_code(record).is_none() && books.counts(record) {
+            books.flag("TENDER_MISMATCH", record.id.to_string(), &[record.id]);
+        }
+    }
 }
 
 fn cash_move(
@@ -206,26 +228,27 @@ fn cash_move(
     movement: CashMovement,
     amount_minor: i64,
     currency: Currency,
-    reason: Option<&str>,
 ) -> Sheet {
     let mut sheet = Sheet::new();
-    let safe = format!("Assets:Cash:Safe:{}", record.store);
-    let named = reason
-        .filter(|text| is_account(text))
-        .map_or_else(|| difference_account(books, record), str::to_owned);
-    let (direction, other) = match movement {
-        CashMovement::Float => (1, safe),
-        CashMovement::Pickup => (-1, safe),
-        CashMovement::PaidIn => (1, named),
-        CashMovement::PaidOut => (-1, named),
+    let direction = match movement {
+        CashMovement::Float | CashMovement::PaidIn => 1,
+        CashMovement::PaidOut | CashMovement::Pickup => -1,
+    };
+    let against = match movement {
+        // Silent: the reason side of a held movement waits with the differences.
+        _ if !books.counts(record) => DIFFERENCES.to_owned(),
+        CashMovement::Float | CashMovement::Pickup => format!("Assets:Cash:Safe:{}", record.store),
+        CashMovement::PaidIn | CashMovement::PaidOut => classified(books, record)
+            .or_else(|| reason_code(record))
+            .unwrap_or_else(|| DIFFERENCES.to_owned()),
     };
     add(&mut sheet, drawer(record.log.terminal.as_str()), currency, direction * amount_minor);
-    add(&mut sheet, other, currency, -direction * amount_minor);
+    add(&mut sheet, against, currency, -direction * amount_minor);
     sheet
 }
 
 /// Whether a reason code is an account: one of the five roots and names below it.
-pub(super) fn is_account(text: &str) -> bool {
+fn is_account(text: &str) -> bool {
     let mut parts = text.split(':');
     let root = parts
         .next()
@@ -240,66 +263,17 @@ fn settlement(batch: &Settlement) -> Sheet {
     let gross: i64 = batch.payments.iter().map(|row| row.amount_minor).sum();
     add(&mut sheet, "Assets:Bank:Settlement", batch.currency, gross - batch.fees_minor);
     add(&mut sheet, "Expenses:Card-Fees", batch.currency, batch.fees_minor);
-    add(&mut sheet, CLEARING, batch.currency, -gross);
+    add(&mut sheet, "Assets:Card:Clearing", batch.currency, -gross);
     sheet
-}
-
-/// Section 9: what a reviewer decided about a payment. Tax relief is a separate entry beside the bad debt.
-fn decided_payment(books: &Judgement<'_>, sheet: &mut Sheet, record: &Record, payment: &PaymentCase) {
-    use DecisionAction as A;
-    let made = books.decisions_in(&payment.key, &record.id);
-    let (amount, currency) = (payment.amount_minor, payment.currency);
-    let at = |terminal: &Option<engine::ids::TerminalId>| {
-        terminal.as_ref().map_or_else(|| drawer(record.log.terminal.as_str()), |named| drawer(named.as_str()))
-    };
-    let main = made.iter().rfind(|made| allowed(payment.key.0, made.action) && made.action != A::TaxRelief);
-    let Some(main) = main else { return };
-    match main.action {
-        A::Paid => {
-            let card = main.parameter.as_deref() == Some("card");
-            let account = if card { CLEARING.to_owned() } else { at(&main.terminal) };
-            add(sheet, account, currency, amount);
-            add(sheet, DECLINED, currency, -amount);
-        }
-        A::BadDebt => {
-            add(sheet, "Expenses:Bad-Debt", currency, amount);
-            add(sheet, DECLINED, currency, -amount);
-        }
-        A::Reversed => {
-            add(sheet, REFUNDS_DUE, currency, -amount);
-            add(sheet, CLEARING, currency, amount);
-        }
-        A::PaidOut => {
-            add(sheet, REFUNDS_DUE, currency, -amount);
-            add(sheet, at(&main.terminal), currency, amount);
-        }
-        _ => {}
-    }
-    let relief = made.iter().any(|made| made.action == A::TaxRelief);
-    if relief
-        && main.action == A::BadDebt
-        && let Some(basket) = record.transaction.basket()
-    {
-        add(sheet, "Liabilities:Sales-Tax", currency, basket.tax_minor());
-        add(sheet, "Expenses:Bad-Debt", currency, -basket.tax_minor());
-    }
-}
-
-/// Section 9, "allowed for", for payments.
-pub(super) fn allowed(case_type: &str, action: DecisionAction) -> bool {
-    use DecisionAction as A;
-    match action {
-        A::Retry | A::Paid | A::BadDebt | A::TaxRelief => case_type == "FAILED_PAYMENT",
-        A::Reversed | A::PaidOut => ["PAYMENT_AFTER_VOID", "FAILED_REFUND_PAYMENT"].contains(&case_type),
-        _ => false,
-    }
 }
 
 /// Where a record stands, in the words of invariant I3.
 pub(super) fn standing(books: &Judgement<'_>, record: &Record, id: &RecordId) -> super::Standing {
-    if record.transaction.kind() == Kind::Hub {
-        super::Standing::Stated
-    } else if books.follows.contains_key(id) {
+    if let Body::Hub(statement) = &record.transaction.body {
+        let posts = matches!(statement, HubRecord::Settlement(_));
+        return if posts { super::Standing::Posted } else { super::Standing::Stated };
+    }
+    if books.follows.contains_key(id) {
         super::Standing::Following
     } else if is_removed(books, record) {
         super::Standing::Removed

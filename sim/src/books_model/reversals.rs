@@ -1,15 +1,19 @@
 //! Stage E of LEDGER-RULES section 5: refunds, voids and exchanges against the sales they name, in the order K, those
 //! that a reviewer prefers first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use engine::ids::RecordId;
+use engine::ids::{LogId, RecordId};
+use engine::money::Currency;
 use engine::policy::BlindRefunds;
 use engine::record::Record;
-use engine::transaction::{Body, DecisionAction, HubRecord, Kind, Line, LineFlag, Reference, TenderType};
+use engine::transaction::{
+    Basket, Body, Decision, DecisionAction, HubRecord, Kind, Line, LineFlag, Reference, TenderType,
+};
 
 use super::judgement::Judgement;
-use super::set::{Set, Target};
+use super::money;
+use super::set::{CanonicalKey, Set, Target};
 
 /// A part of a sale's line that a refund or exchange uses up.
 #[derive(Clone, Copy)]
@@ -26,10 +30,6 @@ struct Use {
 #[derive(Default)]
 struct Walk {
     uses: Vec<Use>,
-    /// Reversals of a record that count or reserve: original -> reversals, in the order they were walked.
-    reversals: BTreeMap<RecordId, Vec<RecordId>>,
-    /// Records whose void was accepted (not merely held by policy).
-    accepted_void: BTreeSet<RecordId>,
     /// Voids that follow held records: original -> void.
     followed: BTreeMap<RecordId, RecordId>,
 }
@@ -43,7 +43,6 @@ struct Problem {
 
 /// Stage E.
 pub(super) fn judge(books: &mut Judgement<'_>) {
-    let preferred = preferred(books);
     let reverses = |record: &&Record| match &record.transaction.body {
         Body::Refund { .. } | Body::Void { .. } => true,
         Body::Sale(basket) => basket.lines.iter().any(|line| line.flag == LineFlag::ReturnInSale),
@@ -51,8 +50,10 @@ pub(super) fn judge(books: &mut Judgement<'_>) {
     };
     let walkers: Vec<&Record> =
         books.set.of_tills().filter(reverses).filter(|record| !books.is_held(&record.id)).collect();
+    books.waiting = walkers.iter().map(|record| record.id).collect();
+    let preferred = preferred(books);
     let mut walkers = books.set.in_order(walkers);
-    walkers.sort_by_key(|record| !preferred.contains(&record.id));
+    walkers.sort_by_cached_key(|record| place(books, &preferred, record));
     let mut walk = Walk::default();
     for record in walkers {
         if record.transaction.kind() == Kind::Void {
@@ -60,73 +61,98 @@ pub(super) fn judge(books: &mut Judgement<'_>) {
         } else {
             judge_returns(books, &mut walk, record);
         }
+        books.waiting.remove(&record.id);
     }
     conflict_members(books, &walk);
 }
 
-/// Section 9 `prefer`: per case the latest one counts.
-fn preferred(books: &Judgement<'_>) -> BTreeSet<RecordId> {
-    let mut winners: BTreeMap<&String, RecordId> = BTreeMap::new();
+/// Section 9 `prefer`: per case the latest one counts. Winner -> the original it reverses.
+fn preferred(books: &Judgement<'_>) -> BTreeMap<RecordId, RecordId> {
+    let mut winners: BTreeMap<&String, Option<RecordId>> = BTreeMap::new();
     for (_, made) in books.set.decisions() {
         if made.action == DecisionAction::Prefer && made.case_type == "REVERSAL_CONFLICT" {
-            winners.extend(made.member.map(|winner| (&made.subject, winner)));
+            winners.insert(&made.subject, made.member);
         }
     }
-    winners.into_values().collect()
+    let named = winners.into_iter().filter_map(|(subject, winner)| Some((winner?, subject.parse().ok()?)));
+    let reverses = |row: &(RecordId, RecordId)| {
+        books.set.records.get(&row.0).is_some_and(|winner| books.set.targets_of(winner).contains(&row.1))
+    };
+    named.filter(reverses).collect()
+}
+
+/// The order of the walk: K; what a reviewer prefers comes right after its original, before any other reversal of it,
+/// but never before what a lock covers and it does not (P7, I9).
+fn place(
+    books: &Judgement<'_>,
+    preferred: &BTreeMap<RecordId, RecordId>,
+    record: &Record,
+) -> (u64, i64, LogId, u64, RecordId, bool, CanonicalKey) {
+    let own = books.set.key(record);
+    let anchor = preferred.get(&record.id).and_then(|original| books.set.target(original));
+    let (ms, log, seq, id) = match anchor {
+        Some(Target::Here(original)) => {
+            let key = books.set.key(original);
+            (key.1, original.log.clone(), original.seq, original.id)
+        }
+        // The hub's statement stands for a sale of another store.
+        Some(Target::Elsewhere(sale)) => {
+            let by = books.set.vouched_by(&sale.id);
+            by.map_or((own.1, record.log.clone(), record.seq, record.id), |by| {
+                (sale.effective_ms, by.log.clone(), by.seq, by.id)
+            })
+        }
+        None => (own.1, record.log.clone(), record.seq, record.id),
+    };
+    (own.0, ms, log, seq, id, preferred.contains_key(&record.id), own)
 }
 
 fn judge_void(books: &mut Judgement<'_>, walk: &mut Walk, record: &Record) {
     let Some(reference) = record.transaction.original() else {
         return books.hold(record, "INVALID_REFERENCE", record.id.to_string(), &[]);
     };
-    let Some(id) = books.set.resolve(reference) else {
-        if approved_unseen(books, record, reference) {
-            return;
-        }
+    let Some(id) = books.set.resolve_from(reference, record) else {
         return hold_all(books, record, vec![unresolved(&books.set, reference)]);
     };
     let original = match books.set.target(&id) {
         Some(Target::Here(original)) if reversible(original) && id != record.id => original,
-        _ => {
-            let here: Vec<RecordId> = books.set.records.contains_key(&id).then_some(id).into_iter().collect();
-            return books.hold(record, "INVALID_REFERENCE", record.id.to_string(), &here);
-        }
+        _ => return books.hold(record, "INVALID_REFERENCE", record.id.to_string(), &[id]),
     };
-    if approved_unseen(books, record, reference) {
-        accept_void(books, walk, record, original, true);
-        return;
-    }
-    // The target is held: the first void follows it, the next is a double void.
-    if !books.counts(original) {
-        if walk.followed.contains_key(&id) {
-            return books.hold(record, "DOUBLE_VOID", id.to_string(), &[id]);
-        }
-        walk.followed.insert(id, record.id);
-        books.follows.insert(record.id, id);
-        free(walk, id);
-        return;
-    }
-    if let Some(first) = walk.reversals.get(&id).and_then(|list| list.first()) {
-        let void = books.set.records.get(first).is_some_and(|one| one.transaction.kind() == Kind::Void);
-        let reason = if void { "DOUBLE_VOID" } else { "VOID_AFTER_REFUND" };
-        return books.hold(record, reason, id.to_string(), &[id]);
-    }
-    if by_type(record) != by_type(original) {
-        books.hold(record, "VOID_TENDER_MISMATCH", record.id.to_string(), &[id]);
-        if books.counts(record) {
-            accept_void(books, walk, record, original, true);
-        }
-        return;
-    }
+    let failed = |reason, subject| Some(Problem { reason, subject, others: vec![id] });
     let late = after_close(books, record, original);
-    if late {
-        books.hold(record, "VOID_AFTER_CLOSE", id.to_string(), &[id]);
-        if frees(books, record) {
-            return;
+    let problem = if !books.counts(original) {
+        if books.waiting.contains(&id) {
+            failed("AWAITING_ORIGINAL", id.to_string())
+        } else if money::is_removed(books, original) {
+            // Silent: what was judged never to have happened cannot be undone.
+            failed("INVALID_REFERENCE", record.id.to_string())
+        } else if walk.followed.contains_key(&id) {
+            failed("DOUBLE_VOID", id.to_string())
+        } else {
+            walk.followed.insert(id, record.id);
+            books.follows.insert(record.id, id);
+            return free(books, walk, id);
         }
+    } else if books.voided_by.contains_key(&id) {
+        failed("DOUBLE_VOID", id.to_string())
+    } else if books.reversals.get(&id).is_some_and(|list| !list.is_empty()) {
+        // One that is held by policy counts as well: it reserves what the void would take (I4).
+        failed("VOID_AFTER_REFUND", id.to_string())
+    } else if by_type(record) != by_type(original) {
+        failed("VOID_TENDER_MISMATCH", record.id.to_string())
+    } else if late {
+        failed("VOID_AFTER_CLOSE", id.to_string())
+    } else {
+        None
+    };
+    let by_policy = problem.as_ref().is_some_and(|problem| problem.reason == "VOID_AFTER_CLOSE");
+    hold_all(books, record, problem.into_iter().collect());
+    books.waiting.remove(&record.id);
+    if books.counts(record) {
+        accept_void(books, walk, record, original, true);
+    } else if by_policy && books.disposition(record).is_none() {
+        accept_void(books, walk, record, original, false);
     }
-    let accepted = books.counts(record);
-    accept_void(books, walk, record, original, accepted);
 }
 
 /// Only sales and refunds can be voided.
@@ -143,50 +169,48 @@ fn accept_void(
     original: &Record,
     accepted: bool,
 ) {
-    walk.reversals.entry(original.id).or_default().push(record.id);
     books.voided_by.insert(original.id, record.id);
     if accepted {
-        walk.accepted_void.insert(original.id);
-        free(walk, original.id);
+        free(books, walk, original.id);
     }
 }
 
 /// What a record had used up or reserved is free again.
-fn free(walk: &mut Walk, id: RecordId) {
+fn free(books: &mut Judgement<'_>, walk: &mut Walk, id: RecordId) {
     walk.uses.retain(|one| one.by != id);
-    for list in walk.reversals.values_mut() {
+    for list in books.reversals.values_mut() {
         list.retain(|one| *one != id);
     }
 }
 
 /// Sums by tender type: a void pays back what was paid, the same way.
-fn by_type(record: &Record) -> BTreeMap<(TenderType, engine::money::Currency), i64> {
+fn by_type(record: &Record) -> (Option<Currency>, BTreeMap<TenderType, i64>) {
     let mut sums = BTreeMap::new();
-    if let Some(basket) = record.transaction.basket() {
-        for tender in &basket.tenders {
-            *sums.entry((tender.tender, tender.currency.unwrap_or(basket.currency))).or_default() +=
-                tender.amount_minor;
-        }
+    let basket = record.transaction.basket();
+    for tender in basket.into_iter().flat_map(|basket| &basket.tenders) {
+        *sums.entry(tender.tender).or_default() += tender.amount_minor;
     }
     sums.retain(|_, sum| *sum != 0);
-    sums
+    (basket.map(|basket| basket.currency), sums)
 }
 
-/// Another business day; or a day close of the original's log after it precedes the void in K; or a settlement that
-/// holds the original's card payment is not later than the void.
+/// Another business day; or a day close of the original's log after it (the next one, which covers it) precedes the void
+/// in K; or a settlement that holds the original's card payment is not later than the void.
 fn after_close(books: &Judgement<'_>, void: &Record, original: &Record) -> bool {
-    let closed = books.set.of_tills().any(|record| {
-        record.transaction.kind() == Kind::DayClose
-            && record.log == original.log
-            && record.seq > original.seq
-            && books.set.key(record) < books.set.key(void)
-    });
+    let closes: Vec<&Record> = books
+        .set
+        .of_tills()
+        .filter(|record| record.transaction.kind() == Kind::DayClose)
+        .filter(|record| record.log == original.log && record.seq > original.seq)
+        .collect();
+    let next = closes.iter().map(|record| record.seq).min();
+    let closed =
+        closes.iter().any(|record| Some(record.seq) == next && books.set.key(record) < books.set.key(void));
     let cards: Vec<&String> = original
         .transaction
         .basket()
         .into_iter()
         .flat_map(|basket| &basket.tenders)
-        .filter(|tender| tender.tender == TenderType::Card)
         .flat_map(|tender| tender.payment.iter().chain(&tender.auth))
         .collect();
     let void_ms = books.set.effective_ms[&void.id];
@@ -204,24 +228,22 @@ fn judge_returns(books: &mut Judgement<'_>, walk: &mut Walk, record: &Record) {
     let Some(basket) = record.transaction.basket() else { return };
     let refund = record.transaction.kind() == Kind::Refund;
     let policy = books.set.policy(record);
-    let lines = basket.lines.iter().filter(|line| refund || line.flag == LineFlag::ReturnInSale);
-    let (mut problems, mut used, mut blind, mut returned_minor) = (Vec::new(), Vec::new(), false, 0);
-    let mut named = Vec::new();
-    for line in lines {
-        returned_minor += line.gross_minor().abs();
+    let whole = record.transaction.original();
+    let (mut problems, mut used, mut blind) = (Vec::new(), Vec::new(), false);
+    for line in basket.lines.iter().filter(|line| refund || line.flag == LineFlag::ReturnInSale) {
+        // `OriginalLine::reference`: "`None`: the one that the transaction names".
         let by_line = line.original.as_ref().and_then(|original| original.reference.as_ref());
-        let Some(reference) = by_line.or_else(|| record.transaction.original()) else {
-            blind = true;
-            continue;
-        };
-        match judge_line(books, walk, record, line, reference, &used) {
-            Ok(one) => {
-                named.push(one.sale);
-                used.push(one);
-            }
-            Err(None) => {}
-            Err(Some(problem)) => problems.push(problem),
+        match by_line.or(whole) {
+            None => blind = true,
+            Some(reference) => match judge_line(books, walk, record, line, reference, &used) {
+                Ok(one) => used.push(one),
+                Err(problem) => problems.push(problem),
+            },
         }
+    }
+    if basket.lines.is_empty() {
+        blind |= whole.is_none();
+        problems.extend(whole.and_then(|whole| judge_original(books, record, whole).err()));
     }
     if blind {
         match policy.blind_refunds {
@@ -234,17 +256,16 @@ fn judge_returns(books: &mut Judgement<'_>, walk: &mut Walk, record: &Record) {
             BlindRefunds::Allow => {}
         }
     }
-    let approver = matches!(&record.transaction.body, Body::Refund { approver: Some(_), .. });
-    let over = policy.refund_limit_minor.is_some_and(|limit| returned_minor > limit);
-    if problems.is_empty() && over && !approver {
-        problems.push(Problem { reason: "REFUND_OVER_LIMIT", subject: record.id.to_string(), others: named });
+    if problems.is_empty() && lacks_approval(books, record, basket, policy.refund_limit_minor) {
+        let others = books.set.targets_of(record).into_iter().collect();
+        problems.push(Problem { reason: "REFUND_OVER_LIMIT", subject: record.id.to_string(), others });
     }
     let only_policy = problems.iter().all(|problem| problem.reason == "REFUND_OVER_LIMIT");
     hold_all(books, record, problems);
-    let reserves = books.counts(record) || (only_policy && !frees(books, record));
-    if reserves {
+    books.waiting.remove(&record.id);
+    if books.counts(record) || (only_policy && books.disposition(record).is_none()) {
         for one in used {
-            let list = walk.reversals.entry(one.sale).or_default();
+            let list = books.reversals.entry(one.sale).or_default();
             if !list.contains(&record.id) {
                 list.push(record.id);
             }
@@ -253,8 +274,57 @@ fn judge_returns(books: &mut Judgement<'_>, walk: &mut Walk, record: &Record) {
     }
 }
 
-/// One line of a refund or exchange against its original: what it uses up, or what is wrong (`None`: nothing is, and
-/// nothing is used up).
+/// Total (of an exchange: the money out) above the limit, and no approver. What a reviewer approved in another case
+/// (silent: as long as nobody decided in this one) needs no second approval.
+fn lacks_approval(books: &Judgement<'_>, record: &Record, basket: &Basket, limit_minor: Option<i64>) -> bool {
+    let (out_minor, approver) = match &record.transaction.body {
+        Body::Refund { approver, .. } => (basket.total_minor(), approver.is_some()),
+        _ => (-basket.total_minor(), false),
+    };
+    let over = limit_minor.is_some_and(|limit| out_minor > limit);
+    let here =
+        |made: &Decision| made.case_type == "REFUND_OVER_LIMIT" && made.subject == record.id.to_string();
+    let decided_here = books.set.decisions().iter().any(|(_, made)| here(made));
+    over && !approver && (decided_here || !approved_elsewhere(books, record))
+}
+
+fn approved_elsewhere(books: &Judgement<'_>, record: &Record) -> bool {
+    let decisions = books.set.decisions();
+    let about = decisions.iter().filter(|(_, made)| {
+        made.member == Some(record.id)
+            && ["REFUND_OVER_LIMIT", "NO_REFERENCE", "ORPHAN_REFERENCE", "AWAITING_ORIGINAL"]
+                .contains(&made.case_type.as_str())
+    });
+    about.last().is_some_and(|(_, made)| made.action == DecisionAction::Approve)
+}
+
+/// The original of a line, if it can be returned at all.
+fn judge_original<'a>(
+    books: &Judgement<'a>,
+    record: &Record,
+    reference: &Reference,
+) -> Result<(RecordId, &'a [Line]), Problem> {
+    let Some(id) = books.set.resolve_from(reference, record) else {
+        return Err(unresolved(&books.set, reference));
+    };
+    let invalid =
+        || Problem { reason: "INVALID_REFERENCE", subject: record.id.to_string(), others: vec![id] };
+    let target = books.set.target(&id).ok_or_else(invalid)?;
+    // What is no sale is invalid whether it is held or not: of two holds the first in the list of section 5.
+    if !target.is_sale() || id == record.id {
+        return Err(invalid());
+    }
+    if let Target::Here(original) = target
+        && !books.counts(original)
+    {
+        return Err(Problem { reason: "AWAITING_ORIGINAL", subject: id.to_string(), others: vec![id] });
+    }
+    let (currency, lines, _) = target.basket().ok_or_else(invalid)?;
+    let own_currency = record.transaction.basket().map(|basket| basket.currency);
+    if own_currency == Some(currency) { Ok((id, lines)) } else { Err(invalid()) }
+}
+
+/// One line of a refund or exchange against its original: what it uses up, or what is wrong.
 fn judge_line(
     books: &Judgement<'_>,
     walk: &Walk,
@@ -262,60 +332,92 @@ fn judge_line(
     line: &Line,
     reference: &Reference,
     used_before: &[Use],
-) -> Result<Use, Option<Problem>> {
-    let approved = approved_unseen(books, record, reference);
-    let Some(id) = books.set.resolve(reference) else {
-        return Err((!approved).then(|| unresolved(&books.set, reference)));
+) -> Result<Use, Problem> {
+    let (id, lines) = judge_original(books, record, reference)?;
+    let left: Vec<Sold> = sold(lines)
+        .into_iter()
+        .map(|mut one| {
+            let of_line = |row: &&Use| row.sale == id && row.line == one.number;
+            for row in walk.uses.iter().chain(used_before).filter(of_line) {
+                one.quantity -= row.quantity;
+                one.amount_minor -= row.amount_minor;
+                one.tax_minor -= row.tax_minor;
+            }
+            one
+        })
+        .collect();
+    let Some(meant) = line_meant(line, &left) else {
+        return Err(Problem {
+            reason: "INVALID_REFERENCE",
+            subject: record.id.to_string(),
+            others: vec![id],
+        });
     };
-    let invalid = || {
-        let others = books.set.records.contains_key(&id).then_some(id).into_iter().collect();
-        Some(Problem { reason: "INVALID_REFERENCE", subject: record.id.to_string(), others })
-    };
-    let target = books.set.target(&id).ok_or_else(invalid)?;
-    if let Target::Here(original) = target
-        && !books.counts(original)
-        && !approved
-    {
-        return Err(Some(Problem { reason: "AWAITING_ORIGINAL", subject: id.to_string(), others: vec![id] }));
-    }
-    let (currency, lines, _) = target.basket().ok_or_else(invalid)?;
-    let own_currency = record.transaction.basket().map(|basket| basket.currency);
-    if !target.is_sale() || own_currency != Some(currency) || id == record.id {
-        return Err(invalid());
-    }
-    let sold = original_line(line, lines).ok_or_else(invalid)?;
     let one = Use {
         by: record.id,
         sale: id,
-        line: sold.number,
-        quantity: line.quantity.0.abs(),
+        line: meant.number,
+        quantity: line.quantity.0,
         amount_minor: line.gross_minor().abs(),
         tax_minor: line.tax_minor.abs(),
     };
-    let taken = |pick: fn(&Use) -> i64| -> i64 {
-        let of_line = |row: &&Use| row.sale == id && row.line == sold.number;
-        walk.uses.iter().chain(used_before).filter(of_line).map(pick).sum()
-    };
-    let fits = taken(|row| row.quantity) + one.quantity <= sold.quantity.0
-        && taken(|row| row.amount_minor) + one.amount_minor <= sold.gross_minor()
-        && taken(|row| row.tax_minor) + one.tax_minor <= sold.tax_minor
-        && !books.voided_by.contains_key(&id);
-    if fits || approved {
-        return Ok(one);
-    }
-    let reason = if walk.accepted_void.contains(&id) { "REFUND_AFTER_VOID" } else { "OVER_REFUND" };
-    Err(Some(Problem { reason, subject: id.to_string(), others: vec![id] }))
+    let voided = books.voided_by.contains_key(&id);
+    // Nothing remains of a voided sale; a line of nothing still fits (silent).
+    let remains = |left: i64| if voided { 0 } else { left };
+    let fits = one.quantity <= remains(meant.quantity)
+        && one.amount_minor <= remains(meant.amount_minor)
+        && one.tax_minor <= remains(meant.tax_minor);
+    // A void that is held by policy comes first all the same (section 8: "a sale whose void comes first").
+    let reason = if voided { "REFUND_AFTER_VOID" } else { "OVER_REFUND" };
+    if fits { Ok(one) } else { Err(Problem { reason, subject: id.to_string(), others: vec![id] }) }
 }
 
-/// `OriginalLine::line`: the line named, or the one with the same number and item, or the first of that item. Only
-/// what was sold can come back.
-fn original_line<'a>(line: &Line, sold: &'a [Line]) -> Option<&'a Line> {
-    let goods = || sold.iter().filter(|one| matches!(one.flag, LineFlag::Item | LineFlag::GiftCardSold));
-    if let Some(number) = line.original.as_ref().and_then(|original| original.line) {
-        return goods().find(|one| one.number == number);
+/// What a sale offers to be returned, by line.
+struct Sold {
+    number: u32,
+    sku: String,
+    quantity: i64,
+    amount_minor: i64,
+    tax_minor: i64,
+}
+
+/// Only what was sold can come back: items and gift cards, less (silent) what was reversed before tender, which comes
+/// off the first line of its item that can bear it.
+fn sold(lines: &[Line]) -> Vec<Sold> {
+    let one = |line: &Line| Sold {
+        number: line.number,
+        sku: line.sku.clone(),
+        quantity: line.quantity.0,
+        amount_minor: line.gross_minor().abs(),
+        tax_minor: line.tax_minor.abs(),
+    };
+    let goods = lines.iter().filter(|line| matches!(line.flag, LineFlag::Item | LineFlag::GiftCardSold));
+    let mut sold: Vec<Sold> = goods.map(one).collect();
+    for reversed in lines.iter().filter(|line| line.flag == LineFlag::LineVoid).map(one) {
+        let bears = |line: &&mut Sold| {
+            line.sku == reversed.sku
+                && line.quantity >= reversed.quantity
+                && line.amount_minor >= reversed.amount_minor
+                && line.tax_minor >= reversed.tax_minor
+        };
+        if let Some(line) = sold.iter_mut().find(bears) {
+            line.quantity -= reversed.quantity;
+            line.amount_minor -= reversed.amount_minor;
+            line.tax_minor -= reversed.tax_minor;
+        }
     }
-    let same = goods().find(|one| one.number == line.number && one.sku == line.sku);
-    same.or_else(|| goods().find(|one| one.sku == line.sku))
+    sold
+}
+
+/// `OriginalLine::line`: the line named, or the one with the same number and item, or the first of that item (silent:
+/// of which something is left).
+fn line_meant<'a>(line: &Line, left: &'a [Sold]) -> Option<&'a Sold> {
+    if let Some(number) = line.original.as_ref().and_then(|original| original.line) {
+        return left.iter().find(|one| one.number == number);
+    }
+    let of_item = || left.iter().filter(|one| one.sku == line.sku);
+    let same = of_item().find(|one| one.number == line.number);
+    same.or_else(|| of_item().find(|one| one.quantity > 0)).or_else(|| of_item().next())
 }
 
 /// Section 5, AWAITING or ORPHAN: complete up to the number and not there, or still to come.
@@ -327,29 +429,16 @@ fn unresolved(set: &Set<'_>, reference: &Reference) -> Problem {
 
 /// A reference that names nothing here, as the subject of a case.
 fn reference_subject(reference: &Reference) -> String {
-    match (&reference.id, &reference.terminal, &reference.receipt, reference.seq) {
-        (Some(id), ..) => id.to_string(),
-        (_, Some(terminal), Some(receipt), _) => format!("receipt:{terminal}:{receipt}"),
-        (_, None, Some(receipt), _) => format!("receipt:{receipt}"),
-        (_, Some(terminal), None, Some(seq)) => format!("{terminal}:{seq}"),
-        _ => String::new(),
+    if let Some(id) = reference.id {
+        return id.to_string();
     }
-}
-
-/// Section 9 `approve` of AWAITING_ORIGINAL or ORPHAN_REFERENCE: counts as accepted, and "a later arriving original is
-/// used up".
-fn approved_unseen(books: &Judgement<'_>, record: &Record, reference: &Reference) -> bool {
-    ["AWAITING_ORIGINAL", "ORPHAN_REFERENCE"].into_iter().any(|case_type| {
-        let made = books.decisions_in(&(case_type, reference_subject(reference)), &record.id);
-        made.last().is_some_and(|made| made.action == DecisionAction::Approve)
-    }) && books.set.resolve(reference).is_some()
-}
-
-/// A decision that the money was not a return frees what a policy hold reserves.
-fn frees(books: &Judgement<'_>, record: &Record) -> bool {
-    books
-        .disposition(record)
-        .is_some_and(|made| !matches!(made.action, DecisionAction::Approve | DecisionAction::Convert))
+    let printed = [
+        reference.store.as_ref().map(|store| format!("store:{store}")),
+        reference.terminal.as_ref().map(|terminal| format!("till:{terminal}")),
+        reference.seq.map(|seq| format!("seq:{seq}")),
+        reference.receipt.as_ref().map(|receipt| format!("receipt:{receipt}")),
+    ];
+    printed.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn hold_all(books: &mut Judgement<'_>, record: &Record, problems: Vec<Problem>) {
@@ -360,11 +449,11 @@ fn hold_all(books: &mut Judgement<'_>, record: &Record, problems: Vec<Problem>) 
 
 /// The members of a conflict: the original, and every reversal of it that counts, reserves or is held for it.
 fn conflict_members(books: &mut Judgement<'_>, walk: &Walk) {
-    let conflicts: Vec<String> =
-        books.cases.keys().filter(|case| case.0 == "REVERSAL_CONFLICT").map(|case| case.1.clone()).collect();
-    for subject in conflicts {
-        let counting = walk.reversals.iter().find(|(id, _)| id.to_string() == subject);
-        let members: Vec<RecordId> = counting.into_iter().flat_map(|(_, list)| list.clone()).collect();
+    let subjects = books.cases.keys().filter(|case| case.0 == "REVERSAL_CONFLICT").map(|case| case.1.clone());
+    for subject in subjects.collect::<Vec<_>>() {
+        let Ok(id) = subject.parse::<RecordId>() else { continue };
+        let mut members = books.reversals.get(&id).cloned().unwrap_or_default();
+        members.extend(books.voided_by.get(&id).into_iter().chain(walk.followed.get(&id)));
         books.flag("REVERSAL_CONFLICT", subject, &members);
     }
 }
