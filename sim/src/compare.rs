@@ -44,10 +44,10 @@ pub fn in_plain_words(books: &Books, like: &ModelBooks) -> ModelBooks {
     plain
 }
 
-/// The engine has fewer words for where a record stands: a following void is in review there.
+/// The engine has fewer words for where a record stands: a following void is posted there.
 fn same_words(model: Standing, engine: Stands) -> Standing {
     match engine {
-        Stands::InReview if model == Standing::Following => Standing::Following,
+        Stands::Posted if model == Standing::Following => Standing::Following,
         Stands::InReview => Standing::Held,
         Stands::Removed => Standing::Removed,
         Stands::NotPosted => Standing::Stated,

@@ -183,6 +183,9 @@ impl Judgement<'_> {
             holds.iter().filter_map(|hold| facts.disposition(&hold.key, slot, hold.reason)).collect();
         let held = holds.len() > disposed.len();
         let removed = disposed.contains(&crate::review::Disposition::Remove);
+        if facts.record(slot).transaction.kind() != Kind::Hub {
+            self.note_late(slot);
+        }
         match &facts.record(slot).transaction.body {
             _ if removed => standing = Standing::Removed,
             Body::CashMove { movement, amount_minor, currency, .. } => {
