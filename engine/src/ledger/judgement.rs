@@ -265,7 +265,8 @@ impl Facts {
             };
             let target = original.as_ref().and_then(|original| self.resolve(original, Some(at)));
             let fits = |target: &Slot| {
-                matches!(self.record(*target).transaction.kind(), Kind::Sale | Kind::Refund | Kind::Void)
+                let kind = self.record(*target).transaction.kind();
+                self.is_foreign(*target) || matches!(kind, Kind::Sale | Kind::Refund | Kind::Void)
             };
             match target.filter(fits) {
                 Some(target) if path.insert(at) && !path.contains(&target) => (at, sign) = (target, -sign),

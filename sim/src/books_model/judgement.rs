@@ -227,11 +227,12 @@ impl<'a> Judgement<'a> {
             return record.transaction.direction();
         };
         let stated = if *reverses == Reverses::Sale { -1 } else { 1 };
-        if !passed.insert(record.id) {
-            return stated;
-        }
+        passed.insert(record.id);
         match self.void_target(record) {
-            Some(Target::Here(original)) if original.transaction.basket().is_some() => {
+            // References that run in a circle say nothing.
+            Some(Target::Here(original))
+                if original.transaction.basket().is_some() && !passed.contains(&original.id) =>
+            {
                 -self.direction_below(original, passed)
             }
             Some(Target::Elsewhere(_)) => -1,
