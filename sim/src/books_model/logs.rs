@@ -55,7 +55,10 @@ fn judge_log(books: &mut Judgement<'_>, log: &LogId) {
         }
         found.retain(|row| !locked(row.0));
         held_at.extend(found.iter().map(|row| (row.0.id, row.1)));
-        let stays = rivals.first().map(|row| row.0.id).filter(|id| !held_at.contains_key(id));
+        let standing = here.iter().filter(|record| !held_at.contains_key(&record.id));
+        let stays = standing
+            .min_by_key(|record| (books.set.lock_of(record), record.at.ms, record.id))
+            .map(|record| record.id);
         for (record, (reason, from)) in found {
             let winner: Vec<RecordId> =
                 stays.into_iter().filter(|_| reason == "CLONED_TERMINAL" && from == seq).collect();
