@@ -212,8 +212,8 @@ impl Judgement<'_> {
     fn reserve_late_void(&mut self, slot: Slot, target: Slot, post_as: &PostAs) {
         let is_sale = self.facts.record(target).transaction.kind() == Kind::Sale;
         match post_as {
-            PostAs::Refund if !is_sale => self.accept_void(slot, target),
-            PostAs::Suspense | PostAs::Refund | PostAs::Itself => {
+            PostAs::Refund => self.accept_void(slot, target),
+            PostAs::Suspense | PostAs::Itself => {
                 self.voided_by.insert(target, slot);
                 if is_sale {
                     self.exhaust(target);
