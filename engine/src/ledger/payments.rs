@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::account::Account;
 use super::families::Slot;
 use super::judgement::{Judgement, PostAs};
-use crate::review::{CaseKey, CaseType, Issued, subject};
+use crate::review::{CaseKey, CaseType, Issued, offered, subject};
 use crate::transaction::{DecisionAction, Kind, Outcome, Tender, TenderStatus, TenderType};
 
 /// What is known of a card tender.
@@ -183,9 +183,9 @@ impl Judgement<'_> {
         let failed = tender.tender == TenderType::Card && self.card_state(tender) == CardState::Failed;
         let mut decisions =
             self.facts.hub.decisions.on(&key).filter(|issued| self.facts.applies_to(issued, slot));
-        let latest = decisions.find(|issued| {
-            !matches!(issued.decision.action, DecisionAction::Acknowledge | DecisionAction::Prefer)
-        });
+        // An action that the case does not offer has no effect: it must not hide the relief either.
+        let allowed = offered(CaseType::FailedPayment);
+        let latest = decisions.find(|issued| allowed.contains(&issued.decision.action));
         failed
             && self.facts.direction(slot) > 0
             && latest.is_some_and(|issued| issued.decision.action == DecisionAction::TaxRelief)
