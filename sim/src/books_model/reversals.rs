@@ -13,7 +13,7 @@ use engine::transaction::{
 
 use super::judgement::Judgement;
 use super::money;
-use super::set::{CanonicalKey, Set, Target};
+use super::set::{CanonicalKey, Set, Target, UNLOCKED};
 
 /// A part of a sale's line that a refund or exchange uses up.
 #[derive(Clone, Copy)]
@@ -66,37 +66,45 @@ pub(super) fn judge(books: &mut Judgement<'_>) {
     conflict_members(books, &walk);
 }
 
-/// Section 9 `prefer`: per case the latest one counts. Winner -> the original it reverses.
-fn preferred(books: &Judgement<'_>) -> BTreeMap<RecordId, RecordId> {
-    let mut winners: BTreeMap<&String, Option<RecordId>> = BTreeMap::new();
-    for (_, made) in books.set.decisions() {
+/// Section 9 `prefer`: per case the latest one counts. Winner -> the original it reverses, and the first lock that the
+/// hub took after that decision.
+fn preferred(books: &Judgement<'_>) -> BTreeMap<RecordId, (RecordId, u64)> {
+    let mut winners: BTreeMap<&String, (Option<RecordId>, u64)> = BTreeMap::new();
+    for (by, made) in books.set.decisions() {
         if made.action == DecisionAction::Prefer && made.case_type == "REVERSAL_CONFLICT" {
-            winners.insert(&made.subject, made.member);
+            let later = books.set.locks().into_iter().filter(|(lock_by, _)| lock_by.seq > by.seq);
+            let open = later.map(|(_, lock)| lock.number).min().unwrap_or(UNLOCKED);
+            winners.insert(&made.subject, (made.member, open));
         }
     }
-    let named = winners.into_iter().filter_map(|(subject, winner)| Some((winner?, subject.parse().ok()?)));
-    let reverses = |row: &(RecordId, RecordId)| {
-        books.set.records.get(&row.0).is_some_and(|winner| books.set.targets_of(winner).contains(&row.1))
+    let named = winners.into_iter();
+    let named = named.filter_map(|(subject, (winner, open))| Some((winner?, (subject.parse().ok()?, open))));
+    let reverses = |row: &(RecordId, (RecordId, u64))| {
+        books.set.records.get(&row.0).is_some_and(|winner| books.set.targets_of(winner).contains(&row.1.0))
     };
     named.filter(reverses).collect()
 }
 
 /// The order of the walk: K; what a reviewer prefers comes right after its original, before any other reversal of it,
-/// but never before what a lock covers and it does not (P7, I9).
+/// but behind what was locked before the reviewer preferred it (P7, I9)
 fn place(
     books: &Judgement<'_>,
-    preferred: &BTreeMap<RecordId, RecordId>,
+    preferred: &BTreeMap<RecordId, (RecordId, u64)>,
     record: &Record,
 ) -> (u64, i64, LogId, u64, RecordId, bool, CanonicalKey) {
     let own = books.set.key(record);
-    let anchor = preferred.get(&record.id).and_then(|original| books.set.target(original));
+    let anchor = preferred.get(&record.id).and_then(|(original, _)| books.set.target(original));
+    let open = preferred.get(&record.id).map_or(UNLOCKED, |row| row.1);
+    let mut rank = own.0;
     let (ms, log, seq, id) = match anchor {
         Some(Target::Here(original)) => {
             let key = books.set.key(original);
+            rank = key.0.max(rank.min(open));
             (key.1, original.log.clone(), original.seq, original.id)
         }
         // The hub's statement stands for a sale of another store.
         Some(Target::Elsewhere(sale)) => {
+            rank = rank.min(open);
             let by = books.set.vouched_by(&sale.id);
             by.map_or((own.1, record.log.clone(), record.seq, record.id), |by| {
                 (sale.effective_ms, by.log.clone(), by.seq, by.id)
@@ -104,7 +112,7 @@ fn place(
         }
         None => (own.1, record.log.clone(), record.seq, record.id),
     };
-    (own.0, ms, log, seq, id, preferred.contains_key(&record.id), own)
+    (rank, ms, log, seq, id, preferred.contains_key(&record.id), own)
 }
 
 fn judge_void(books: &mut Judgement<'_>, walk: &mut Walk, record: &Record) {
