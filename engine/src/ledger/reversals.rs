@@ -262,10 +262,9 @@ impl Judgement<'_> {
         let transaction = &facts.record(slot).transaction;
         let Some(basket) = transaction.basket() else { return };
         let whole = transaction.original();
-        let by_line = basket.lines.iter().any(|line| own_reference(line).is_some());
         let (mut takes, mut failures, mut blind) = (Vec::new(), Vec::new(), false);
         for line in returned_lines(transaction.kind(), basket) {
-            match own_reference(line).or_else(|| whole.filter(|_| !by_line)) {
+            match own_reference(line).or(whole) {
                 None => blind = true,
                 Some(reference) => match self.check_line(slot, basket, line, reference, &takes) {
                     Ok(take) => takes.push(take),

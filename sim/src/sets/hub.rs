@@ -1,11 +1,11 @@
 //! What the hub writes in random sets: outcomes, settlements, decisions, locks, revocations, policies, originals of
 //! other stores.
 
-use engine::ids::{LogId, RecordId, TerminalId};
+use engine::ids::{LogId, RecordId, TerminalId, WriterId};
 use engine::policy::PolicyChange;
 use engine::transaction::{
-    Body, Decision, DecisionAction, ForeignOriginal, HubRecord, Lock, LogHead, Outcome, Payment, Settled,
-    Settlement, TenderType, Transaction,
+    Body, Decision, DecisionAction, Enrolment, ForeignOriginal, HubRecord, Lock, LogHead, Outcome, Payment,
+    Settled, Settlement, TenderType, Transaction,
 };
 
 use super::{FIRST_DAY, Place, RecordSet, START_MS, basket, terminal};
@@ -50,6 +50,10 @@ impl RecordSet {
                 incarnation: *self.chance.pick(&[None, Some(1), Some(2)]),
                 last_valid_seq: self.chance.below(8),
             },
+            25 if self.chance.once_in(2) => HubRecord::Enrol(Enrolment {
+                log: LogId { terminal: terminal(3), incarnation: 2 },
+                writer: WriterId([3; 32]),
+            }),
             25 | 26 => HubRecord::ForeignOriginal(foreign()),
             _ => {
                 let from = self.chance.once_in(2).then_some(FIRST_DAY.plus(1));

@@ -169,6 +169,14 @@ impl RecordSet {
             3 if self.chance.once_in(2) => basket.tenders[0].tender = TenderType::StoreCredit,
             _ => {}
         }
+        // A refund of goods from several sales names each by line; some lines leave it to the whole.
+        if self.chance.once_in(6)
+            && let Some((reference, _)) = self.reference()
+            && let Some(last) = basket.lines.last_mut()
+        {
+            let line = last.original.take().and_then(|original| original.line);
+            last.original = Some(OriginalLine { reference: Some(reference), line });
+        }
         let approver = self.chance.once_in(2).then(|| "mgr".to_owned());
         let original = named.filter(|_| !self.chance.once_in(12)).map(|row| row.0);
         Body::Refund { basket, original, reason: None, approver }
