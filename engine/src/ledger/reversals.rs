@@ -289,7 +289,8 @@ impl Judgement<'_> {
         }
         let only_policy = failures.iter().all(|failure| failure.reason.is_policy_hold());
         let post_as = self.fail(slot, failures);
-        if only_policy && matches!(post_as, PostAs::Suspense | PostAs::Itself) {
+        // What a reviewer approved counts as accepted: the lines that do name a sale use it up (I4).
+        if post_as == PostAs::Itself || (only_policy && post_as == PostAs::Suspense) {
             self.use_up(slot, takes);
         }
     }
