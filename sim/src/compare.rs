@@ -1,13 +1,16 @@
-//! Holds the engine's books against those of the plain model (`books_model`), and says where they differ. It corrects
-//! nothing and forgives nothing.
+//! Holds the engine's books against those of the plain model (`books_model`), says where they differ, and looks for the
+//! smallest set that still differs. It corrects nothing and forgives nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Write};
 
 use engine::ledger::{Books, Standing as Stands};
+use engine::policy::Policy;
 
-use crate::books_model::{ModelBooks, ModelCase, Standing};
+use crate::books_model::{ModelBooks, ModelCase, Standing, project};
+use crate::sets::{Arrival, books_of};
 
-/// The engine's books in the model's words, for records of a set.
+/// The engine's books in the model's words, for the records that the model knows.
 #[must_use]
 pub fn in_plain_words(books: &Books, like: &ModelBooks) -> ModelBooks {
     let mut plain = ModelBooks::default();
@@ -16,30 +19,25 @@ pub fn in_plain_words(books: &Books, like: &ModelBooks) -> ModelBooks {
             plain.balances.insert((account.to_string(), currency), amount);
         }
     }
-    plain.cases = books
-        .cases()
-        .map(|case| ModelCase {
-            case_type: case.key.case_type.as_str().to_owned(),
-            subject: case.key.subject.clone(),
-            members: case.members.iter().copied().collect(),
-            held: case.held.iter().map(|(id, reason)| (*id, reason.as_str().to_owned())).collect(),
-            state: case.state.as_str().to_owned(),
-        })
-        .collect();
+    let cases = books.cases().map(|case| ModelCase {
+        case_type: case.key.case_type.as_str().to_owned(),
+        subject: case.key.subject.clone(),
+        members: case.members.iter().copied().collect(),
+        held: case.held.iter().map(|(id, reason)| (*id, reason.as_str().to_owned())).collect(),
+        state: case.state.as_str().to_owned(),
+    });
+    plain.cases = cases.collect();
     plain.cases.sort();
     for (id, standing) in &like.standing {
-        let found = books.standing(id);
-        if let Some(found) = found {
+        if let Some(found) = books.standing(id) {
             plain.standing.insert(*id, same_words(*standing, found));
         }
-        let postings: BTreeMap<_, i128> = books
-            .postings_of(id)
-            .iter()
-            .map(|posting| {
-                ((posting.account.to_string(), posting.currency), i128::from(posting.amount_minor))
-            })
-            .collect();
-        plain.postings.insert(*id, postings);
+        let mut sheet: BTreeMap<_, i128> = BTreeMap::new();
+        for posting in books.postings_of(id) {
+            let account = (posting.account.to_string(), posting.currency);
+            *sheet.entry(account).or_default() += i128::from(posting.amount_minor);
+        }
+        plain.postings.insert(*id, sheet);
     }
     plain
 }
@@ -48,10 +46,10 @@ pub fn in_plain_words(books: &Books, like: &ModelBooks) -> ModelBooks {
 fn same_words(model: Standing, engine: Stands) -> Standing {
     match engine {
         Stands::Posted if model == Standing::Following => Standing::Following,
+        Stands::Posted => Standing::Posted,
         Stands::InReview => Standing::Held,
         Stands::Removed => Standing::Removed,
         Stands::NotPosted => Standing::Stated,
-        Stands::Posted => Standing::Posted,
     }
 }
 
@@ -59,33 +57,63 @@ fn same_words(model: Standing, engine: Stands) -> Standing {
 #[must_use]
 pub fn differences(engine: &ModelBooks, model: &ModelBooks) -> Vec<String> {
     let mut found = Vec::new();
-    let mut engine_cases = engine.cases.clone();
-    let mut model_cases = model.cases.clone();
-    engine_cases.sort();
-    model_cases.sort();
-    for case in engine_cases.iter().filter(|case| !model_cases.contains(case)) {
-        found.push(format!("only the engine has {case:?}"));
-    }
-    for case in model_cases.iter().filter(|case| !engine_cases.contains(case)) {
-        found.push(format!("only the model has {case:?}"));
-    }
+    let by_key = |books: &ModelBooks| -> BTreeMap<(String, String), ModelCase> {
+        books
+            .cases
+            .iter()
+            .map(|case| ((case.case_type.clone(), case.subject.clone()), case.clone()))
+            .collect()
+    };
+    differing(&mut found, "case", &by_key(engine), &by_key(model));
     differing(&mut found, "postings of", &engine.postings, &model.postings);
     differing(&mut found, "standing of", &engine.standing, &model.standing);
     differing(&mut found, "balance of", &engine.balances, &model.balances);
     found
 }
 
-fn differing<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
+fn differing<K: Ord + Debug, V: PartialEq + Debug>(
     found: &mut Vec<String>,
     what: &str,
     engine: &BTreeMap<K, V>,
     model: &BTreeMap<K, V>,
 ) {
-    let keys: std::collections::BTreeSet<&K> = engine.keys().chain(model.keys()).collect();
+    let keys: BTreeSet<&K> = engine.keys().chain(model.keys()).collect();
     for key in keys {
         let (ours, theirs) = (engine.get(key), model.get(key));
         if ours != theirs {
-            found.push(format!("{what} {key:?}: engine {ours:?}, model {theirs:?}"));
+            found.push(format!("{what} {key:?}:\n  engine {ours:?}\n  model  {theirs:?}"));
         }
     }
+}
+
+/// Projects some records by engine and by model, and says where the two differ.
+#[must_use]
+pub fn disagreements(arrivals: &[Arrival], policy: &Policy) -> Vec<String> {
+    let model = project(arrivals, policy);
+    differences(&in_plain_words(&books_of(arrivals, policy), &model), &model)
+}
+
+/// The story of a disagreement: the smallest part of the set that still differs, record by record, and how.
+#[must_use]
+pub fn smallest_story(arrivals: &[Arrival], policy: &Policy) -> String {
+    let mut left = arrivals.to_vec();
+    let mut at = 0;
+    while at < left.len() {
+        let mut less = left.clone();
+        less.remove(at);
+        if disagreements(&less, policy).is_empty() {
+            at += 1;
+        } else {
+            (left, at) = (less, 0);
+        }
+    }
+    let mut story = String::new();
+    for (record, seen) in &left {
+        // Writing into a string cannot fail.
+        let _ = writeln!(story, "{record:?}\n  had seen {seen:?}");
+    }
+    for line in disagreements(&left, policy) {
+        let _ = writeln!(story, "** {line}");
+    }
+    story
 }

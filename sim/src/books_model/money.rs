@@ -119,10 +119,10 @@ fn mirrored(
     tender: &Tender,
     passed: &mut BTreeSet<RecordId>,
 ) -> Vec<(String, i64)> {
-    let targets = books.set.targets_of(record);
-    let originals = books.set.in_order(targets.iter().filter_map(|id| books.set.records.get(id).copied()));
+    let targets = books.set.targets_of(record).into_iter();
+    let first = targets.min_by_key(|id| books.set.key_of_target(id)).filter(|_| passed.insert(record.id));
+    let original = first.and_then(|id| books.set.records.get(&id)).copied();
     let (mut given, mut left) = (Vec::new(), tender.amount_minor);
-    let original = originals.first().filter(|_| passed.insert(record.id));
     let basket = original.and_then(|original| original.transaction.basket());
     if let (Some(original), Some(basket)) = (original, basket) {
         for theirs in basket.tenders.iter().filter(|one| one.tender == TenderType::Card) {

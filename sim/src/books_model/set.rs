@@ -306,6 +306,16 @@ impl<'a> Set<'a> {
         (rank, effective_ms, log.terminal.to_string(), log.incarnation, record.seq, record.id)
     }
 
+    /// K of what a reference names; the hub's statement stands for a sale of another store.
+    pub(super) fn key_of_target(&self, id: &RecordId) -> Option<CanonicalKey> {
+        if let Some(record) = self.records.get(id) {
+            return Some(self.key(record));
+        }
+        let (by, sale) = self.foreign.get(id)?;
+        let log = &by.log;
+        Some((UNLOCKED, sale.effective_ms, log.terminal.to_string(), log.incarnation, by.seq, by.id))
+    }
+
     /// Records in canonical order.
     pub(super) fn in_order(&self, records: impl IntoIterator<Item = &'a Record>) -> Vec<&'a Record> {
         let mut list: Vec<&Record> = records.into_iter().collect();
