@@ -243,14 +243,18 @@ impl<'a> Set<'a> {
         locks.collect()
     }
 
-    /// Section 4: for a refund or void (and, silent, for an exchange) at least the rank of what it refers to; a cycle
-    /// contributes nothing.
+    /// Section 4: for a refund or void at least the rank of what it refers to; a cycle contributes nothing. (The lines of
+    /// a void repeat its original's references: it is the original that it refers to.)
     fn rank_of(&self, record: &Record, below: &mut BTreeSet<RecordId>) -> u64 {
         let own = self.lock_of(record);
         if own == UNLOCKED || !below.insert(record.id) {
             return own;
         }
-        let targets = self.targets_of(record);
+        let targets = match record.transaction.kind() {
+            Kind::Refund => self.targets_of(record),
+            Kind::Void => self.original_of(record).into_iter().collect(),
+            _ => BTreeSet::new(),
+        };
         let here =
             targets.iter().filter(|id| !below.contains(*id)).filter_map(|id| self.records.get(id).copied());
         let ranks: Vec<u64> =
