@@ -1,6 +1,8 @@
 //! What the plain model found in the engine, each as the smallest story: a scenario in the form of `golden.json`, and
 //! the line of the books that was wrong. Engine and model have to agree on all of them.
 
+#![expect(clippy::needless_pass_by_value, reason = "stories are told in literals")]
+
 use engine::scenario::{Scenario, read};
 use serde_json::{Value, json};
 use sim::compare::disagreements;
@@ -220,4 +222,21 @@ fn a_z_counts_the_foreign_notes_that_the_drawer_took() {
     let report = told(json!({}), json!([odd, close]));
     // Sixty dollars are in the drawer and the Z does not say so.
     assert_eq!(case(&report, "Z_MISMATCH")["subject"], "till-01:2", "{report:#}");
+}
+
+#[test]
+fn a_locked_exchange_keeps_its_place_although_its_sale_is_not_locked() {
+    let back = json!({"n": 2, "sku": "A", "qty": 1, "amount": -6_000, "tax": -1_000, "return_in_sale": true,
+        "original": "S1", "original_line": 1});
+    let exchange = json!({"lines": [line(1, 9_000), back], "tenders": cash(3_000), "idem": "k"});
+    let mut earlier = sale("Y1", "till-03", 1, "10:30", cash(6_000));
+    earlier["idem"] = json!("k");
+    let records = json!([
+        sale("S1", "till-01", 1, "10:00", cash(6_000)),
+        record("X1", "till-02", 1, "sale", "11:00", exchange),
+        {"id": "lock1", "kind": "lock", "number": 1, "covers": ["X1"]},
+        earlier,
+    ]);
+    let report = told(json!({}), records);
+    assert_eq!(case(&report, "DUPLICATE_CAPTURE")["held"], json!({"Y1": "DUPLICATE_CAPTURE"}), "{report:#}");
 }

@@ -8,6 +8,7 @@ use engine::transaction::{Kind, Line, LineFlag};
 
 use super::judgement::Judgement;
 use super::logs::point;
+use super::set::Target;
 
 /// Stage G, without the day closes (`close`). Section 5 says that a stage looks only at what no earlier one has held,
 /// section 2 that every difference is an advisory: clocks, days and arithmetic are looked at in every record, the rest
@@ -88,12 +89,8 @@ fn refund(books: &mut Judgement<'_>, record: &Record) {
     if sales.is_empty() {
         return;
     }
-    let had: BTreeSet<_> = sales
-        .iter()
-        .filter_map(|sale| sale.basket())
-        .flat_map(|row| row.2)
-        .map(|tender| tender.tender)
-        .collect();
+    let had: BTreeSet<_> =
+        sales.iter().filter_map(Target::basket).flat_map(|row| row.2).map(|tender| tender.tender).collect();
     if basket.tenders.iter().any(|tender| !had.contains(&tender.tender)) {
         books.flag("REFUND_OTHER_TENDER", record.id.to_string(), &[record.id]);
     }

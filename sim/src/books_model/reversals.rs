@@ -2,6 +2,7 @@
 //! that a reviewer prefers first.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use engine::ids::{LogId, RecordId};
 use engine::money::Currency;
@@ -134,12 +135,12 @@ fn judge_void(books: &mut Judgement<'_>, walk: &mut Walk, record: &Record) {
         } else if money::is_removed(books, original) {
             // Silent: what was judged never to have happened cannot be undone.
             failed("INVALID_REFERENCE", record.id.to_string())
-        } else if walk.followed.contains_key(&id) {
-            failed("DOUBLE_VOID", id.to_string())
-        } else {
-            walk.followed.insert(id, record.id);
+        } else if let Entry::Vacant(first) = walk.followed.entry(id) {
+            first.insert(record.id);
             books.follows.insert(record.id, id);
             return free(books, walk, id);
+        } else {
+            failed("DOUBLE_VOID", id.to_string())
         }
     } else if books.voided_by.contains_key(&id) {
         failed("DOUBLE_VOID", id.to_string())
@@ -303,7 +304,7 @@ fn approved_elsewhere(books: &Judgement<'_>, record: &Record) -> bool {
             && ["REFUND_OVER_LIMIT", "NO_REFERENCE", "ORPHAN_REFERENCE", "AWAITING_ORIGINAL"]
                 .contains(&made.case_type.as_str())
     });
-    about.last().is_some_and(|(_, made)| made.action == DecisionAction::Approve)
+    about.into_iter().next_back().is_some_and(|(_, made)| made.action == DecisionAction::Approve)
 }
 
 /// The original of a line, if it can be returned at all.
