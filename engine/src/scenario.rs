@@ -128,7 +128,15 @@ impl Scenario {
         })
     }
 
-    fn name_of(&self, id: &RecordId) -> String {
+    /// The policy that the scenario starts from.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The scenario's name of a record, or its id.
+    #[must_use]
+    pub fn name_of(&self, id: &RecordId) -> String {
         self.names.get(id).cloned().unwrap_or_else(|| id.to_string())
     }
 

@@ -16,8 +16,8 @@ impl Judgement<'_> {
             let Some(basket) = record.transaction.basket() else { continue };
             let stands = self.fates[&slot].stands();
             let refund = record.transaction.kind() == Kind::Refund;
+            self.note_late(slot);
             let findings = [
-                (CaseType::LateRecord, facts.hub.is_late(record.business_day, facts.entry(slot).lock)),
                 (CaseType::RefundOtherTender, stands && refund && self.paid_back_otherwise(slot, basket)),
                 (CaseType::RefundWindow, stands && refund && self.after_window(slot)),
                 (CaseType::LineArithmetic, basket.lines.iter().any(line_is_off)),
@@ -29,6 +29,17 @@ impl Judgement<'_> {
                     self.draft(key).members.insert(slot);
                 }
             }
+        }
+    }
+
+    /// `LATE_RECORD`: a lock had closed the day before the record came. Cash movements and day closes are posted to the
+    /// open day like everything else, so they are named as well.
+    pub(crate) fn note_late(&mut self, slot: Slot) {
+        let facts = self.facts;
+        let record = facts.record(slot);
+        if facts.hub.is_late(record.business_day, facts.entry(slot).lock) {
+            let key = CaseKey::new(CaseType::LateRecord, subject::record(&record.id));
+            self.draft(key).members.insert(slot);
         }
     }
 

@@ -237,14 +237,16 @@ impl Facts {
     }
 
     fn enter(&self, draft: &mut Draft, key: &CaseKey, slot: Slot, reason: Reason, netted: bool) {
-        let disposition = self.disposition(key, slot, reason);
         draft.members.insert(slot);
-        if disposition == Some(Disposition::Genuine) {
+        if self.disposition(key, slot, reason) == Some(Disposition::Genuine) {
             draft.lifted.insert(slot);
             return;
         }
         draft.held.insert(slot, reason);
-        draft.disposed.extend(disposition.map(|_| slot));
+        // A branch of a fork may belong to a revoked till too: what a reviewer made of it in one case holds in both.
+        let holds = self.integrity_holds(slot);
+        let made = holds.iter().filter_map(|hold| self.disposition(&hold.key, slot, hold.reason));
+        draft.disposed.extend(made.into_iter().any(|made| made != Disposition::Genuine).then_some(slot));
         draft.netted.extend(netted.then_some(slot));
     }
 

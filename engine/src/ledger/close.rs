@@ -11,7 +11,9 @@ use crate::ids::{LogId, RecordId};
 use crate::money::Currency;
 use crate::record::Record;
 use crate::review::{CaseKey, CaseType, subject};
-use crate::transaction::{Basket, Body, CashMovement, CloseTotals, CountSum, DayClose, Kind, TenderType};
+use crate::transaction::{
+    Basket, Body, CashMovement, CloseTotals, CountSum, DayClose, Kind, Tender, TenderType,
+};
 
 /// Totals in the making, wide enough for any number of records.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,7 +36,7 @@ impl Totals {
         *self == Self { grand_total: self.grand_total, ..Self::default() }
     }
 
-    pub(super) fn add_basket(&mut self, record: &Record, basket: &Basket) {
+    fn add_basket(&mut self, record: &Record, basket: &Basket) {
         let direction = i128::from(record.transaction.direction());
         let (count, sum) = self.counts.entry(record.transaction.kind()).or_default();
         *count += 1;
@@ -43,16 +45,16 @@ impl Totals {
             let code = line.tax_code.clone().unwrap_or_default();
             *self.tax.entry(code).or_default() += direction * i128::from(line.tax_minor);
         }
-        for tender in
-            basket.tenders.iter().filter(|tender| tender.currency.is_none_or(|own| own == basket.currency))
-        {
-            let amount = direction * i128::from(tender.amount_minor);
-            *self.tenders.entry(tender.tender).or_default() += amount;
-            self.cash += if tender.tender == TenderType::Cash { amount } else { 0 };
-        }
         if record.transaction.kind() == Kind::Sale {
             self.grand_total += i128::from(basket.total_minor()).max(0);
         }
+    }
+
+    /// Money counts in the currency it was taken in, even where the record is held for that (P2).
+    fn add_tender(&mut self, record: &Record, tender: &Tender) {
+        let amount = i128::from(record.transaction.direction()) * i128::from(tender.amount_minor);
+        *self.tenders.entry(tender.tender).or_default() += amount;
+        self.cash += if tender.tender == TenderType::Cash { amount } else { 0 };
     }
 
     pub(super) fn close(&self, currency: Currency) -> CloseTotals {
@@ -137,6 +139,10 @@ impl Facts {
             match &record.transaction.body {
                 Body::Sale(basket) | Body::Refund { basket, .. } | Body::Void { basket, .. } => {
                     sums.entry(basket.currency).or_default().add_basket(record, basket);
+                    for tender in &basket.tenders {
+                        let currency = tender.currency.unwrap_or(basket.currency);
+                        sums.entry(currency).or_default().add_tender(record, tender);
+                    }
                 }
                 Body::CashMove { movement, amount_minor, currency, .. } => {
                     let into_drawer = matches!(movement, CashMovement::Float | CashMovement::PaidIn);

@@ -149,6 +149,12 @@ impl HubFacts {
         self.locks.values().map(|lock| lock.open_day).max()
     }
 
+    /// Number of the first lock that the hub took after a place in its log.
+    pub(crate) fn first_lock_after(&self, place: HubPlace) -> u64 {
+        let later = self.locks.iter().filter(|(_, lock)| lock.place > place);
+        later.map(|((number, _), _)| *number).min().unwrap_or(UNLOCKED)
+    }
+
     /// Whether a record of `day` that lock `rank` covers (or none) came after a lock had closed its day.
     pub(crate) fn is_late(&self, day: Day, rank: u64) -> bool {
         self.locks.iter().any(|((number, _), lock)| *number < rank && day < lock.open_day)

@@ -12,7 +12,7 @@ use super::order::Place;
 use super::returns::LineLeft;
 use crate::ids::RecordId;
 use crate::review::{Case, CaseKey, CaseType, Disposition, Hold, Issued, Reason, effect, subject};
-use crate::transaction::{Body, Kind, Reverses};
+use crate::transaction::{Body, DecisionAction, Kind, Reverses, TenderType};
 
 /// How the reason side of a record is explained.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -234,8 +234,14 @@ impl Facts {
     /// What a decision in force does to a held record.
     pub(crate) fn disposition(&self, key: &CaseKey, slot: Slot, reason: Reason) -> Option<Disposition> {
         let money_out = self.direction(slot) < 0;
+        // Only a drawer can be over or short (section 9: "of cash").
+        let basket = self.record(slot).transaction.basket();
+        let cash = basket.is_some_and(|one| one.tenders.iter().all(|one| one.tender == TenderType::Cash));
+        let possible = |issued: &&Issued| issued.decision.action != DecisionAction::OverShort || cash;
         let issued = self.hub.decisions.on(key).filter(|issued| self.applies_to(issued, slot));
-        issued.into_iter().find_map(|issued| effect(issued.decision.action, reason, money_out))
+        let mut effects =
+            issued.filter(possible).map(|issued| effect(issued.decision.action, reason, money_out));
+        effects.find_map(|effect| effect)
     }
 
     /// Whether a decision names a record: itself, or as one of "all" that the hub had when it decided.
@@ -265,7 +271,8 @@ impl Facts {
             };
             let target = original.as_ref().and_then(|original| self.resolve(original, Some(at)));
             let fits = |target: &Slot| {
-                matches!(self.record(*target).transaction.kind(), Kind::Sale | Kind::Refund | Kind::Void)
+                let kind = self.record(*target).transaction.kind();
+                self.is_foreign(*target) || matches!(kind, Kind::Sale | Kind::Refund | Kind::Void)
             };
             match target.filter(fits) {
                 Some(target) if path.insert(at) && !path.contains(&target) => (at, sign) = (target, -sign),

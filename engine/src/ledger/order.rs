@@ -7,6 +7,7 @@ use super::facts::{Facts, UNLOCKED};
 use super::families::Slot;
 use super::log::LogCase;
 use crate::ids::{LogId, RecordId};
+use crate::transaction::Kind;
 
 /// Place of a record in the canonical order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,13 +28,22 @@ impl Facts {
         Place { rank, ms: entry.ms, log: record.log.clone(), seq: record.seq, id: record.id }
     }
 
-    /// The lock that covers a record, but for a reversal not before that of what it reverses. A cycle adds nothing.
+    /// The lock that covers a record, but for a refund or void not before that of what it refers to. (The lines of a void
+    /// repeat its original's; an exchange keeps the place that its lock gives it.) A cycle adds nothing.
     fn rank(&self, slot: Slot, above: &mut BTreeSet<Slot>) -> u64 {
         let own = self.entry(slot).lock;
         if own == UNLOCKED || !above.insert(slot) {
             return own;
         }
-        let targets = self.targets(slot);
+        let record = self.record(slot);
+        let targets = match record.transaction.kind() {
+            Kind::Refund => self.targets(slot),
+            Kind::Void => {
+                let original = record.transaction.original();
+                original.and_then(|original| self.resolve(original, Some(slot))).into_iter().collect()
+            }
+            _ => Vec::new(),
+        };
         let local = targets.into_iter().filter(|target| !self.is_foreign(*target) && !above.contains(target));
         let ranks: Vec<u64> =
             local.collect::<Vec<_>>().into_iter().map(|target| self.rank(target, above)).collect();

@@ -1,10 +1,12 @@
 //! Stage F: where the money of each tender is now, and what became of payments taken offline. It reads outcomes and
 //! decisions on payments; it never holds a record.
 
+use std::collections::BTreeSet;
+
 use super::account::Account;
 use super::families::Slot;
 use super::judgement::{Judgement, PostAs};
-use crate::review::{CaseKey, CaseType, Issued, subject};
+use crate::review::{CaseKey, CaseType, Issued, offered, subject};
 use crate::transaction::{DecisionAction, Kind, Outcome, Tender, TenderStatus, TenderType};
 
 /// What is known of a card tender.
@@ -22,7 +24,7 @@ impl Judgement<'_> {
     /// Where the money of a tender is: usually one account, for a `mirror` those of the tenders it gives back.
     pub(crate) fn parts(&self, slot: Slot, tender: &Tender) -> Vec<Part> {
         if tender.tender == TenderType::Card && self.mirrors(slot, tender) {
-            return self.mirrored(slot, tender);
+            return self.mirrored(slot, tender.amount_minor, &mut BTreeSet::new());
         }
         vec![(self.account(slot, tender), tender.amount_minor)]
     }
@@ -79,15 +81,17 @@ impl Judgement<'_> {
     }
 
     /// Gives the tenders of the original back in their order, each from the account it is on now.
-    fn mirrored(&self, slot: Slot, tender: &Tender) -> Vec<Part> {
+    /// `passed` stops voids that name each other in a circle.
+    fn mirrored(&self, slot: Slot, amount_minor: i64, passed: &mut BTreeSet<Slot>) -> Vec<Part> {
         let target = self.facts.targets(slot).into_iter().min_by_key(|target| self.facts.place(*target));
+        let target = target.filter(|_| passed.insert(slot));
         let basket = target.and_then(|target| self.facts.record(target).transaction.basket());
-        let (mut parts, mut left) = (Vec::new(), tender.amount_minor);
+        let (mut parts, mut left) = (Vec::new(), amount_minor);
         if let (Some(target), Some(basket)) = (target, basket) {
             for original in basket.tenders.iter().filter(|other| other.tender == TenderType::Card) {
                 let part = left.min(original.amount_minor);
                 if part > 0 {
-                    parts.push((self.mirror_account(slot, target, original), part));
+                    parts.extend(self.mirror_parts(slot, target, original, part, passed));
                     left -= part;
                 }
             }
@@ -99,12 +103,23 @@ impl Judgement<'_> {
         parts
     }
 
-    fn mirror_account(&self, slot: Slot, target: Slot, original: &Tender) -> Account {
-        if !self.approved_after_void(slot, original) {
-            return self.account(target, original);
+    /// Where a part of the original's tender is now. The original may be a refund that mirrored its sale in turn.
+    fn mirror_parts(
+        &self,
+        slot: Slot,
+        target: Slot,
+        original: &Tender,
+        part: i64,
+        passed: &mut BTreeSet<Slot>,
+    ) -> Vec<Part> {
+        if self.approved_after_void(slot, original) {
+            let key = self.payment_case(CaseType::PaymentAfterVoid, target, original);
+            return vec![(self.paid_out(slot, &key).unwrap_or(Account::CustomerRefundsDue), part)];
         }
-        let key = self.payment_case(CaseType::PaymentAfterVoid, target, original);
-        self.paid_out(slot, &key).unwrap_or(Account::CustomerRefundsDue)
+        if self.mirrors(target, original) {
+            return self.mirrored(target, part, passed);
+        }
+        vec![(self.account(target, original), part)]
     }
 
     /// Voided while it waited, approved after all: the till had not heard of the outcome when it voided.
@@ -168,9 +183,9 @@ impl Judgement<'_> {
         let failed = tender.tender == TenderType::Card && self.card_state(tender) == CardState::Failed;
         let mut decisions =
             self.facts.hub.decisions.on(&key).filter(|issued| self.facts.applies_to(issued, slot));
-        let latest = decisions.find(|issued| {
-            !matches!(issued.decision.action, DecisionAction::Acknowledge | DecisionAction::Prefer)
-        });
+        // An action that the case does not offer has no effect: it must not hide the relief either.
+        let allowed = offered(CaseType::FailedPayment);
+        let latest = decisions.find(|issued| allowed.contains(&issued.decision.action));
         failed
             && self.facts.direction(slot) > 0
             && latest.is_some_and(|issued| issued.decision.action == DecisionAction::TaxRelief)

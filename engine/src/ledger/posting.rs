@@ -170,12 +170,23 @@ impl Judgement<'_> {
             (self.difference(slot), self.void_target(slot).filter(|target| *target != slot));
         let mirrored = original.map_or(0, |target| self.difference(target));
         let basket = self.facts.record(slot).transaction.basket();
-        if let Some(basket) = basket.filter(|_| difference + mirrored != 0) {
+        let off = |basket: &&Basket| {
+            difference + mirrored != 0 || (original.is_none() && self.misstated(slot, basket))
+        };
+        if let Some(basket) = basket.filter(off) {
             let key = CaseKey::new(CaseType::TenderMismatch, subject::record(&self.facts.record(slot).id));
             let draft = self.draft(key);
             draft.members.insert(slot);
             draft.amount = Some((difference, basket.currency));
         }
+    }
+
+    /// Σ tenders ≠ total + rounding + tip as stated, even where a rounding that is none hides it from the postings.
+    fn misstated(&self, slot: Slot, basket: &Basket) -> bool {
+        let own = basket.tenders.iter().filter(|one| one.currency.is_none_or(|own| own == basket.currency));
+        let paid: i128 = own.map(|tender| i128::from(tender.amount_minor)).sum();
+        let owed = [basket.total_minor(), basket.rounding_minor, basket.tip_minor].map(i128::from);
+        paid != owed.iter().sum::<i128>() || !self.rounding_fits(slot, basket)
     }
 
     /// Cash movements, day closes and what the hub states.
@@ -188,6 +199,9 @@ impl Judgement<'_> {
             holds.iter().filter_map(|hold| facts.disposition(&hold.key, slot, hold.reason)).collect();
         let held = holds.len() > disposed.len();
         let removed = disposed.contains(&crate::review::Disposition::Remove);
+        if facts.record(slot).transaction.kind() != Kind::Hub {
+            self.note_late(slot);
+        }
         match &facts.record(slot).transaction.body {
             _ if removed => standing = Standing::Removed,
             Body::CashMove { movement, amount_minor, currency, .. } => {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::Account;
 use super::books::Books;
-use super::close::Totals;
 use super::families::Slot;
 use super::judgement::Standing;
 use crate::ids::{LogId, RecordId};
@@ -68,9 +67,8 @@ impl Books {
         let Some(basket) = record.transaction.basket().filter(|basket| basket.currency == currency) else {
             return (0, 0);
         };
-        let mut own = Totals::default();
-        own.add_basket(record, basket);
-        let own = own.close(currency);
+        let own =
+            self.facts.close_totals(&[slot], None).remove(&currency).unwrap_or_default().close(currency);
         let said = match name.strip_prefix("tender ") {
             Some(tender) => own.tenders.iter().filter(|row| row.0.as_str() == tender).map(|row| row.1).sum(),
             None => own

@@ -43,27 +43,28 @@ impl Judgement<'_> {
         }
     }
 
-    /// Who has to be walked, in the order K; a preferred record stands right after what it reverses.
+    /// Who has to be walked, in the order K; a preferred record stands right after what it reverses, but behind what was
+    /// locked before a reviewer preferred it (P7: that keeps its place).
     fn walking_order(&self) -> Vec<Slot> {
         let preferred = self.preferred();
         let mut order: Vec<(Place, u8, Place, Slot)> = Vec::new();
         for (place, slot) in &self.order {
             if self.fates[slot].post_as.is_none() {
-                let target = preferred.get(slot);
-                // What a lock covers keeps its place: a record that came later is preferred among its equals only (P7).
-                let anchor = target.map_or_else(
-                    || place.clone(),
-                    |target| Place { rank: place.rank, ..self.facts.place(*target) },
-                );
-                order.push((anchor, u8::from(target.is_some()), place.clone(), *slot));
+                let anchor = preferred.get(slot).map(|(target, open)| {
+                    let anchor = self.facts.place(*target);
+                    let least = if self.facts.is_foreign(*target) { 0 } else { anchor.rank };
+                    Place { rank: least.max(place.rank.min(*open)), ..anchor }
+                });
+                let wins = u8::from(anchor.is_some());
+                order.push((anchor.unwrap_or_else(|| place.clone()), wins, place.clone(), *slot));
             }
         }
         order.sort();
         order.into_iter().map(|row| row.3).collect()
     }
 
-    /// The winner that the latest `prefer` names for each original.
-    fn preferred(&self) -> BTreeMap<Slot, Slot> {
+    /// The winner that the latest `prefer` names for each original, with the first lock that came after it.
+    fn preferred(&self) -> BTreeMap<Slot, (Slot, u64)> {
         let mut preferred = BTreeMap::new();
         let targets: BTreeSet<Slot> = self.order.iter().flat_map(|row| self.facts.targets(row.1)).collect();
         let mut targets: Vec<Slot> = targets.into_iter().collect();
@@ -76,9 +77,11 @@ impl Judgement<'_> {
                 .decisions
                 .on(&key)
                 .filter(|issued| issued.decision.action == DecisionAction::Prefer);
-            let winner = latest.next().and_then(|issued| self.facts.slot(&issued.decision.member?));
+            let Some(issued) = latest.next() else { continue };
+            let winner = issued.decision.member.and_then(|member| self.facts.slot(&member));
             if let Some(winner) = winner.filter(|winner| self.facts.targets(*winner).contains(&target)) {
-                preferred.insert(winner, target);
+                let place = (issued.log.incarnation, issued.seq, issued.id);
+                preferred.insert(winner, (target, self.facts.hub.first_lock_after(place)));
             }
         }
         preferred
@@ -216,8 +219,8 @@ impl Judgement<'_> {
     fn reserve_late_void(&mut self, slot: Slot, target: Slot, post_as: &PostAs) {
         let is_sale = self.facts.record(target).transaction.kind() == Kind::Sale;
         match post_as {
-            PostAs::Refund if !is_sale => self.accept_void(slot, target),
-            PostAs::Suspense | PostAs::Refund | PostAs::Itself => {
+            PostAs::Refund => self.accept_void(slot, target),
+            PostAs::Suspense | PostAs::Itself => {
                 self.voided_by.insert(target, slot);
                 if is_sale {
                     self.exhaust(target);
@@ -259,10 +262,9 @@ impl Judgement<'_> {
         let transaction = &facts.record(slot).transaction;
         let Some(basket) = transaction.basket() else { return };
         let whole = transaction.original();
-        let by_line = basket.lines.iter().any(|line| own_reference(line).is_some());
         let (mut takes, mut failures, mut blind) = (Vec::new(), Vec::new(), false);
         for line in returned_lines(transaction.kind(), basket) {
-            match own_reference(line).or_else(|| whole.filter(|_| !by_line)) {
+            match own_reference(line).or(whole) {
                 None => blind = true,
                 Some(reference) => match self.check_line(slot, basket, line, reference, &takes) {
                     Ok(take) => takes.push(take),
@@ -287,7 +289,8 @@ impl Judgement<'_> {
         }
         let only_policy = failures.iter().all(|failure| failure.reason.is_policy_hold());
         let post_as = self.fail(slot, failures);
-        if only_policy && matches!(post_as, PostAs::Suspense | PostAs::Itself) {
+        // What a reviewer approved counts as accepted: the lines that do name a sale use it up (I4).
+        if post_as == PostAs::Itself || (only_policy && post_as == PostAs::Suspense) {
             self.use_up(slot, takes);
         }
     }
