@@ -1,126 +1,324 @@
-//! What must hold: at every turn, and once everything is mended.
+//! What must hold: at every turn, and once everything is mended. Each check names its invariant in words; a test breaks
+//! convergence on purpose and watches it complain.
 
-use engine::ledger::Standing;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model;
-use crate::shop::Shop;
-use crate::world::{World, writer};
+use engine::entry::Entry;
+use engine::ledger::{Account, Books, Standing};
+use engine::money::Currency;
+
+use crate::books_model;
+use crate::compare;
+use crate::truth::Truth;
+use crate::world::{HUB, World};
+
+/// Records that a till may hold unsealed, and batches a peer may be owed: bounds on memory.
+const QUEUE_LIMIT: u64 = 100_000;
 
 /// An invariant that does not hold, with what was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Which invariant.
+    /// Which invariant, in words.
     pub invariant: &'static str,
     /// What was found instead.
     pub found: String,
 }
 
-fn broken(invariant: &'static str, found: impl Into<String>) -> Broken {
-    Broken { invariant, found: found.into() }
+impl Broken {
+    /// An invariant and what was found instead.
+    pub fn new(invariant: &'static str, found: impl Into<String>) -> Self {
+        Self { invariant, found: found.into() }
+    }
 }
 
-/// At every turn: books balance everywhere, and what tills believe to be at the hub is there.
+/// At every turn: books balance on every node, custody says what is so, nothing acknowledged is missing where it was
+/// acknowledged, no lie is seen, queues are bounded.
 ///
 /// # Errors
 /// The first invariant that does not hold.
-pub fn at_every_turn(world: &World) -> Result<(), Broken> {
-    let hub = &world.nodes[&writer("hub")].replica;
-    let heads = hub.log_heads();
-    for node in world.nodes.values() {
-        let sum: i128 = node.replica.books().balances().values().sum();
+pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
+    let hub_heads = world.nodes[HUB].is_up().then(|| world.nodes[HUB].replica().log_heads());
+    for node in world.nodes.values().filter(|node| node.is_up()) {
+        let replica = node.replica();
+        let sum: i128 = replica.books().balances().values().sum();
         if sum != 0 {
-            return Err(broken("the trial balance is zero", format!("{} is off by {sum}", node.name)));
+            return Err(Broken::new("the trial balance is zero", format!("{} is off by {sum}", node.name)));
         }
-        let believed = node.replica.at_hub_through();
-        let there = heads.get(&node.replica.identity().log).copied().unwrap_or(0);
-        if believed > there {
-            let found = format!("{} believes {believed}, the hub has {there}", node.name);
-            return Err(broken("custody says what is so", found));
+        if let Some(heads) = hub_heads.as_ref().filter(|_| !truth.hub_lost && node.name != HUB) {
+            let (believed, there) =
+                (replica.at_hub_through(), heads.get(&replica.identity().log).copied().unwrap_or(0));
+            if believed > there {
+                let found = format!("{} believes {believed}, the hub has {there}", node.name);
+                return Err(Broken::new("custody says what is so", found));
+            }
+        }
+        let queued = replica.unsealed_count() as u64;
+        if queued > QUEUE_LIMIT {
+            return Err(Broken::new("queues are bounded", format!("{} holds {queued} unsealed", node.name)));
+        }
+        for lie in &truth.lies {
+            if !replica.books().find_receipt(lie).is_empty() {
+                return Err(Broken::new(
+                    "what a liar brings is never seen",
+                    format!("{} has {lie}", node.name),
+                ));
+            }
+        }
+    }
+    for (receipt, (id, till)) in &truth.acknowledged {
+        let Some(node) = world.nodes.get(till).filter(|node| node.is_up()) else { continue };
+        let here = node.replica().books().record(id).is_some();
+        if !here && !truth.destroyed.contains(receipt) && !truth.suspicious.contains(till) {
+            let found = format!("{till} acknowledged {receipt} and does not hold it");
+            return Err(Broken::new("what was acknowledged is held where it was acknowledged", found));
         }
     }
     Ok(())
+}
+
+/// Whether nothing waits anywhere and every node holds the same.
+#[must_use]
+pub fn is_level(world: &World) -> bool {
+    not_level(world).is_empty()
+}
+
+/// What keeps everybody from being level.
+#[must_use]
+pub fn not_level(world: &World) -> Vec<String> {
+    let mut found = Vec::new();
+    let hub = world.nodes[HUB].replica().digest();
+    for node in world.nodes.values().filter(|node| node.is_up()) {
+        let waiting = node.replica().waiting().count;
+        if waiting > 0 {
+            found.push(format!("{} has {waiting} waiting", node.name));
+        }
+        if node.replica().digest() != hub {
+            found.push(format!("{} holds other batches than the hub", node.name));
+        }
+    }
+    found
 }
 
 /// Once everything is mended and quiet.
 ///
 /// # Errors
 /// The first invariant that does not hold.
-pub fn at_the_end(world: &mut World, shop: &Shop) -> Result<(), Broken> {
-    at_every_turn(world)?;
+pub fn at_the_end(world: &mut World, truth: &Truth) -> Result<(), Broken> {
+    at_every_turn(world, truth)?;
     same_everywhere(world)?;
-    let hub = &world.nodes[&writer("hub")].replica;
-    let books = hub.books();
-    for (name, receipt) in &shop.acknowledged {
-        let found = books.find_receipt(name);
-        if found != [receipt.id] {
-            let text = format!("receipt {name} was acknowledged as {}, the hub has {found:?}", receipt.id);
-            return Err(broken("what was acknowledged is in the books exactly once", text));
-        }
+    let hub = world.nodes[HUB].replica().books();
+    acknowledged_once(hub, truth)?;
+    if !truth.hub_lost {
+        journal_adds_up(world, hub)?;
     }
-    if let Some(difference) = model::money_differs(shop, books) {
-        return Err(broken("the money side is what tills took", difference));
-    }
-    for sale in shop.sales.values() {
-        let held: Vec<&String> = sale
-            .reversals
-            .iter()
-            .chain(std::iter::once(&sale.receipt))
-            .filter(|name| {
-                books.find_receipt(name).iter().any(|id| books.standing(id) == Some(Standing::InReview))
-            })
-            .collect();
-        if sale.is_mischief() && held.is_empty() {
-            return Err(broken("every planted conflict is flagged", format!("{sale:?} escaped")));
-        }
-        if !sale.is_mischief() && !held.is_empty() {
-            return Err(broken("nothing honest is held", format!("{sale:?}: {held:?} held")));
-        }
-    }
-    suspense_explains_itself(world)
+    suspense_explains_itself(hub)?;
+    conflicts_are_flagged(hub, truth)?;
+    honest_is_not_held(hub, truth)?;
+    closes_agree(hub, truth)?;
+    model_agrees(world, hub)
 }
 
-fn same_everywhere(world: &mut World) -> Result<(), Broken> {
+/// Equal documents, equal to what the batches imply, and equal books.
+///
+/// # Errors
+/// Two nodes differ.
+pub fn same_everywhere(world: &mut World) -> Result<(), Broken> {
     let mut views = Vec::new();
-    for node in world.nodes.values_mut() {
-        if node.replica.waiting().count > 0 {
-            return Err(broken("nothing waits after mending", format!("{} waits", node.name)));
-        }
+    for node in world.nodes.values_mut().filter(|node| node.is_up()) {
+        let name = node.name.clone();
+        let replica = node.replica_mut();
         let heads =
-            node.replica.document_heads().map_err(|error| broken("documents apply", error.to_string()))?;
-        for (day, document) in node.replica.days() {
+            replica.document_heads().map_err(|error| Broken::new("documents apply", error.to_string()))?;
+        for (day, document) in replica.days() {
             if heads.get(&day) != Some(&document.implied_heads()) {
-                return Err(broken("Automerge agrees with the batches", format!("{} on {day}", node.name)));
+                return Err(Broken::new("Automerge agrees with the batches", format!("{name} on {day}")));
             }
         }
-        views.push((node.replica.digest(), heads, node.replica.books().view_hash()));
+        views.push((name, replica.digest(), heads, replica.books().view_hash()));
     }
-    if views.windows(2).all(|pair| pair[0] == pair[1]) {
-        return Ok(());
+    for pair in views.windows(2) {
+        if (pair[0].1, &pair[0].2) != (pair[1].1, &pair[1].2) {
+            let found = format!("{} and {} differ", pair[0].0, pair[1].0);
+            return Err(Broken::new("every node holds the same documents", found));
+        }
+        if pair[0].3 != pair[1].3 {
+            let found = format!("{} and {} differ", pair[0].0, pair[1].0);
+            return Err(Broken::new("every node has the same books", found));
+        }
     }
-    Err(broken("every replica holds the same documents and books", "they differ"))
+    Ok(())
 }
 
-/// The suspense balance is the reason side of what is held, to the penny.
-fn suspense_explains_itself(world: &World) -> Result<(), Broken> {
-    let books = world.nodes[&writer("hub")].replica.books();
-    let suspense: i128 = books
-        .balances()
-        .iter()
-        .filter(|((account, _), _)| account.is_suspense())
-        .map(|(_, minor)| minor)
-        .sum();
-    let mut held: i128 = 0;
-    for node in world.nodes.values() {
-        for record in books.log_records(&node.replica.identity().log, 1) {
-            if books.standing(&record.id) == Some(Standing::InReview)
-                && let Some(basket) = record.transaction.basket()
-            {
-                held -= i128::from(basket.tendered_minor() * record.transaction.direction());
+fn acknowledged_once(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+    for (receipt, (id, till)) in &truth.acknowledged {
+        if truth.destroyed.contains(receipt) {
+            continue;
+        }
+        if hub.record(id).is_none() {
+            let found = format!("receipt {receipt} of {till} was acknowledged as {id} and is not at the hub");
+            return Err(Broken::new("what was acknowledged is in the books", found));
+        }
+        let same = hub.find_receipt(receipt);
+        if same.len() > 1 && !truth.suspicious.contains(till) {
+            let found = format!("receipt {receipt} of {till} is there {} times", same.len());
+            return Err(Broken::new("what was acknowledged is in the books once", found));
+        }
+    }
+    Ok(())
+}
+
+/// ΣJ = D(S): the journal on the hub's disk adds up to the books.
+fn journal_adds_up(world: &World, hub: &Books) -> Result<(), Broken> {
+    let entries = world.nodes[HUB]
+        .disk
+        .read()
+        .map_err(|rotten| Broken::new("the hub's disk is whole", format!("{rotten:?}")))?;
+    let mut sums: BTreeMap<(Account, Currency), i128> = BTreeMap::new();
+    let (mut number, mut prev) = (0, [0; 32]);
+    for entry in entries {
+        let Entry::Journal(entry) = entry else { continue };
+        if (entry.number, entry.prev, entry.hash) != (number + 1, prev, entry.expected_hash()) {
+            return Err(Broken::new(
+                "the journal is a chain",
+                format!("entry {} does not follow {number}", entry.number),
+            ));
+        }
+        (number, prev) = (entry.number, entry.hash);
+        for posting in entry.postings {
+            *sums.entry((posting.account, posting.currency)).or_default() += i128::from(posting.amount_minor);
+        }
+    }
+    sums.retain(|_, sum| *sum != 0);
+    if sums == hub.balances() {
+        Ok(())
+    } else {
+        Err(Broken::new("the journal adds up to the books", "it does not"))
+    }
+}
+
+/// The suspense balance is the reason side of what is held and recorded differences, to the penny.
+fn suspense_explains_itself(hub: &Books) -> Result<(), Broken> {
+    let suspense: i128 =
+        hub.balances().iter().filter(|((account, _), _)| account.is_suspense()).map(|row| *row.1).sum();
+    let (mut held, mut differences) = (0, 0);
+    for (record, _) in hub.arrivals() {
+        let own: i128 = hub
+            .postings_of(&record.id)
+            .iter()
+            .filter(|posting| posting.account.is_suspense())
+            .map(|posting| i128::from(posting.amount_minor))
+            .sum();
+        let named = || hub.cases().any(|case| case.members.contains(&record.id));
+        if own != 0 && hub.standing(&record.id) == Some(Standing::InReview) {
+            held += own;
+        } else if own != 0 && named() {
+            differences += own;
+        }
+    }
+    if suspense == held + differences {
+        return Ok(());
+    }
+    let found = format!("suspense is {suspense}; held records explain {held}, differences {differences}");
+    Err(Broken::new("suspense explains itself", found))
+}
+
+/// Receipts of a sale and everything done to it.
+fn around(sale: &crate::truth::Sale) -> impl Iterator<Item = &String> {
+    std::iter::once(&sale.receipt).chain(&sale.reversals)
+}
+
+fn in_a_case(hub: &Books, receipt: &str) -> bool {
+    hub.find_receipt(receipt).iter().any(|id| hub.cases().any(|case| case.held.contains_key(id)))
+}
+
+fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+    let gone = |receipt: &String| truth.destroyed.contains(receipt);
+    for sale in truth.sales.values().filter(|sale| sale.is_mischief()) {
+        if !around(sale).any(gone) && !around(sale).any(|receipt| in_a_case(hub, receipt)) {
+            return Err(Broken::new("every planted conflict is flagged", format!("{sale:?} escaped")));
+        }
+    }
+    for sales in truth.doubled() {
+        let flagged = sales.iter().any(|sale| around(sale).any(|receipt| in_a_case(hub, receipt)));
+        if !flagged && !sales.iter().any(|sale| gone(&sale.receipt)) {
+            let receipts: Vec<&str> = sales.iter().map(|sale| sale.receipt.as_str()).collect();
+            return Err(Broken::new("every basket rung twice is flagged", format!("{receipts:?} escaped")));
+        }
+    }
+    for sale in truth.sales.values() {
+        let failed = sale.outcome == Some(false) && sale.voids == 0 && sale.returned == 0;
+        if failed && !gone(&sale.receipt) && !truth.hub_lost {
+            let subject = format!("P-{}", sale.receipt);
+            let flagged = hub.cases().any(|case| case.key.subject == subject);
+            if !flagged && !in_a_case(hub, &sale.receipt) {
+                return Err(Broken::new("every failed payment is flagged", format!("{subject} escaped")));
             }
         }
     }
-    if suspense == held {
+    Ok(())
+}
+
+/// What honest people did at honest devices is posted, not held.
+fn honest_is_not_held(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+    if truth.policy_changed || truth.locked {
         return Ok(());
     }
-    Err(broken("suspense explains itself", format!("suspense is {suspense}, held records explain {held}")))
+    let doubled: BTreeSet<&str> =
+        truth.doubled().iter().flatten().flat_map(|sale| around(sale)).map(String::as_str).collect();
+    let till_of = |receipt: &String| truth.acknowledged.get(receipt).map(|row| row.1.as_str());
+    for sale in truth.sales.values().filter(|sale| !sale.is_mischief()) {
+        let doubtful = |receipt: &String| {
+            truth.destroyed.contains(receipt)
+                || till_of(receipt).is_none_or(|till| truth.suspicious.contains(till))
+                || doubled.contains(receipt.as_str())
+        };
+        // A wrong clock anywhere may put a void behind a close in the canonical order.
+        if around(sale).any(doubtful) || (sale.voids > 0 && !truth.suspicious.is_empty()) {
+            continue;
+        }
+        let held = around(sale).find(|receipt| {
+            hub.find_receipt(receipt).iter().any(|id| hub.standing(id) == Some(Standing::InReview))
+        });
+        if let Some(receipt) = held {
+            let why: Vec<String> = hub
+                .cases()
+                .filter(|case| case.members.iter().any(|id| hub.find_receipt(receipt).contains(id)))
+                .map(|case| format!("{} {}", case.key.case_type, case.about))
+                .collect();
+            return Err(Broken::new(
+                "nothing honest is held",
+                format!("{receipt} of {sale:?} is held: {why:?}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An honest till's Z agrees with its records.
+fn closes_agree(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+    let mismatch = |case: &&engine::review::Case| case.key.case_type == engine::review::CaseType::ZMismatch;
+    for case in hub.cases().filter(mismatch) {
+        let tills: Vec<String> = case
+            .members
+            .iter()
+            .filter_map(|id| hub.record(id))
+            .map(|record| record.log.terminal.to_string())
+            .collect();
+        if !tills.iter().any(|till| truth.suspicious.contains(till)) {
+            let check = case.members.iter().next().and_then(|id| hub.z_check(id));
+            return Err(Broken::new("the Z of an honest till agrees", format!("{}: {check:?}", case.about)));
+        }
+    }
+    Ok(())
+}
+
+/// The plain model of the rules, given the same records, has the same books.
+fn model_agrees(world: &World, hub: &Books) -> Result<(), Broken> {
+    let arrivals: Vec<_> = hub.arrivals().collect();
+    let model = books_model::project(&arrivals, &world.policy);
+    let differences = compare::differences(&compare::in_plain_words(hub, &model), &model);
+    match differences.first() {
+        None => Ok(()),
+        Some(first) => Err(Broken::new("the plain model of the rules agrees", first.clone())),
+    }
 }

@@ -1,20 +1,26 @@
 //! The simulator doubts: the shipped engine under a virtual clock, links that are cut, disks that lose what was not
-//! fsynced, clocks that are wrong. One seed decides everything; the same seed gives the same run, to the byte.
+//! fsynced, clocks that are wrong, and liars with stolen keys. A scenario and its seed decide everything; the same one
+//! gives the same run, to the byte.
 //!
-//! Two kinds of doubt: whole replicas in a bad world (`world`, `run`), and the books against a second, plain model
-//! written from the rules (`books_model`, `sets` of random records, `compare`).
-//!
-//! `world` steps nodes and links through time, `chance` is the only randomness, `shop` is what happens in the shops,
-//! `faults` what goes wrong, `checks` what must hold at every step and at the end, `model` a naive second opinion of
-//! the books, `run` puts a seed together.
+//! * `chance`, `clock`, `disk`, `network`, `world`: the engine's host over what is simulated of the world.
+//! * `scenario` (the file), `trade` (shop days from a seed), `swarm` (faults from a seed), `drafts`, `liar`: what happens.
+//! * `run` makes it happen, `truth` is what is known of it, `checks` what must hold.
+//! * `books_model`: a second, plain model of the books, written from the rules alone; `sets`: random sets of records;
+//!   `compare` holds engine and model together.
 
 pub mod books_model;
 pub mod chance;
 pub mod checks;
+pub mod clock;
 pub mod compare;
-pub mod faults;
-pub mod model;
+pub mod disk;
+pub mod drafts;
+pub mod liar;
+pub mod network;
 pub mod run;
+pub mod scenario;
 pub mod sets;
-pub mod shop;
+pub mod swarm;
+pub mod trade;
+pub mod truth;
 pub mod world;

@@ -1,178 +1,714 @@
-//! One seed, from the first sale to the last check.
+//! One scenario, from the first sale to the last check: its happenings are made to happen in the order of time, what is
+//! answered becomes truth, and in the end everything is mended and held against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use engine::policy::Policy;
+use engine::host::NotRecorded;
+use engine::policy::{Policy, PolicyChange};
+use engine::replica::Receipt;
+use engine::review::CaseState;
+use engine::transaction::{
+    Decision, DecisionAction, Draft, HubRecord, Lock, Outcome as PaymentOutcome, Payment,
+};
 
-use crate::chance::Chance;
-use crate::checks::{Broken, at_every_turn, at_the_end};
-use crate::faults::Faults;
-use crate::shop::Shop;
-use crate::world::{World, writer};
+use crate::checks::{self, Broken};
+use crate::disk::{Disk, DiskState};
+use crate::drafts;
+use crate::liar;
+use crate::network::{Broken as BrokenTransport, LinkSpeed, Loss, Verdict};
+use crate::scenario::{Meddling, Scenario, Timed, What};
+use crate::truth::{Sale, Truth};
+use crate::world::{Delays, HUB, START_MS, World};
 
-/// How long after mending everything must be level, virtual ms.
-const CONVERGENCE_MS: i64 = 120_000;
-/// Turns between checks of the whole state.
-const CHECK_EVERY: u64 = 16;
-
-/// How big a run is.
-#[derive(Debug, Clone, Copy)]
-pub struct Size {
-    /// Number of tills.
-    pub tills: u64,
-    /// Number of turns: in each, something happens in a shop and something may go wrong.
-    pub turns: u64,
-}
-
-impl Default for Size {
-    fn default() -> Self {
-        Self { tills: 3, turns: 300 }
-    }
-}
+/// After mending, everything must be level within this, virtual ms.
+const CONVERGENCE_MS: i64 = 10 * 60_000;
+/// Checks of the whole state at least so often, virtual ms.
+const CHECK_EVERY_MS: i64 = 2 * 3_600_000;
 
 /// What a run did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Outcome {
     /// Acknowledged transactions.
     pub transactions: u64,
-    /// Sales that were reversed more than there was, all flagged.
+    /// Sales that were reversed more than there was, and baskets rung twice: all flagged.
     pub mischief: u64,
-    /// Messages that arrived.
+    /// Messages that arrived, and bytes sent.
     pub messages: u64,
+    /// See `messages`.
+    pub bytes: u64,
     /// Virtual time, ms.
     pub simulated_ms: i64,
     /// How often each fault struck.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Hash of everything that happened: the same for the same seed.
+    pub faults: BTreeMap<String, u64>,
+    /// Cases of each type in the hub's books at the end.
+    pub cases: BTreeMap<String, u64>,
+    /// How long after mending everybody was level, virtual ms.
+    pub converged_ms: i64,
+    /// Hash of everything that happened: the same for the same scenario.
     pub trace: String,
 }
 
-/// Runs a seed.
+/// Something to look at in the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// When, true ms since the start.
+    pub at_ms: i64,
+    /// Who.
+    pub node: String,
+    /// What, in a word: `crash`, `up`, `link-up`, `link-down`, `block`, `case`, …
+    pub what: String,
+    /// A figure that goes with it (queue depth).
+    pub figure: u64,
+}
+
+/// A run in progress.
+pub struct Run {
+    /// The world.
+    pub world: World,
+    /// What is known.
+    pub truth: Truth,
+    /// What is worth looking at, if it is wanted.
+    pub moments: Option<Vec<Moment>>,
+    asked: BTreeMap<(String, u64), Asked>,
+    backups: BTreeMap<String, (Disk, BTreeSet<String>)>,
+    struck: BTreeMap<String, u64>,
+    copies: BTreeMap<String, String>,
+    revoked: BTreeSet<String>,
+    checked_ms: i64,
+}
+
+/// What a token stands for until it is answered.
+enum Asked {
+    Sale(Box<Sale>),
+    Refund { of: String, pieces: i64, receipt: String },
+    Exchange { of: String, receipt: String },
+    Void { of: String, receipt: String },
+    Other { receipt: String },
+}
+
+impl Asked {
+    fn receipt(&self) -> &str {
+        match self {
+            Self::Sale(sale) => &sale.receipt,
+            Self::Refund { receipt, .. }
+            | Self::Exchange { receipt, .. }
+            | Self::Void { receipt, .. }
+            | Self::Other { receipt } => receipt,
+        }
+    }
+}
+
+/// Runs a scenario.
 ///
 /// # Errors
 /// The invariant that does not hold.
-pub fn run(seed: u64, size: Size, mut faults: Faults) -> Result<Outcome, Broken> {
-    let policy = Policy::default();
-    let mut chance = Chance::new(seed, "turns");
-    let tills: Vec<String> = (1..=size.tills).map(|n| format!("till-{n:02}")).collect();
-    let mut world = World::new(&tills, faults.delays, &policy, seed);
-    for name in tills.iter().map(String::as_str).chain(["hub"]) {
-        let skew = faults.clock_skew_ms;
-        world.node(name).clock_skew_ms = chance.between(-skew, skew);
+pub fn run(scenario: &Scenario) -> Result<Outcome, Broken> {
+    run_explicit(&scenario.explicit(), false).map(|done| done.0)
+}
+
+/// Runs a scenario whose happenings are all written out; with what is worth looking at, if it is wanted.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), Broken> {
+    let mut run = Run::new(scenario, watch)?;
+    for timed in &scenario.happens {
+        run.until(START_MS + timed.at_ms)?;
+        run.happen(timed);
     }
-    for till in &tills {
-        world.connect(till, "hub");
+    let end_ms = START_MS + i64::try_from(scenario.days).unwrap_or(1) * crate::trade::DAY_MS;
+    run.until(end_ms)?;
+    let converged_ms = run.mend()?;
+    checks::at_the_end(&mut run.world, &run.truth)?;
+    let hub = run.world.nodes[HUB].replica().books();
+    let mut cases: BTreeMap<String, u64> = BTreeMap::new();
+    for case in hub.cases() {
+        *cases.entry(case.key.case_type.as_str().to_owned()).or_default() += 1;
     }
-    // A till cannot sell before it knows what it is enrolled for.
-    world.run_for(60_000);
-    let mut shop = Shop::default();
-    for turn in 0..size.turns {
-        let till = chance.pick(&tills).clone();
-        let (draft, asked) = shop.happen(&till, &mut chance);
-        let token = world.capture(&till, draft);
-        shop.asked.insert((till.clone(), token), asked);
-        go_wrong(&mut world, &mut faults, &mut shop, &tills, &policy, &mut chance);
-        world.run_for(chance.between(1, 3_000));
-        collect(&mut world, &mut shop);
-        if turn % CHECK_EVERY == 0 {
-            at_every_turn(&world)?;
+    for (rule, times) in &run.world.network.struck {
+        *run.struck.entry((*rule).to_owned()).or_default() += times;
+    }
+    let outcome = Outcome {
+        transactions: run.truth.acknowledged.len() as u64,
+        mischief: run.truth.mischief() + run.truth.doubled().len() as u64,
+        messages: run.world.messages,
+        bytes: run.world.network.bytes,
+        simulated_ms: run.world.now_ms - START_MS,
+        faults: run.struck.clone(),
+        cases,
+        converged_ms,
+        trace: run.world.trace.finalize().to_hex().to_string(),
+    };
+    Ok((outcome, run))
+}
+
+impl Run {
+    fn new(scenario: &Scenario, watch: bool) -> Result<Self, Broken> {
+        let mut policy = Policy { currencies: vec!["GBP".parse().expect("a currency")], ..Policy::default() };
+        for setting in &scenario.policy {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            policy
+                .set(key, value)
+                .map_err(|error| Broken::new("the scenario's policy makes sense", error.to_string()))?;
+        }
+        let speed = &scenario.speed;
+        let delays = Delays { link_ms: speed.link_ms, disk_ms: speed.disk_ms };
+        let tills = scenario.till_names();
+        let mut world = World::new(&tills, delays, &policy, scenario.seed);
+        for node in world.nodes.values_mut() {
+            node.speed.bytes_a_ms = speed.bytes_a_ms;
+        }
+        for till in &tills {
+            world.connect(till, HUB);
+            world.dial(till, HUB);
+        }
+        // A till cannot sell before it knows what it is enrolled for.
+        world.run_for(10_000);
+        world.now_ms = world.now_ms.max(START_MS);
+        Ok(Self {
+            world,
+            truth: Truth::default(),
+            moments: watch.then(Vec::new),
+            asked: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            struck: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            revoked: BTreeSet::new(),
+            checked_ms: 0,
+        })
+    }
+
+    /// Time goes on; now and then the whole state is checked.
+    fn until(&mut self, at_ms: i64) -> Result<(), Broken> {
+        while self.world.now_ms < at_ms {
+            let next_ms = at_ms.min(self.checked_ms.max(self.world.now_ms) + CHECK_EVERY_MS);
+            self.world.run_until(next_ms);
+            self.collect();
+            if self.world.now_ms - self.checked_ms >= CHECK_EVERY_MS {
+                self.checked_ms = self.world.now_ms;
+                checks::at_every_turn(&self.world, &self.truth)?;
+            }
+        }
+        self.collect();
+        Ok(())
+    }
+
+    fn strike(&mut self, name: &str) {
+        *self.struck.entry(name.to_owned()).or_default() += 1;
+    }
+
+    fn moment(&mut self, node: &str, what: &str, figure: u64) {
+        let at_ms = self.world.now_ms - START_MS;
+        if let Some(moments) = &mut self.moments {
+            moments.push(Moment { at_ms, node: node.to_owned(), what: what.to_owned(), figure });
         }
     }
-    mend(&mut world, &mut shop, &tills, &policy);
-    at_the_end(&mut world, &shop)?;
-    Ok(Outcome {
-        transactions: shop.acknowledged.len() as u64,
-        mischief: shop.sales.values().filter(|sale| sale.is_mischief()).count() as u64,
-        messages: world.messages,
-        simulated_ms: world.now_ms - crate::world::START_MS,
-        faults: faults.struck,
-        trace: world.trace.finalize().to_hex().to_string(),
-    })
-}
 
-/// Something may go wrong, or be mended, at any till.
-fn go_wrong(
-    world: &mut World,
-    faults: &mut Faults,
-    shop: &mut Shop,
-    tills: &[String],
-    policy: &Policy,
-    chance: &mut Chance,
-) {
-    let till = chance.pick(tills).clone();
-    if faults.strikes("cut", faults.cut, chance) {
-        world.cut(&till, "hub");
-    }
-    let mended = chance.pick(tills).clone();
-    if chance.once_in(faults.mend) && !world.connected(&mended, "hub") {
-        world.connect(&mended, "hub");
-    }
-    let other = chance.pick(tills).clone();
-    if other != till && faults.strikes("gossip", faults.gossip, chance) {
-        world.connect(&till, &other);
-    }
-    if faults.strikes("disk-hang", faults.disk_hang, chance) {
-        world.node(&till).disk_works = false;
-    }
-    if faults.strikes("till-crash", faults.till_crash, chance) {
-        crash(world, shop, &till, policy);
-    }
-    if faults.strikes("hub-crash", faults.hub_crash, chance) {
-        crash(world, shop, "hub", policy);
-    }
-}
-
-/// Power fails. What was answered before counts; what was asked and not answered may or may not have happened, so the
-/// cashier looks at the till afterwards, as people do, and counts what it holds.
-fn crash(world: &mut World, shop: &mut Shop, name: &str, policy: &Policy) {
-    collect(world, shop);
-    world.crash(name, policy);
-    let unanswered: Vec<(String, u64)> =
-        shop.asked.keys().filter(|(till, _)| till == name).cloned().collect();
-    for key in unanswered {
-        let Some(asked) = shop.asked.remove(&key) else { continue };
-        let receipt = match &asked {
-            crate::shop::Asked::Sale(sale) => sale.receipt.clone(),
-            crate::shop::Asked::Refund(_, own, _) | crate::shop::Asked::Void(_, own) => own.clone(),
+    fn ask(&mut self, till: &str, draft: Draft, asked: Asked) {
+        // Somebody who copied a till sells there too, now and then.
+        let till = match self.copies.get(till) {
+            Some(copy) if asked.receipt().bytes().last().is_some_and(|digit| digit % 3 == 0) => copy.clone(),
+            _ => till.to_owned(),
         };
-        let books = world.nodes[&writer(name)].replica.books();
-        let kept = books.find_receipt(&receipt).first().and_then(|id| books.record(id)).cloned();
-        if let Some(record) = kept {
-            let receipt = engine::replica::Receipt {
-                id: record.id,
-                receipt,
-                seq: record.seq,
-                business_day: record.business_day,
-                repeated: false,
-            };
-            shop.acknowledge(name, asked, receipt);
+        if !self.world.nodes[&till].is_up() {
+            return;
+        }
+        let token = self.world.capture(&till, draft);
+        self.asked.insert((till.clone(), token), asked);
+        let waiting = self.world.nodes[&till].replica().waiting().count;
+        self.moment(&till, "capture", waiting);
+    }
+
+    /// A sale that a customer has a receipt of.
+    fn sold(&self, receipt: &str) -> Option<Sale> {
+        self.truth.sales.get(receipt).cloned()
+    }
+
+    fn happen(&mut self, timed: &Timed) {
+        match &timed.what {
+            What::Sale { till, receipt, items, paid, key, tip_minor } => {
+                let draft = drafts::sale(receipt, items, *paid, key.as_deref(), *tip_minor);
+                let sale = Sale {
+                    till: till.clone(),
+                    id: engine::ids::RecordId::default(),
+                    receipt: receipt.clone(),
+                    items: items.clone(),
+                    paid: *paid,
+                    key: key.clone(),
+                    tip_minor: *tip_minor,
+                    returned: 0,
+                    voids: 0,
+                    reversals: Vec::new(),
+                    outcome: None,
+                };
+                self.ask(till, draft, Asked::Sale(Box::new(sale)));
+            }
+            What::Refund { till, receipt, of, pieces } => {
+                if let Some(sale) = self.sold(of) {
+                    let draft = drafts::refund(receipt, &sale, *pieces);
+                    self.ask(
+                        till,
+                        draft,
+                        Asked::Refund { of: of.clone(), pieces: *pieces, receipt: receipt.clone() },
+                    );
+                }
+            }
+            What::Exchange { till, receipt, of, price_minor } => {
+                if let Some(sale) = self.sold(of) {
+                    let draft = drafts::exchange(receipt, &sale, *price_minor);
+                    self.ask(till, draft, Asked::Exchange { of: of.clone(), receipt: receipt.clone() });
+                }
+            }
+            What::Void { till, receipt, of } => {
+                if let Some(sale) = self.sold(of) {
+                    let draft = drafts::void(receipt, &sale);
+                    self.ask(till, draft, Asked::Void { of: of.clone(), receipt: receipt.clone() });
+                }
+            }
+            What::Cash { till, receipt, amount_minor } => {
+                self.ask(
+                    till,
+                    drafts::cash(receipt, *amount_minor),
+                    Asked::Other { receipt: receipt.clone() },
+                );
+            }
+            What::Close { till, receipt } => {
+                self.ask(till, drafts::close(receipt), Asked::Other { receipt: receipt.clone() });
+            }
+            other => self.strike_or_state(other),
         }
     }
-}
 
-/// Takes the answers that tills have given.
-fn collect(world: &mut World, shop: &mut Shop) {
-    for node in world.nodes.values_mut() {
-        for (token, result) in std::mem::take(&mut node.answers) {
-            let Some(asked) = shop.asked.remove(&(node.name.clone(), token)) else { continue };
-            if let Ok(receipt) = result {
-                shop.acknowledge(&node.name, asked, receipt);
+    /// What the hub states, and what goes wrong.
+    fn strike_or_state(&mut self, what: &What) {
+        match what {
+            What::Outcome { of, approved } => {
+                if self.truth.sales.contains_key(of) {
+                    let outcome = if *approved { PaymentOutcome::Approved } else { PaymentOutcome::Declined };
+                    let stated =
+                        self.world.state(HubRecord::Payment(Payment { payment: format!("P-{of}"), outcome }));
+                    if let (Some(_), Some(sale)) = (stated, self.truth.sales.get_mut(of)) {
+                        sale.outcome = Some(*approved);
+                    }
+                }
+            }
+            What::Decide { draw } => self.decide(*draw),
+            What::Lock => self.lock(),
+            What::Policy { setting } => {
+                if let Ok(change) = PolicyChange::parse([setting.as_str()], None, "admin")
+                    && self.world.state(HubRecord::Config(change)).is_some()
+                {
+                    self.strike("policy");
+                    self.truth.policy_changed = true;
+                }
+            }
+            What::Revoke { till } => self.revoke(till),
+            What::Block { from, to } => {
+                if self.world.nodes.contains_key(from) && self.world.nodes.contains_key(to) {
+                    let now_ms = self.world.now_ms;
+                    self.world.network.block(from, to, now_ms);
+                    self.strike("partition");
+                    self.moment(if from == HUB { to } else { from }, "block", 0);
+                }
+            }
+            What::Open { from, to } => {
+                self.world.network.unblock(from, to);
+                self.moment(if from == HUB { to } else { from }, "open", 0);
+            }
+            What::Gossip { one, two } => {
+                if self.world.network.is_open(one, two) && one != two {
+                    self.world.connect(one, two);
+                    self.strike("gossip");
+                }
+            }
+            What::Crash { node, down_ms, survive } => self.crash(node, *down_ms, *survive),
+            What::Restart { node } => {
+                if self.world.nodes[node].is_up() {
+                    self.collect();
+                    self.world.shut_down(node);
+                    self.abandon(node);
+                    self.start(node);
+                    self.strike("restart");
+                }
+            }
+            What::DiskHangs { node } => self.disk(node, DiskState::Hangs, "disk-hangs"),
+            What::SyncFails { node } => self.disk(node, DiskState::SyncFails, "sync-fails"),
+            What::DiskFull { node } => self.disk(node, DiskState::Full, "disk-full"),
+            What::Rot { node, draw } => self.rot(node, *draw),
+            What::Backup { node } => {
+                let held = self.held_by(node);
+                self.backups.insert(node.clone(), (self.world.backup(node), held));
+            }
+            What::RestoreBackup { node } => self.restore_backup(node),
+            What::Wipe { till } => {
+                if self.world.nodes[HUB].is_up() {
+                    self.lose_device(till, &BTreeSet::new());
+                    self.world.wipe(till);
+                    self.truth.suspicious.insert(till.clone());
+                    self.strike("wipe");
+                    self.moment(till, "wipe", 0);
+                }
+            }
+            What::CloneDevice { till, copy } => {
+                if !self.world.nodes.contains_key(copy) && self.world.nodes[till].is_up() {
+                    self.world.clone_device(till, copy);
+                    self.world.dial(copy, HUB);
+                    self.copies.insert(till.clone(), copy.clone());
+                    self.truth.suspicious.extend([till.clone(), copy.clone()]);
+                    self.strike("clone");
+                }
+            }
+            What::Clock { node, ahead_ms } => {
+                let now_ms = self.world.now_ms;
+                let shows_ms = if *ahead_ms == i64::MIN { 0 } else { (now_ms + ahead_ms).max(0) };
+                self.world.node(node).clock.set(now_ms, shows_ms);
+                self.truth.suspicious.insert(node.clone());
+                self.strike(if *ahead_ms == i64::MIN { "clock-1970" } else { "clock-jump" });
+            }
+            What::Drift { node, ppm } => {
+                let now_ms = self.world.now_ms;
+                let clock = &mut self.world.node(node).clock;
+                (clock.drift_ppm, clock.since_ms) = (*ppm, now_ms);
+                self.strike("drift");
+            }
+            What::Slow { node, disk_ms, link_ms, bytes_a_ms } => {
+                let slow = self.world.node(node);
+                slow.disk_ms = (0, (*disk_ms).max(0));
+                slow.speed = LinkSpeed { delay_ms: (1, (*link_ms).max(1)), bytes_a_ms: *bytes_a_ms };
+                self.strike("slow");
+            }
+            What::Loss { percent } => self.world.network.meddle(Box::new(Loss { percent: *percent })),
+            What::Meddle { how, once_in } => {
+                let how = match how {
+                    Meddling::Duplicate => Verdict::Twice,
+                    Meddling::Reorder => Verdict::Overtake,
+                    Meddling::Drop => Verdict::Lost,
+                };
+                self.world.network.meddle(Box::new(BrokenTransport { once_in: *once_in, how }));
+            }
+            What::Lie { till, how } => {
+                if liar::lie(&mut self.world, &mut self.truth, till, *how) {
+                    self.strike("lie");
+                }
+            }
+            What::Heal => {
+                self.world.network.heal();
+            }
+            _ => {}
+        }
+    }
+
+    fn disk(&mut self, node: &str, state: DiskState, name: &str) {
+        if self.world.nodes[node].is_up() {
+            self.world.node(node).disk.state = state;
+            self.strike(name);
+        }
+    }
+
+    fn crash(&mut self, node: &str, down_ms: i64, survive: usize) {
+        if !self.world.nodes.contains_key(node) || !self.world.nodes[node].is_up() {
+            return;
+        }
+        self.collect();
+        let unsynced = self.world.nodes[node].disk.unsynced();
+        self.world.stop(node, survive.min(unsynced));
+        self.strike(if survive > 0 && unsynced > 0 { "torn-write" } else { "crash" });
+        self.moment(node, "crash", 0);
+        self.world.run_for(down_ms);
+        self.start(node);
+    }
+
+    fn start(&mut self, node: &str) {
+        // What rot has eaten is found at the start: the device is given up.
+        if self.world.start(node).is_err() {
+            self.give_up(node);
+        }
+        self.abandon(node);
+        self.moment(node, "up", 0);
+    }
+
+    /// What was asked before power failed and not answered may or may not have happened. The cashier looks at the till
+    /// afterwards, as people do, and counts what it holds.
+    fn abandon(&mut self, node: &str) {
+        let unanswered: Vec<(String, u64)> =
+            self.asked.keys().filter(|(till, _)| till == node).cloned().collect();
+        for key in unanswered {
+            let Some(asked) = self.asked.remove(&key) else { continue };
+            let kept = self.world.nodes[node].replica().own_record(asked.receipt()).cloned();
+            if let Some(record) = kept {
+                let receipt = Receipt {
+                    id: record.id,
+                    receipt: record.transaction.receipt.clone(),
+                    seq: record.seq,
+                    business_day: record.business_day,
+                    repeated: false,
+                };
+                self.acknowledge(node, asked, &receipt);
             }
         }
     }
-}
 
-/// Everything works again; time enough passes for everybody to be level.
-fn mend(world: &mut World, shop: &mut Shop, tills: &[String], policy: &Policy) {
-    collect(world, shop);
-    let hanging: Vec<String> =
-        world.nodes.values().filter(|node| !node.disk_works).map(|node| node.name.clone()).collect();
-    for name in hanging {
-        crash(world, shop, &name, policy);
+    fn rot(&mut self, node: &str, draw: u64) {
+        if node == HUB || !self.world.nodes[node].is_up() {
+            return;
+        }
+        self.collect();
+        self.world.stop(node, 0);
+        if self.world.node(node).disk.rot(draw).is_some() {
+            self.strike("rot");
+        }
+        self.start(node);
     }
-    for till in tills {
-        world.connect(till, "hub");
+
+    /// A damaged device is enrolled anew; what only it held is gone.
+    fn give_up(&mut self, node: &str) {
+        self.lose_device(node, &BTreeSet::new());
+        self.world.wipe(node);
+        self.truth.suspicious.insert(node.to_owned());
+        self.strike("rot-found");
     }
-    world.run_for(CONVERGENCE_MS);
-    collect(world, shop);
+
+    /// Receipts that a node holds.
+    fn held_by(&self, node: &str) -> BTreeSet<String> {
+        let node = &self.world.nodes[node];
+        if !node.is_up() {
+            return BTreeSet::new();
+        }
+        let books = node.replica().books();
+        self.truth
+            .acknowledged
+            .iter()
+            .filter(|(_, (id, _))| books.record(id).is_some())
+            .map(|row| row.0.clone())
+            .collect()
+    }
+
+    /// A device is lost: what nobody else holds, and `kept` does not name, is gone for good.
+    fn lose_device(&mut self, node: &str, kept: &BTreeSet<String>) {
+        self.collect();
+        let others: BTreeSet<String> = self
+            .world
+            .nodes
+            .keys()
+            .filter(|other| *other != node)
+            .flat_map(|other| self.held_on_disk(other))
+            .chain(kept.iter().cloned())
+            .collect();
+        let gone = self.truth.acknowledged.keys().filter(|receipt| !others.contains(*receipt));
+        let gone: Vec<String> = gone
+            .filter(|receipt| node == HUB || self.truth.acknowledged[*receipt].1 == node)
+            .cloned()
+            .collect();
+        if node != HUB {
+            self.truth.destroyed.extend(gone);
+        }
+        self.asked.retain(|(till, _), _| till != node);
+    }
+
+    /// Acknowledged receipts that are durable on a node's disk, whether it runs or not.
+    fn held_on_disk(&self, node: &str) -> BTreeSet<String> {
+        let disk = self.world.backup(node);
+        let Ok(entries) = disk.read() else { return BTreeSet::new() };
+        let node = &self.world.nodes[node];
+        let mut replica = engine::replica::Replica::new(node.identity().clone(), self.world.policy.clone());
+        for entry in entries {
+            replica.restore(entry).expect("what was durable restores");
+        }
+        replica.restored(None);
+        let books = replica.books();
+        self.truth
+            .acknowledged
+            .iter()
+            .filter(|(_, (id, _))| books.record(id).is_some())
+            .map(|row| row.0.clone())
+            .collect()
+    }
+
+    fn restore_backup(&mut self, node: &str) {
+        let Some((backup, held)) = self.backups.remove(node) else { return };
+        if !self.world.nodes[node].is_up()
+            || self.world.nodes[node].identity().log.incarnation > 1 && node != HUB
+        {
+            return;
+        }
+        self.lose_device(node, &held);
+        if node == HUB {
+            self.truth.hub_lost = true;
+        } else {
+            self.truth.suspicious.insert(node.to_owned());
+        }
+        self.world.restore(node, backup);
+        self.strike(if node == HUB { "hub-backup" } else { "old-backup" });
+        self.moment(node, "restore", 0);
+    }
+
+    fn revoke(&mut self, till: &str) {
+        if !self.world.nodes[HUB].is_up() || !self.revoked.insert(till.to_owned()) {
+            return;
+        }
+        let log = self.world.nodes[till].identity().log.clone();
+        let last_valid_seq = self.world.nodes[HUB].replica().log_heads().get(&log).copied().unwrap_or(0);
+        let record =
+            HubRecord::Revoke { terminal: log.terminal, incarnation: Some(log.incarnation), last_valid_seq };
+        if self.world.state(record).is_some() {
+            self.truth.suspicious.insert(till.to_owned());
+            self.strike("revoke");
+        }
+    }
+
+    fn decide(&mut self, draw: u64) {
+        if !self.world.nodes[HUB].is_up() {
+            return;
+        }
+        let replica = self.world.node(HUB).replica_mut();
+        let open: Vec<_> =
+            replica.books().cases().filter(|case| case.state == CaseState::Open).cloned().collect();
+        let Some(case) = usize::try_from(draw % open.len().max(1) as u64).ok().and_then(|at| open.get(at))
+        else {
+            return;
+        };
+        let options = replica.options(case);
+        let draw = draw / 7;
+        let Some(option) =
+            usize::try_from(draw % options.len().max(1) as u64).ok().and_then(|at| options.get(at))
+        else {
+            return;
+        };
+        let decision = Decision {
+            number: replica.books().next_decision_number(),
+            case_type: case.key.case_type.as_str().to_owned(),
+            subject: case.key.subject.clone(),
+            case_version: Some(case.version),
+            member: option.choice.member,
+            action: option.choice.action,
+            parameter: (option.choice.action == DecisionAction::Classify)
+                .then(|| "Expenses:Other".to_owned()),
+            terminal: None,
+            reviewer: "anna".to_owned(),
+            approver: Some("bert".to_owned()),
+            reason: "drawn".to_owned(),
+        };
+        if self.world.state(HubRecord::Decision(decision)).is_some() {
+            self.truth.decided = true;
+            self.strike("decide");
+        }
+    }
+
+    fn lock(&mut self) {
+        if !self.world.nodes[HUB].is_up() {
+            return;
+        }
+        let today = self.world.nodes[HUB].clock.shows(self.world.now_ms).day();
+        let books = self.world.nodes[HUB].replica().books();
+        if books.open_day().is_some_and(|open| open >= today) {
+            return;
+        }
+        let lock = Lock { number: books.next_lock_number(), heads: books.lock_heads(today), open_day: today };
+        if self.world.state(HubRecord::Lock(lock)).is_some() {
+            self.truth.locked = true;
+            self.strike("lock");
+        }
+    }
+
+    /// Takes the answers that nodes have given.
+    fn collect(&mut self) {
+        let answered: Vec<(String, u64, Result<Receipt, NotRecorded>)> = self
+            .world
+            .nodes
+            .values_mut()
+            .flat_map(|node| {
+                let name = node.name.clone();
+                std::mem::take(&mut node.answers)
+                    .into_iter()
+                    .map(move |(token, result)| (name.clone(), token, result))
+            })
+            .collect();
+        for (till, token, result) in answered {
+            let Some(asked) = self.asked.remove(&(till.clone(), token)) else { continue };
+            if let Ok(receipt) = result {
+                self.acknowledge(&till, asked, &receipt);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, till: &str, asked: Asked, receipt: &Receipt) {
+        self.truth.acknowledge(till, &receipt.receipt, receipt.id);
+        match asked {
+            Asked::Sale(mut sale) => {
+                sale.id = receipt.id;
+                till.clone_into(&mut sale.till);
+                self.truth.sales.insert(sale.receipt.clone(), *sale);
+            }
+            Asked::Refund { of, pieces, receipt } => {
+                if let Some(sale) = self.truth.sales.get_mut(&of) {
+                    sale.returned += pieces;
+                    sale.reversals.push(receipt);
+                }
+            }
+            Asked::Exchange { of, receipt } => {
+                if let Some(sale) = self.truth.sales.get_mut(&of) {
+                    sale.returned += 1;
+                    sale.reversals.push(receipt);
+                }
+            }
+            Asked::Void { of, receipt } => {
+                if let Some(sale) = self.truth.sales.get_mut(&of) {
+                    sale.voids += 1;
+                    sale.reversals.push(receipt);
+                }
+            }
+            Asked::Other { .. } => {}
+        }
+    }
+
+    /// Everything works again; gives how long it took until everybody was level.
+    fn mend(&mut self) -> Result<i64, Broken> {
+        self.world.network.heal();
+        let names: Vec<String> = self.world.nodes.keys().cloned().collect();
+        for name in &names {
+            let node = self.world.node(name);
+            node.disk_ms = (0, 4);
+            node.speed = LinkSpeed { delay_ms: (1, 20), bytes_a_ms: 0 };
+            let host_failed = node.host().is_some_and(|host| host.failed().is_some());
+            if !node.is_up()
+                || node.disk.state != DiskState::Works
+                || host_failed
+                || node.disk.on_their_way() > 0
+            {
+                self.collect();
+                self.world.stop(name, 0);
+                self.start(name);
+            }
+        }
+        // Two devices with one key take turns at the hub; the copy is found and switched off once it is empty.
+        let from_ms = self.world.now_ms;
+        let copies: Vec<String> = self.copies.values().cloned().collect();
+        for copy in copies {
+            for name in [copy.trim_end_matches("-copy"), copy.as_str()] {
+                self.world.connect(name, HUB);
+                self.world.run_for(30_000);
+            }
+            self.collect();
+            self.world.node(&copy).dials = None;
+            self.world.stop(&copy, 0);
+        }
+        let until_ms = self.world.now_ms + CONVERGENCE_MS;
+        while self.world.now_ms < until_ms {
+            self.world.run_for(15_000);
+            if checks::is_level(&self.world) {
+                break;
+            }
+        }
+        self.collect();
+        if !checks::is_level(&self.world) {
+            let waits: Vec<String> = checks::not_level(&self.world);
+            return Err(Broken::new(
+                "everybody is level within bounded time after mending",
+                waits.join("; "),
+            ));
+        }
+        let took_ms = self.world.now_ms - from_ms;
+        self.world.run_for(30_000);
+        Ok(took_ms)
+    }
 }

@@ -88,7 +88,7 @@ fn play(scenario: &Value, order: u64) {
     world.run_for(60_000);
     for node in world.nodes.values() {
         let balances: BTreeMap<String, Value> = node
-            .replica
+            .replica()
             .books()
             .balances()
             .into_iter()
@@ -98,7 +98,7 @@ fn play(scenario: &Value, order: u64) {
             })
             .collect();
         assert_eq!(json!(balances), scenario["expect"]["balances"], "{name}, order {order}, {}", node.name);
-        assert_eq!(cases(&node.replica), expected_cases(scenario), "{name}, order {order}, {}", node.name);
+        assert_eq!(cases(node.replica()), expected_cases(scenario), "{name}, order {order}, {}", node.name);
     }
 }
 

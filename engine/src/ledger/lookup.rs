@@ -54,4 +54,13 @@ impl Books {
         let records = |slots: &BTreeSet<Slot>| slots.iter().map(|slot| self.facts.record(*slot)).collect();
         self.facts.unanswered.iter().map(move |(payment, slots)| (payment.as_str(), records(slots)))
     }
+
+    /// Every record that is here with what its writer had seen, as they were filed: the set that the books are a
+    /// function of.
+    pub fn arrivals(&self) -> impl Iterator<Item = (Arc<Record>, Vec<(LogId, u64)>)> {
+        self.facts.slots().map(|slot| {
+            let record = &self.facts.entry(slot).record;
+            (Arc::clone(record), self.facts.seen.learned_at(&record.log, record.seq))
+        })
+    }
 }

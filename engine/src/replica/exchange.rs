@@ -284,8 +284,16 @@ impl Replica {
         }
     }
 
+    /// When the next status is due: soon if something was recorded, admitted or acknowledged since the last.
+    pub(super) fn status_due_ms(&self) -> i64 {
+        let news = self.status_rests_on != (self.persisted, self.peers.len());
+        let interval = if news { super::STATUS_INTERVAL_MS } else { super::IDLE_STATUS_INTERVAL_MS };
+        self.status_told_ms.saturating_add(interval)
+    }
+
     pub(super) fn tell_status(&mut self, now: Instant, outputs: &mut Outputs) {
-        self.status_at_ms = now.ms + super::STATUS_INTERVAL_MS;
+        self.status_told_ms = now.ms;
+        self.status_rests_on = (self.persisted, self.peers.len());
         let status = Status {
             clock_ms: now.ms,
             waiting: self.waiting().count,

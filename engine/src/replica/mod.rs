@@ -269,7 +269,9 @@ pub struct Replica {
     /// While the log is read back: what the books will be made of.
     restoring: Option<restore::Gathered>,
     flush_at_ms: Option<i64>,
-    status_at_ms: i64,
+    /// When the last status was told, and what it rested on: entries persisted, peers.
+    status_told_ms: i64,
+    status_rests_on: (u64, usize),
     hub_link_ms: Option<i64>,
     policy_today: Policy,
     policy_day: Day,
@@ -282,8 +284,9 @@ enum Held {
     Offer(u64),
 }
 
-/// How often a node tells its peers how it is doing.
+/// How often a node tells its peers how it is doing while something happens, and while nothing does.
 const STATUS_INTERVAL_MS: i64 = 3_000;
+const IDLE_STATUS_INTERVAL_MS: i64 = 30_000;
 /// Changes that wait for Automerge before they are applied without being asked for.
 const DOCUMENT_PENDING_LIMIT: usize = 1_024;
 
@@ -323,7 +326,8 @@ impl Replica {
             unsettled: false,
             restoring: None,
             flush_at_ms: None,
-            status_at_ms: 0,
+            status_told_ms: 0,
+            status_rests_on: (0, 0),
             hub_link_ms: None,
             policy_today: policy,
             policy_day: Day::default(),
@@ -350,7 +354,7 @@ impl Replica {
     #[must_use]
     pub fn next_wakeup(&self) -> Option<i64> {
         let settle = self.unsettled.then_some(0);
-        let status = (!self.peers.is_empty()).then_some(self.status_at_ms);
+        let status = (!self.peers.is_empty()).then_some(self.status_due_ms());
         [settle, self.flush_at_ms, status].into_iter().flatten().min()
     }
 
@@ -361,7 +365,7 @@ impl Replica {
             self.seal_all(now, outputs);
         }
         self.settle(now, outputs);
-        if !self.peers.is_empty() && self.status_at_ms <= now.ms {
+        if !self.peers.is_empty() && self.status_due_ms() <= now.ms {
             self.tell_status(now, outputs);
         }
         let full =

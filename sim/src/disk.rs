@@ -1,0 +1,171 @@
+//! A node's disk: lines in the order in which they were appended, of which a part is durable. It may hang, fail an
+//! fsync, be full, keep a part of what was not synced when power fails, or rot. What is read back is checked, as the
+//! node's storage does it.
+
+use std::collections::VecDeque;
+
+use engine::entry::Entry;
+use engine::host::{Line, Looked};
+use engine::sync::Carried;
+
+/// How a disk behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskState {
+    /// Well.
+    #[default]
+    Works,
+    /// Nothing becomes durable until the node restarts.
+    Hangs,
+    /// The next sync fails.
+    SyncFails,
+    /// There is no room.
+    Full,
+}
+
+/// Lines with their checks.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    /// How it behaves.
+    pub state: DiskState,
+    lines: Vec<(Line, [u8; 16])>,
+    durable: usize,
+    /// Lengths of the appends that are on their way.
+    appends: VecDeque<usize>,
+    /// Where the batches are, by ordinal.
+    batches: Vec<usize>,
+}
+
+/// A line that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotten {
+    /// Which line.
+    pub line: usize,
+}
+
+fn check(line: &Line) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[line.kind]).update(&line.bytes);
+    let mut check = [0; 16];
+    check.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    check
+}
+
+impl Disk {
+    /// Takes lines in; they are durable after `synced`.
+    pub fn append(&mut self, lines: Vec<Line>) {
+        self.appends.push_back(lines.len());
+        for line in lines {
+            if line.looked == Looked::Batch {
+                self.batches.push(self.lines.len());
+            }
+            let check = check(&line);
+            self.lines.push((line, check));
+        }
+    }
+
+    /// The oldest append on its way is durable; gives its length.
+    pub fn synced(&mut self) -> Option<usize> {
+        let lines = self.appends.pop_front()?;
+        self.durable += lines;
+        Some(lines)
+    }
+
+    /// How many lines are durable.
+    #[must_use]
+    pub fn durable(&self) -> usize {
+        self.durable
+    }
+
+    /// How many appends are on their way.
+    #[must_use]
+    pub fn on_their_way(&self) -> usize {
+        self.appends.len()
+    }
+
+    /// Power fails: of what was not durable, the first `survive` lines happen to be there.
+    pub fn lose_power(&mut self, survive: usize) {
+        let kept = self.lines.len().min(self.durable + survive);
+        self.lines.truncate(kept);
+        self.durable = kept;
+        self.appends.clear();
+        self.batches.retain(|line| *line < kept);
+        self.state = DiskState::Works;
+    }
+
+    /// How many lines are there that are not durable.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.lines.len() - self.durable
+    }
+
+    /// A copy of what is durable.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let lines = self.lines[..self.durable].to_vec();
+        let batches = self.batches.iter().copied().filter(|line| *line < self.durable).collect();
+        Self { state: DiskState::Works, lines, durable: self.durable, appends: VecDeque::new(), batches }
+    }
+
+    /// A bit of a durable line flips. Gives the line; `None` of an empty disk.
+    pub fn rot(&mut self, at: u64) -> Option<usize> {
+        let line = usize::try_from(at % self.durable.max(1) as u64).ok().filter(|_| self.durable > 0)?;
+        let bytes = &mut self.lines[line].0.bytes;
+        let byte = usize::try_from(at / 7).unwrap_or(0) % bytes.len().max(1);
+        *bytes.get_mut(byte)? ^= 1 << (at % 8);
+        Some(line)
+    }
+
+    /// Reads every durable line, as a node does when it starts.
+    ///
+    /// # Errors
+    /// A line is not what was written.
+    ///
+    /// # Panics
+    /// If a line that passes its check is no entry: then it was written wrong.
+    pub fn read(&self) -> Result<Vec<Entry>, Rotten> {
+        let entry = |(at, (line, known)): (usize, &(Line, [u8; 16]))| {
+            if check(line) != *known {
+                return Err(Rotten { line: at });
+            }
+            let decoded = Entry::decode(line.kind, &line.bytes);
+            Ok(decoded.expect("what passes its check was written so").1)
+        };
+        self.lines[..self.durable].iter().enumerate().map(entry).collect()
+    }
+
+    /// A batch by its ordinal, for sending.
+    #[must_use]
+    pub fn batch(&self, ordinal: u64) -> Option<Carried> {
+        let line = *self.batches.get(usize::try_from(ordinal).ok()?)?;
+        let (line, known) = &self.lines[line];
+        if check(line) != *known {
+            return None;
+        }
+        match Entry::decode(line.kind, &line.bytes) {
+            Ok((_, Entry::Batch(batch))) => Some(Carried { bytes: batch.bytes, change: batch.change }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(byte: u8) -> Line {
+        Line { kind: 4, bytes: vec![byte; 3], looked: Looked::Not }
+    }
+
+    #[test]
+    fn power_takes_what_was_not_synced_and_rot_is_found() {
+        let mut disk = Disk::default();
+        disk.append(vec![line(1), line(2)]);
+        disk.append(vec![line(3)]);
+        assert_eq!((disk.synced(), disk.durable(), disk.unsynced()), (Some(2), 2, 1));
+        let copy = disk.copy();
+        disk.lose_power(0);
+        assert_eq!((disk.durable(), disk.unsynced(), copy.durable()), (2, 0, 2));
+        disk.rot(1);
+        assert_eq!(disk.read().unwrap_err(), Rotten { line: 1 });
+    }
+}

@@ -1,0 +1,231 @@
+//! Faults drawn from a seed. Each seed draws its own subset and how often each strikes (a swarm), because a fault that
+//! always strikes hides what only its absence allows.
+
+use crate::chance::Chance;
+use crate::scenario::{Lying, Meddling, Timed, What};
+use crate::trade::DAY_MS;
+use crate::world::HUB;
+
+/// Names of the faults, as the report counts them.
+pub const FAULTS: &[&str] = &[
+    "partition",
+    "one-way",
+    "flapping",
+    "hub-outage",
+    "offline-days",
+    "gossip",
+    "crash",
+    "torn-write",
+    "hub-crash",
+    "restart",
+    "disk-hangs",
+    "sync-fails",
+    "disk-full",
+    "rot",
+    "old-backup",
+    "hub-backup",
+    "wipe",
+    "clone",
+    "clock-jump",
+    "clock-1970",
+    "drift",
+    "slow",
+    "loss",
+    "meddle",
+    "lie",
+    "revoke",
+    "policy",
+    "decide",
+    "lock",
+];
+
+struct Drawer<'a> {
+    tills: &'a [String],
+    chance: Chance,
+    end_ms: i64,
+    happens: Vec<Timed>,
+}
+
+/// The faults of a seed.
+#[must_use]
+pub fn draw(seed: u64, tills: &[String], days: u64) -> Vec<Timed> {
+    let end_ms = i64::try_from(days).unwrap_or(1) * DAY_MS - 2 * 3_600_000;
+    let mut drawer = Drawer { tills, chance: Chance::new(seed, "swarm"), end_ms, happens: Vec::new() };
+    for fault in FAULTS {
+        // About a third of the faults are in a run.
+        if !drawer.chance.once_in(3) {
+            continue;
+        }
+        let times = match *fault {
+            "wipe" | "clone" | "rot" | "old-backup" | "hub-backup" | "revoke" | "loss" | "meddle"
+            | "offline-days" => 1,
+            "lie" => 1 + drawer.chance.below(3),
+            "decide" => 4 + drawer.chance.below(12),
+            _ => 1 + drawer.chance.below(2 + days),
+        };
+        for _ in 0..times {
+            drawer.strike(fault);
+        }
+    }
+    drawer.happens
+}
+
+impl Drawer<'_> {
+    fn put(&mut self, at_ms: i64, what: What) {
+        self.happens.push(Timed { at_ms: at_ms.min(self.end_ms), what });
+    }
+
+    fn till(&mut self) -> String {
+        self.chance.pick(self.tills).clone()
+    }
+
+    fn any(&mut self) -> String {
+        if self.chance.once_in(4) { HUB.to_owned() } else { self.till() }
+    }
+
+    fn when(&mut self) -> i64 {
+        self.chance.between(600_000, self.end_ms.max(600_001))
+    }
+
+    fn cut(&mut self, one: &str, two: &str, from_ms: i64, for_ms: i64) {
+        for (from, to) in [(one, two), (two, one)] {
+            self.put(from_ms, What::Block { from: from.to_owned(), to: to.to_owned() });
+            self.put(from_ms + for_ms, What::Open { from: from.to_owned(), to: to.to_owned() });
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one table: a fault a row")]
+    fn strike(&mut self, fault: &str) {
+        let at_ms = self.when();
+        let till = self.till();
+        match fault {
+            "partition" => {
+                let for_ms = self.chance.between(20_000, 3 * 3_600_000);
+                self.cut(&till, HUB, at_ms, for_ms);
+            }
+            "one-way" => {
+                let for_ms = self.chance.between(5_000, 1_800_000);
+                let (from, to) =
+                    if self.chance.once_in(2) { (till, HUB.to_owned()) } else { (HUB.to_owned(), till) };
+                self.put(at_ms, What::Block { from: from.clone(), to: to.clone() });
+                self.put(at_ms + for_ms, What::Open { from, to });
+            }
+            "flapping" => {
+                let mut from_ms = at_ms;
+                for _ in 0..self.chance.between(4, 20) {
+                    let for_ms = self.chance.between(1_000, 50_000);
+                    self.cut(&till, HUB, from_ms, for_ms);
+                    from_ms += for_ms + self.chance.between(500, 20_000);
+                }
+            }
+            "hub-outage" => {
+                let down_ms = self.chance.between(10_000, 4 * 3_600_000);
+                self.put(at_ms, What::Crash { node: HUB.to_owned(), down_ms, survive: 0 });
+            }
+            "offline-days" => {
+                let for_ms = self.chance.between(1, 3) * DAY_MS;
+                self.cut(&till, HUB, at_ms, for_ms);
+            }
+            "gossip" => {
+                let other = self.till();
+                if other != till {
+                    self.put(at_ms, What::Gossip { one: till, two: other });
+                }
+            }
+            "crash" | "torn-write" => {
+                let down_ms = self.chance.between(100, 600_000);
+                let survive =
+                    if fault == "crash" { 0 } else { 1 + usize::try_from(self.chance.below(3)).unwrap_or(0) };
+                self.put(at_ms, What::Crash { node: till, down_ms, survive });
+            }
+            "hub-crash" => {
+                let down_ms = self.chance.between(100, 60_000);
+                self.put(at_ms, What::Crash { node: HUB.to_owned(), down_ms, survive: 0 });
+            }
+            "restart" => {
+                let node = self.any();
+                self.put(at_ms, What::Restart { node });
+            }
+            "disk-hangs" | "sync-fails" | "disk-full" => {
+                let node = self.any();
+                self.put(
+                    at_ms,
+                    match fault {
+                        "disk-hangs" => What::DiskHangs { node: node.clone() },
+                        "sync-fails" => What::SyncFails { node: node.clone() },
+                        _ => What::DiskFull { node: node.clone() },
+                    },
+                );
+                // Somebody notices that the till refuses, and starts it again.
+                let noticed_ms = at_ms + self.chance.between(60_000, 900_000);
+                self.put(noticed_ms, What::Crash { node, down_ms: 5_000, survive: 0 });
+            }
+            "rot" => {
+                let draw = self.chance.draw() >> 1;
+                self.put(at_ms, What::Rot { node: till, draw });
+            }
+            "old-backup" | "hub-backup" => {
+                let node = if fault == "old-backup" { till } else { HUB.to_owned() };
+                let later_ms = at_ms + self.chance.between(600_000, DAY_MS);
+                self.put(at_ms, What::Backup { node: node.clone() });
+                self.put(later_ms, What::RestoreBackup { node });
+            }
+            "wipe" => self.put(at_ms, What::Wipe { till }),
+            "clone" => {
+                let copy = format!("{till}-copy");
+                self.put(at_ms, What::CloneDevice { till, copy });
+            }
+            "clock-jump" => {
+                let node = self.any();
+                let ahead_ms =
+                    *self.chance.pick(&[-7_200_000, -600_000, -90_000, 90_000, 600_000, 7_200_000]);
+                self.put(at_ms, What::Clock { node, ahead_ms });
+            }
+            "clock-1970" => self.put(at_ms, What::Clock { node: till, ahead_ms: i64::MIN }),
+            "drift" => {
+                let node = self.any();
+                let ppm = self.chance.between(-300, 300);
+                self.put(at_ms, What::Drift { node, ppm });
+            }
+            "slow" => {
+                let node = self.any();
+                let (disk_ms, link_ms) = (self.chance.between(1, 400), self.chance.between(5, 3_000));
+                let bytes_a_ms = if self.chance.once_in(2) { 1 + self.chance.below(50) } else { 0 };
+                self.put(at_ms, What::Slow { node, disk_ms, link_ms, bytes_a_ms });
+            }
+            "loss" => {
+                let percent = 1 + self.chance.below(40);
+                self.put(at_ms, What::Loss { percent });
+            }
+            "meddle" => {
+                let how = *self.chance.pick(&[Meddling::Duplicate, Meddling::Reorder, Meddling::Drop]);
+                let once_in = 20 + self.chance.below(400);
+                self.put(at_ms, What::Meddle { how, once_in });
+            }
+            "lie" => {
+                let how = *self.chance.pick(Lying::ALL);
+                self.put(at_ms, What::Lie { till, how });
+            }
+            "revoke" => self.put(at_ms, What::Revoke { till }),
+            "policy" => {
+                let settings = [
+                    "refund_limit_minor=unlimited",
+                    "refund_limit_minor=2000",
+                    "sync_interval=5s",
+                    "sync_interval=0s",
+                    "blind_refunds=flag",
+                    "duplicate_window=10s",
+                    "batch_threshold=10",
+                    "receipt_scope=store",
+                ];
+                let setting = (*self.chance.pick(&settings)).to_owned();
+                self.put(at_ms, What::Policy { setting });
+            }
+            "decide" => {
+                let draw = self.chance.draw() >> 1;
+                self.put(at_ms, What::Decide { draw });
+            }
+            _ => self.put(at_ms, What::Lock),
+        }
+    }
+}
