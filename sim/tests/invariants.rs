@@ -196,8 +196,9 @@ fn i4_no_more_comes_back_of_a_sale_than_was_sold() {
                 let own = line.original.as_ref().and_then(|original| original.reference.as_ref());
                 let named = own.or_else(|| record.transaction.original());
                 let Some(sale) = named.and_then(|named| books.resolve(named)) else { continue };
-                // Approved although its sale is not (yet) posted: there is nothing to take it off.
-                if !counts(&books, &sale) && books.record(&sale).is_some() {
+                // Approved although its sale is not (yet) posted: there is nothing to take it off. And of two branches
+                // with the number it names, a record never means itself.
+                if sale == record.id || (!counts(&books, &sale) && books.record(&sale).is_some()) {
                     continue;
                 }
                 let part = [line.quantity.0, line.gross_minor().abs(), line.tax_minor.abs()];
@@ -223,6 +224,8 @@ fn i4_no_more_comes_back_of_a_sale_than_was_sold() {
                 flow.sold.iter_mut().zip(part).for_each(|(sum, part)| *sum += sign * part);
             }
             let fits = flow.back.iter().zip(flow.sold).all(|(back, sold)| *back <= sold);
+            // A line void may print another tax than its line: no less than nothing was sold.
+            let fits = fits || flow.back.iter().zip(flow.sold).all(|(back, sold)| *back <= sold.max(0));
             assert!(fits, "seed {seed}: sale {sale:?}, line {number:?}: {flow:?}");
         }
     }
