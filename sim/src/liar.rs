@@ -20,7 +20,7 @@ pub fn lie(world: &mut World, truth: &mut Truth, till: &str, how: Lying) -> bool
     truth.lies.insert(receipt.clone());
     truth.suspicious.insert(till.to_owned());
     for frame in frames(world, till, &receipt, how) {
-        world.put_frame(till, HUB, frame);
+        world.put_frame(till, HUB, &frame);
     }
     true
 }

@@ -283,6 +283,7 @@ impl Run {
     }
 
     /// What the hub states, and what goes wrong.
+    #[expect(clippy::collapsible_match, reason = "what strikes is one thing, whether it can is another")]
     fn strike_or_state(&mut self, what: &What) {
         match what {
             What::Outcome { of, approved } => {

@@ -38,7 +38,7 @@ pub fn think_up(seed: u64, tills: &[String], days: u64, trade: &Trade) -> Vec<Ti
     };
     for day in 0..days {
         let opens_ms = i64::try_from(day).unwrap_or(0) * DAY_MS;
-        for till in 0..tills.len() {
+        for (till, name) in tills.iter().enumerate() {
             thinker.open(till, opens_ms);
             let count = thinker.chance.between(1, i64::try_from(trade.transactions * 2).unwrap_or(2).max(1));
             for _ in 0..count {
@@ -46,7 +46,7 @@ pub fn think_up(seed: u64, tills: &[String], days: u64, trade: &Trade) -> Vec<Ti
             }
             if trade.closes {
                 let at_ms = opens_ms + OPEN_MS + thinker.chance.between(300_000, 1_500_000);
-                let (till, receipt) = (tills[till].clone(), thinker.number("Z"));
+                let (till, receipt) = (name.clone(), thinker.number("Z"));
                 thinker.put(at_ms, What::Close { till, receipt });
             }
         }

@@ -552,7 +552,7 @@ impl World {
                 let answers = &mut self.node(at).answers;
                 assert!(answers.insert(token, result).is_none(), "an answer is given once");
             }
-            Effect::Send(peer, bytes) => self.send(at, peer, bytes),
+            Effect::Send(peer, bytes) => self.send(at, peer, &bytes),
             Effect::SendBatches { peer, number, batches } => {
                 let disk = &self.nodes[at].disk;
                 let carried = |stored: Stored| match stored {
@@ -560,7 +560,7 @@ impl World {
                     Stored::InLog(ordinal) => disk.batch(ordinal),
                 };
                 match batches.into_iter().map(carried).collect::<Option<Vec<Carried>>>() {
-                    Some(batches) => self.send(at, peer, Message::Batches { number, batches }.encode()),
+                    Some(batches) => self.send(at, peer, &Message::Batches { number, batches }.encode()),
                     // What cannot be read back ends the conversation.
                     None => self.end(at, peer),
                 }
@@ -605,24 +605,24 @@ impl World {
         }
     }
 
-    fn send(&mut self, at: &str, peer: WriterId, bytes: Vec<u8>) {
+    fn send(&mut self, at: &str, peer: WriterId, bytes: &[u8]) {
         if let Some(to) = self.linked_writer(at, peer) {
             self.put_frame(at, &to, bytes);
         }
     }
 
     /// Puts a frame on the link between two nodes, whoever made it: a liar's frames come this way too.
-    pub fn put_frame(&mut self, from: &str, to: &str, bytes: Vec<u8>) {
+    pub fn put_frame(&mut self, from: &str, to: &str, bytes: &[u8]) {
         let (one, two) = (self.nodes[from].speed, self.nodes[to].speed);
         // The slower end tells.
         let speed = if one.delay_ms.1 >= two.delay_ms.1 { one } else { two };
-        let frame = Frame { from, to, bytes: &bytes, now_ms: self.now_ms };
+        let frame = Frame { from, to, bytes, now_ms: self.now_ms };
         for departure in self.network.send(&frame, speed, &mut self.chance) {
             let arrive = Happening::Arrive {
                 from: from.to_owned(),
                 to: to.to_owned(),
                 link: departure.link,
-                bytes: bytes.clone(),
+                bytes: bytes.to_vec(),
             };
             self.put(departure.at_ms, arrive);
         }

@@ -238,12 +238,16 @@ impl Facts {
         in_force.into_iter().filter(|row| row.0 == first).find_map(|row| row.1)
     }
 
+    /// Whether all the money of a record is cash: only a drawer can be over or short (section 9: "of cash").
+    pub(crate) fn is_cash(&self, slot: Slot) -> bool {
+        let basket = self.record(slot).transaction.basket();
+        basket.is_some_and(|one| one.tenders.iter().all(|one| one.tender == TenderType::Cash))
+    }
+
     /// What a decision in force does to a held record.
     pub(crate) fn disposition(&self, key: &CaseKey, slot: Slot, reason: Reason) -> Option<Disposition> {
         let money_out = self.direction(slot) < 0;
-        // Only a drawer can be over or short (section 9: "of cash").
-        let basket = self.record(slot).transaction.basket();
-        let cash = basket.is_some_and(|one| one.tenders.iter().all(|one| one.tender == TenderType::Cash));
+        let cash = self.is_cash(slot);
         let possible = |issued: &&Issued| issued.decision.action != DecisionAction::OverShort || cash;
         let issued = self.hub.decisions.on(key).filter(|issued| self.applies_to(issued, slot));
         let mut effects =

@@ -48,12 +48,14 @@ impl Books {
         slots.sort_by_cached_key(|slot| self.facts.place(*slot));
         let facts = |slot: Slot| {
             let record = self.facts.record(slot);
-            let amount_minor = record.transaction.basket().map_or(0, Basket::total_minor);
+            let basket = record.transaction.basket();
+            let amount_minor = basket.map_or(0, Basket::total_minor);
             MemberFacts {
                 id: record.id,
                 operator: record.transaction.operator.clone(),
                 money_out: self.facts.direction(slot) < 0,
                 amount_minor,
+                cash: self.facts.is_cash(slot),
                 closed: !self.facts.closes_after(slot).is_empty(),
             }
         };

@@ -133,6 +133,8 @@ pub struct MemberFacts {
     pub money_out: bool,
     /// Its gross, minor units.
     pub amount_minor: i64,
+    /// Whether all its money is cash: only a drawer can be over or short.
+    pub cash: bool,
     /// Whether its till has closed the day since.
     pub closed: bool,
 }
@@ -143,7 +145,10 @@ pub fn choices(case: &Case, members: &[MemberFacts]) -> Vec<Choice> {
     let mut choices = Vec::new();
     for member in members {
         let Some(reason) = case.held.get(&member.id) else { continue };
-        let fits = |action: &DecisionAction| effect(*action, *reason, member.money_out).is_some();
+        let fits = |action: &DecisionAction| {
+            effect(*action, *reason, member.money_out).is_some()
+                && (*action != DecisionAction::OverShort || member.cash)
+        };
         let actions = DecisionAction::ALL.iter().copied().filter(fits);
         choices.extend(actions.map(|action| Choice { action, member: Some(member.id) }));
         let competes = case.key.case_type == CaseType::ReversalConflict && !case.verdicts.is_empty();
