@@ -1,0 +1,84 @@
+//! The page of a run: a lane for every node, every tag closed, nothing let in that is not escaped, small enough to send.
+//! With `REPORT_PAGES` set to a folder, the pages are put there to be looked at.
+
+use sim::report::page;
+use sim::run::run_explicit;
+use sim::scenario::Scenario;
+use sim::world::HUB;
+
+fn rendered(scenario: &Scenario, file: &str) -> String {
+    let (outcome, run) = run_explicit(&scenario.explicit(), true).expect("the run holds");
+    let html = page(scenario, &outcome, &run);
+    if let Ok(folder) = std::env::var("REPORT_PAGES") {
+        std::fs::write(std::path::Path::new(&folder).join(file), &html).expect("a page is written");
+    }
+    html
+}
+
+/// Every element that is opened is closed in order, attributes are quoted, and no text holds a stray `<` or `&`.
+fn assert_well_formed(html: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let body = html.strip_prefix("<!DOCTYPE html>").expect("it starts as HTML does");
+    let mut rest = body;
+    while let Some(at) = rest.find('<') {
+        let after = &rest[at + 1..];
+        let end = after.find('>').expect("every tag ends");
+        let tag = &after[..end];
+        assert!(!tag.contains('<') && tag.matches('"').count().is_multiple_of(2), "a tag is broken: {tag:?}");
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name), "closed in order");
+        } else if !tag.ends_with('/') {
+            open.push(tag.split_whitespace().next().expect("a tag has a name"));
+        }
+        rest = &after[end + 1..];
+    }
+    assert!(open.is_empty(), "still open: {open:?}");
+    for part in body.split('&').skip(1) {
+        let name = part.split(';').next().unwrap_or_default();
+        assert!(
+            name.len() < 7 && name.chars().all(|c| c.is_alphanumeric() || c == '#'),
+            "a stray &: {name:?}"
+        );
+    }
+}
+
+fn assert_lanes(html: &str, scenario: &Scenario) {
+    for node in scenario.till_names().iter().map(String::as_str).chain([HUB]) {
+        assert!(html.contains(&format!("data-node=\"{node}\"")), "{node} has a lane");
+    }
+}
+
+#[test]
+fn a_small_run_is_a_whole_page() {
+    let mut scenario = Scenario::swarm(11, 3, 2, 12, true);
+    scenario.name = "<script>alert(\"1\")</script> & co".into();
+    scenario.about = "Three tills' \"worst\" <weekend>".into();
+    let html = rendered(&scenario, "small.html");
+    assert_well_formed(&html);
+    assert_lanes(&html, &scenario);
+    assert!(!html.contains("<script") && !html.contains("<weekend"), "what scenarios say is text");
+    for word in ["Everything held", "Trial balance, GBP", "What was checked", "class=\"captured\""] {
+        assert!(html.contains(word), "the page says {word}");
+    }
+    assert!(!html.contains("http") && !html.contains("@import"), "it needs nothing else");
+    assert!((20_000..400_000).contains(&html.len()), "{} bytes", html.len());
+    assert_eq!(html, rendered(&scenario, "small.html"), "the same run gives the same bytes");
+}
+
+#[test]
+fn watching_changes_nothing() {
+    let scenario = Scenario::swarm(104, 3, 2, 12, true).explicit();
+    let (seen, _) = run_explicit(&scenario, true).unwrap();
+    let (unseen, _) = run_explicit(&scenario, false).unwrap();
+    assert_eq!(seen, unseen);
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "a hundred tills want a release build")]
+fn a_hundred_tills_over_a_week_stay_readable() {
+    let scenario = Scenario::swarm(7, 100, 7, 2, true);
+    let html = rendered(&scenario, "large.html");
+    assert_well_formed(&html);
+    assert_lanes(&html, &scenario);
+    assert!(html.len() < 3_000_000, "{} bytes", html.len());
+}
