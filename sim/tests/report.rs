@@ -3,8 +3,32 @@
 
 use sim::report::page;
 use sim::run::run_explicit;
-use sim::scenario::Scenario;
+use sim::scenario::{Scenario, Timed, What};
 use sim::world::HUB;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Trade with a few plain faults: partitions, crashes, a wrong clock, a slow till.
+fn weather(tills: u64, days: u64, transactions: u64) -> Scenario {
+    let mut scenario = Scenario::swarm(5, tills, days, transactions, false);
+    let mut put = |at_ms: i64, what: What| scenario.happens.push(Timed { at_ms, what });
+    for (number, till) in (0..).zip(Scenario::swarm(5, tills, days, 1, false).till_names()) {
+        let from_ms = HOUR_MS * (2 + number * 5 % (i64::try_from(days).unwrap() * 24 - 12));
+        let (from, to) = (till.clone(), HUB.to_owned());
+        put(from_ms, What::Block { from: from.clone(), to: to.clone() });
+        put(from_ms + HOUR_MS * (2 + number % 6), What::Open { from, to });
+        if number % 3 == 1 {
+            let (node, at_ms) = (till.clone(), from_ms + HOUR_MS / 2);
+            put(at_ms, What::Crash { node, down_ms: 1_200_000, survive: 0 });
+        }
+        if number % 7 == 2 {
+            put(from_ms + 60_000, What::Clock { node: till.clone(), ahead_ms: 600_000 });
+            put(from_ms + HOUR_MS, What::Slow { node: till, disk_ms: 90, link_ms: 800, bytes_a_ms: 0 });
+        }
+    }
+    put(7 * HOUR_MS, What::Crash { node: HUB.to_owned(), down_ms: HOUR_MS, survive: 0 });
+    scenario
+}
 
 fn rendered(scenario: &Scenario, file: &str) -> String {
     let (outcome, run) = run_explicit(&scenario.explicit(), true).expect("the run holds");
@@ -50,7 +74,7 @@ fn assert_lanes(html: &str, scenario: &Scenario) {
 
 #[test]
 fn a_small_run_is_a_whole_page() {
-    let mut scenario = Scenario::swarm(11, 3, 2, 12, true);
+    let mut scenario = weather(3, 2, 12);
     scenario.name = "<script>alert(\"1\")</script> & co".into();
     scenario.about = "Three tills' \"worst\" <weekend>".into();
     let html = rendered(&scenario, "small.html");
@@ -67,7 +91,7 @@ fn a_small_run_is_a_whole_page() {
 
 #[test]
 fn watching_changes_nothing() {
-    let scenario = Scenario::swarm(104, 3, 2, 12, true).explicit();
+    let scenario = weather(2, 1, 6).explicit();
     let (seen, _) = run_explicit(&scenario, true).unwrap();
     let (unseen, _) = run_explicit(&scenario, false).unwrap();
     assert_eq!(seen, unseen);
@@ -76,7 +100,7 @@ fn watching_changes_nothing() {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "a hundred tills want a release build")]
 fn a_hundred_tills_over_a_week_stay_readable() {
-    let scenario = Scenario::swarm(7, 100, 7, 2, true);
+    let scenario = weather(100, 7, 1);
     let html = rendered(&scenario, "large.html");
     assert_well_formed(&html);
     assert_lanes(&html, &scenario);
