@@ -230,6 +230,10 @@ impl Run {
         self.asked.insert((till.clone(), token), asked);
         let waiting = self.world.nodes[&till].replica().waiting().count;
         self.moment(&till, "capture", waiting);
+        let at_ms = self.world.now_ms - START_MS;
+        if let Some(watch) = &mut self.world.watch {
+            watch.waits(at_ms, &till, waiting);
+        }
     }
 
     /// A sale that a customer has a receipt of.

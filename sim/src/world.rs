@@ -675,8 +675,13 @@ impl World {
 
     /// At the hub, what was admitted is there.
     fn watch_event(&mut self, at: &str, event: &SyncEvent) {
-        let SyncEvent::Admitted { peer, records, .. } = event else { return };
         let at_ms = self.now_ms - START_MS;
+        if let (SyncEvent::Acknowledged { .. }, Some(watch)) = (event, &mut self.watch)
+            && let Some(host) = self.nodes.get(at).filter(|node| node.name != HUB).and_then(Node::host)
+        {
+            watch.waits(at_ms, at, host.replica().waiting_records().count() as u64);
+        }
+        let SyncEvent::Admitted { peer, records, .. } = event else { return };
         let from = self.linked_writer(at, *peer);
         let Some(watch) = self.watch.as_mut().filter(|_| at == HUB) else { return };
         if let Some(from) = from {

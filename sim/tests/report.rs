@@ -74,7 +74,7 @@ fn assert_lanes(html: &str, scenario: &Scenario) {
 
 #[test]
 fn a_small_run_is_a_whole_page() {
-    let mut scenario = weather(3, 2, 12);
+    let mut scenario = weather(3, 2, 24);
     scenario.name = "<script>alert(\"1\")</script> & co".into();
     scenario.about = "Three tills' \"worst\" <weekend>".into();
     let html = rendered(&scenario, "small.html");
@@ -98,7 +98,7 @@ fn watching_changes_nothing() {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "a hundred tills want a release build")]
+#[ignore = "a hundred tills over a week take minutes: cargo test --release -p sim --test report -- --ignored"]
 fn a_hundred_tills_over_a_week_stay_readable() {
     let scenario = weather(100, 7, 1);
     let html = rendered(&scenario, "large.html");

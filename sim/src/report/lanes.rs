@@ -71,10 +71,7 @@ impl Lane {
                 }
             }
             "waiting" => self.waiting.push((at_ms, moment.figure)),
-            "capture" => {
-                self.captures.push(at_ms);
-                self.waiting.push((at_ms, moment.figure));
-            }
+            "capture" => self.captures.push(at_ms),
             "sync" => self.syncs.push((at_ms, moment.figure)),
             "case" => self.cases.push((at_ms, moment.figure, moment.text.clone())),
             // Partitions have their bands.

@@ -68,13 +68,15 @@ fn head(html: &mut String, title: &str, scenario: &Scenario, outcome: &Outcome, 
             )
         },
     );
-    let _ = writeln!(
-        html,
-        "<p>{} that the simulator planted (goods reversed twice, baskets rung twice) were all flagged for a reviewer. \
-         After mending, everybody was level within {}.</p></div></div>",
-        count(outcome.mischief, "conflict", "conflicts"),
-        words::duration(outcome.converged_ms),
-    );
+    let planted = match outcome.mischief {
+        0 => "No conflicts were planted in this run.".to_owned(),
+        planted => format!(
+            "The simulator planted {} (goods reversed twice, baskets rung twice); all of it was flagged for a reviewer.",
+            count(planted, "conflict", "conflicts")
+        ),
+    };
+    let level = words::duration(outcome.converged_ms);
+    let _ = writeln!(html, "<p>{planted} After mending, everybody was level within {level}.</p></div></div>");
     html.push_str("<dl class=\"facts\">\n");
     let facts = [
         ("Seed", scenario.seed.to_string()),
@@ -148,9 +150,9 @@ fn checked(html: &mut String, run: &Run) {
     ];
     for (when, what, skip) in rows {
         let (class, mark) = if skip.is_some() { ("skip", "\u{2013}") } else { ("held", "\u{2713}") };
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<li class=\"{class}\"><span class=\"mark\">{mark}</span><span>{what} <em>{}</em></span></li>\n",
+            "<li class=\"{class}\"><span class=\"mark\">{mark}</span><span>{what} <em>{}</em></span></li>",
             skip.unwrap_or(when)
         );
     }
