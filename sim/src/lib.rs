@@ -7,6 +7,7 @@
 //! * `run` makes it happen, `truth` is what is known of it, `checks` what must hold.
 //! * `books_model`: a second, plain model of the books, written from the rules alone; `sets`: random sets of records;
 //!   `compare` holds engine and model together.
+//! * `watch` writes down what is worth looking at, `report` makes a page of it.
 
 pub mod books_model;
 pub mod chance;
@@ -17,10 +18,12 @@ pub mod disk;
 pub mod drafts;
 pub mod liar;
 pub mod network;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod sets;
 pub mod swarm;
 pub mod trade;
 pub mod truth;
+pub mod watch;
 pub mod world;

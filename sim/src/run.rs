@@ -18,7 +18,10 @@ use crate::liar;
 use crate::network::{Broken as BrokenTransport, LinkSpeed, Loss, Verdict};
 use crate::scenario::{Meddling, Scenario, Timed, What};
 use crate::truth::{Sale, Truth};
+use crate::watch::Watch;
 use crate::world::{Delays, HUB, START_MS, World};
+
+pub use crate::watch::Moment;
 
 /// After mending, everything must be level within this, virtual ms.
 const CONVERGENCE_MS: i64 = 15 * 60_000;
@@ -48,19 +51,6 @@ pub struct Outcome {
     pub trace: String,
 }
 
-/// Something to look at in the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moment {
-    /// When, true ms since the start.
-    pub at_ms: i64,
-    /// Who.
-    pub node: String,
-    /// What, in a word: `crash`, `up`, `link-up`, `link-down`, `block`, `case`, …
-    pub what: String,
-    /// A figure that goes with it (queue depth).
-    pub figure: u64,
-}
-
 /// A run in progress.
 pub struct Run {
     /// The world.
@@ -77,6 +67,8 @@ pub struct Run {
     copies: BTreeMap<String, String>,
     revoked: BTreeSet<String>,
     checked_ms: i64,
+    /// To whom the present happening happens, and what else is told of it.
+    happening: (String, String),
 }
 
 /// What a token stands for until it is answered.
@@ -141,6 +133,10 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
         converged_ms,
         trace: run.world.trace.finalize().to_hex().to_string(),
     };
+    if let (Some(moments), Some(watch)) = (&mut run.moments, &mut run.world.watch) {
+        moments.append(&mut watch.moments);
+        moments.sort_by_key(|moment| moment.at_ms);
+    }
     Ok((outcome, run))
 }
 
@@ -167,6 +163,13 @@ impl Run {
         // A till cannot sell before it knows what it is enrolled for.
         world.run_for(10_000);
         world.now_ms = world.now_ms.max(START_MS);
+        if watch {
+            let mut begun = Watch::default();
+            for till in tills.iter().filter(|till| world.connected(till, HUB)) {
+                begun.moment(0, till, "link-up", 0, String::new());
+            }
+            world.watch = Some(begun);
+        }
         Ok(Self {
             world,
             truth: Truth::default(),
@@ -178,6 +181,7 @@ impl Run {
             copies: BTreeMap::new(),
             revoked: BTreeSet::new(),
             checked_ms: 0,
+            happening: (HUB.to_owned(), String::new()),
         })
     }
 
@@ -197,13 +201,22 @@ impl Run {
     }
 
     fn strike(&mut self, name: &str) {
+        if self.moments.is_some() {
+            let (node, text) = self.happening.clone();
+            self.tell(&node, name, 0, text);
+        }
         *self.struck.entry(name.to_owned()).or_default() += 1;
     }
 
     fn moment(&mut self, node: &str, what: &str, figure: u64) {
+        self.tell(node, what, figure, String::new());
+    }
+
+    fn tell(&mut self, node: &str, what: &str, figure: u64, text: String) {
         let at_ms = self.world.now_ms - START_MS;
         if let Some(moments) = &mut self.moments {
-            moments.push(Moment { at_ms, node: node.to_owned(), what: what.to_owned(), figure });
+            let (node, what) = (node.to_owned(), what.to_owned());
+            moments.push(Moment { at_ms, node, what, figure, text });
         }
     }
 
@@ -220,6 +233,10 @@ impl Run {
         self.asked.insert((till.clone(), token), asked);
         let waiting = self.world.nodes[&till].replica().waiting().count;
         self.moment(&till, "capture", waiting);
+        let at_ms = self.world.now_ms - START_MS;
+        if let Some(watch) = &mut self.world.watch {
+            watch.waits(at_ms, &till, waiting);
+        }
     }
 
     /// A sale that a customer has a receipt of.
@@ -228,6 +245,10 @@ impl Run {
     }
 
     fn happen(&mut self, timed: &Timed) {
+        if self.moments.is_some() {
+            let (node, text) = timed.what.whom();
+            self.happening = (node.to_owned(), text);
+        }
         match &timed.what {
             What::Sale { till, receipt, items, paid, key, tip_minor } => {
                 let draft = drafts::sale(receipt, items, *paid, key.as_deref(), *tip_minor);
@@ -310,12 +331,12 @@ impl Run {
                     let now_ms = self.world.now_ms;
                     self.world.network.block(from, to, now_ms);
                     self.strike("partition");
-                    self.moment(if from == HUB { to } else { from }, "block", 0);
+                    self.tell(if from == HUB { to } else { from }, "block", 0, from.clone());
                 }
             }
             What::Open { from, to } => {
                 self.world.network.unblock(from, to);
-                self.moment(if from == HUB { to } else { from }, "open", 0);
+                self.tell(if from == HUB { to } else { from }, "open", 0, from.clone());
             }
             What::Gossip { one, two } => {
                 if self.world.network.is_open(one, two) && one != two {
@@ -347,7 +368,6 @@ impl Run {
                     self.world.wipe(till);
                     self.truth.suspicious.insert(till.clone());
                     self.strike("wipe");
-                    self.moment(till, "wipe", 0);
                 }
             }
             What::CloneDevice { till, copy } => {
@@ -394,6 +414,7 @@ impl Run {
             }
             What::Heal => {
                 self.world.network.heal();
+                self.moment(HUB, "heal", 0);
             }
             _ => {}
         }
@@ -414,7 +435,6 @@ impl Run {
         let unsynced = self.world.nodes[node].disk.unsynced();
         self.world.stop(node, survive.min(unsynced));
         self.strike(if survive > 0 && unsynced > 0 { "torn-write" } else { "crash" });
-        self.moment(node, "crash", 0);
         self.world.run_for(down_ms);
         self.start(node);
     }
@@ -425,7 +445,6 @@ impl Run {
             self.give_up(node);
         }
         self.abandon(node);
-        self.moment(node, "up", 0);
     }
 
     /// What was asked before power failed and not answered may or may not have happened. The cashier looks at the till
@@ -540,7 +559,6 @@ impl Run {
         }
         self.world.restore(node, backup);
         self.strike(if node == HUB { "hub-backup" } else { "old-backup" });
-        self.moment(node, "restore", 0);
     }
 
     fn revoke(&mut self, till: &str) {
@@ -670,6 +688,8 @@ impl Run {
     /// Everything works again; gives how long it took until everybody was level.
     fn mend(&mut self) -> Result<i64, Broken> {
         self.world.network.heal();
+        self.moment(HUB, "heal", 0);
+        self.happening = (HUB.to_owned(), "found while mending".to_owned());
         let names: Vec<String> = self.world.nodes.keys().cloned().collect();
         for name in &names {
             let node = self.world.node(name);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::swarm;
 use crate::trade;
+use crate::world::HUB;
 
 /// Most tills.
 pub const TILLS_LIMIT: u64 = 1_000;
@@ -336,6 +337,51 @@ pub enum What {
     },
     /// Everything is mended: networks, disks, clocks.
     Heal,
+}
+
+impl What {
+    /// To whom it happens (`hub` where it is nobody in particular), and what else there is to tell of it.
+    #[must_use]
+    pub fn whom(&self) -> (&str, String) {
+        let (node, told): (&str, String) = match self {
+            Self::Sale { till, .. }
+            | Self::Refund { till, .. }
+            | Self::Void { till, .. }
+            | Self::Exchange { till, .. }
+            | Self::Cash { till, .. }
+            | Self::Close { till, .. }
+            | Self::Revoke { till }
+            | Self::Wipe { till } => (till, String::new()),
+            Self::Outcome { .. }
+            | Self::Decide { .. }
+            | Self::Lock
+            | Self::Loss { .. }
+            | Self::Meddle { .. }
+            | Self::Heal => (HUB, String::new()),
+            Self::Policy { setting } => (HUB, setting.clone()),
+            Self::Block { from, to } | Self::Open { from, to } => {
+                (if from == HUB { to } else { from }, format!("{from} to {to}"))
+            }
+            Self::Gossip { one, two } => (one, format!("with {two}")),
+            Self::Crash { node, down_ms, .. } => (node, format!("down for {} s", down_ms / 1_000)),
+            Self::Restart { node }
+            | Self::DiskHangs { node }
+            | Self::SyncFails { node }
+            | Self::DiskFull { node }
+            | Self::Rot { node, .. }
+            | Self::Backup { node }
+            | Self::RestoreBackup { node } => (node, String::new()),
+            Self::CloneDevice { till, copy } => (till, format!("as {copy}")),
+            Self::Clock { node, ahead_ms: i64::MIN } => (node, "set to 1970".to_owned()),
+            Self::Clock { node, ahead_ms } => (node, format!("{:+} s off", ahead_ms / 1_000)),
+            Self::Drift { node, ppm } => (node, format!("{ppm:+} ppm")),
+            Self::Slow { node, disk_ms, link_ms, .. } => {
+                (node, format!("disk up to {disk_ms} ms, link up to {link_ms} ms"))
+            }
+            Self::Lie { till, how } => (till, format!("{how:?}")),
+        };
+        (node, told)
+    }
 }
 
 /// How a transport breaks its promise.

@@ -9,6 +9,7 @@ use engine::host::{Effect, Host, NotRecorded, Stored};
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use engine::policy::Policy;
 use engine::replica::{Capture, Checkpoint, Identity, Input, Receipt, Replica, SyncEvent};
+use engine::review::{CaseChange, CaseEvent};
 use engine::sync::{Carried, Message};
 use engine::transaction::{Draft, Enrolment, HubRecord};
 
@@ -16,6 +17,7 @@ use crate::chance::Chance;
 use crate::clock::NodeClock;
 use crate::disk::{Disk, DiskState, Rotten};
 use crate::network::{Frame, LinkSpeed, Network};
+use crate::watch::{SAMPLE_MS, Watch, Way};
 
 /// First instant of every run: 2026-11-23T08:00:00Z.
 pub const START_MS: i64 = 1_795_420_800_000;
@@ -137,6 +139,8 @@ pub struct World {
     pub trace: blake3::Hasher,
     /// What stores start from.
     pub policy: Policy,
+    /// What is worth looking at, if somebody wants to look.
+    pub watch: Option<Watch>,
     queue: BTreeMap<(i64, u64), Happening>,
     made: u64,
     tokens: u64,
@@ -190,6 +194,7 @@ impl World {
             messages: 0,
             trace: blake3::Hasher::new(),
             policy: policy.clone(),
+            watch: None,
             queue: BTreeMap::new(),
             made: 0,
             tokens: 0,
@@ -272,6 +277,7 @@ impl World {
             return;
         }
         self.network.link(one, two);
+        self.watch_link(one, two, true);
         let (first, second) = (self.nodes[one].writer(), self.nodes[two].writer());
         self.give(one, Input::PeerUp(second));
         self.give(two, Input::PeerUp(first));
@@ -282,6 +288,7 @@ impl World {
         if !self.network.unlink(one, two) {
             return;
         }
+        self.watch_link(one, two, false);
         let (first, second) = (self.nodes[one].writer(), self.nodes[two].writer());
         self.give(one, Input::PeerDown(second));
         self.give(two, Input::PeerDown(first));
@@ -321,6 +328,7 @@ impl World {
         let node = self.node(name);
         node.host = None;
         node.disk.lose_power(survive);
+        self.moment(name, "down", 0, String::new);
     }
 
     /// A node is stopped in an orderly way: it keeps what it judged for a faster start.
@@ -362,6 +370,7 @@ impl World {
         }
         replica.restored(node.checkpoint.take().as_ref());
         node.host = Some(Host::new(replica));
+        self.moment(name, "up", 0, String::new);
         self.give(name, Input::Wakeup);
         if let Some(to) = self.node(name).dials.clone() {
             self.dial_later(name, &to);
@@ -426,9 +435,11 @@ impl World {
         let death = self.network.next_death_ms();
         let next = due.into_iter().chain(death).min().filter(|at| *at <= until_ms);
         let Some(at) = next else {
+            self.sample_until(until_ms);
             self.now_ms = self.now_ms.max(until_ms);
             return false;
         };
+        self.sample_until(at);
         self.now_ms = self.now_ms.max(at);
         if death.is_some_and(|death| death <= self.now_ms) {
             for (one, two) in self.network.dead(self.now_ms) {
@@ -549,6 +560,7 @@ impl World {
             Effect::Answer(token, result) => {
                 self.trace.update(&token.to_le_bytes());
                 self.trace.update(&[u8::from(result.is_ok())]);
+                self.watch_commit(at, &result);
                 let answers = &mut self.node(at).answers;
                 assert!(answers.insert(token, result).is_none(), "an answer is given once");
             }
@@ -567,13 +579,14 @@ impl World {
             }
             Effect::End(peer, _) => self.end(at, peer),
             Effect::Event(event) => {
+                self.watch_event(at, &event);
                 let events = &mut self.node(at).events;
                 if events.len() == EVENTS_KEPT {
                     events.clear();
                 }
                 events.push(event);
             }
-            Effect::Case(_) => {}
+            Effect::Case(event) => self.watch_case(at, &event),
         }
     }
 
@@ -641,5 +654,91 @@ impl World {
     /// Lets time go on for `ms`.
     pub fn run_for(&mut self, ms: i64) {
         self.run_until(self.now_ms + ms);
+    }
+}
+
+/// What is written down for the report. All of it does nothing unless somebody wants to look.
+impl World {
+    fn moment(&mut self, node: &str, what: &str, figure: u64, text: impl FnOnce() -> String) {
+        let at_ms = self.now_ms - START_MS;
+        if let Some(watch) = &mut self.watch {
+            watch.moment(at_ms, node, what, figure, text());
+        }
+    }
+
+    fn watch_link(&mut self, one: &str, two: &str, up: bool) {
+        match (one, two) {
+            (till, HUB) | (HUB, till) => {
+                self.moment(till, if up { "link-up" } else { "link-down" }, 0, String::new);
+            }
+            _ => {}
+        }
+    }
+
+    fn watch_commit(&mut self, at: &str, result: &Result<Receipt, NotRecorded>) {
+        let (at_ms, offline) = (self.now_ms - START_MS, !self.connected(at, HUB));
+        if let (Some(watch), Ok(receipt)) = (&mut self.watch, result)
+            && at != HUB
+        {
+            let way = Way { till: at.to_owned(), committed_ms: at_ms, offline, arrived_ms: None };
+            watch.ways.entry(receipt.id).or_insert(way);
+        }
+    }
+
+    /// At the hub, what was admitted is there.
+    fn watch_event(&mut self, at: &str, event: &SyncEvent) {
+        let at_ms = self.now_ms - START_MS;
+        if let (SyncEvent::Acknowledged { .. }, Some(watch)) = (event, &mut self.watch)
+            && let Some(host) = self.nodes.get(at).filter(|node| node.name != HUB).and_then(Node::host)
+        {
+            watch.waits(at_ms, at, host.replica().waiting_records().count() as u64);
+        }
+        let SyncEvent::Admitted { peer, records, .. } = event else { return };
+        let from = self.linked_writer(at, *peer);
+        let Some(watch) = self.watch.as_mut().filter(|_| at == HUB) else { return };
+        if let Some(from) = from {
+            watch.moment(at_ms, &from, "sync", *records as u64, String::new());
+        }
+        let Some(host) = self.nodes.get(HUB).and_then(Node::host) else { return };
+        let metas = host.replica().batch_metas();
+        // A hub that was restored from a backup holds fewer than before.
+        for meta in &metas[watch.batches.min(metas.len())..] {
+            let Some(node) = self.nodes.values().find(|node| node.writer() == meta.writer) else { continue };
+            let records = host.replica().books().log_records(&node.identity.log, meta.first_seq);
+            for record in records.take_while(|record| record.seq <= meta.last_seq) {
+                if let Some(way) = watch.ways.get_mut(&record.id) {
+                    way.arrived_ms.get_or_insert(at_ms);
+                }
+            }
+        }
+        watch.batches = metas.len();
+    }
+
+    fn watch_case(&mut self, at: &str, event: &CaseEvent) {
+        if at != HUB || event.change != CaseChange::Opened || self.watch.is_none() {
+            return;
+        }
+        let case = &event.case;
+        let books = self.nodes.get(HUB).and_then(Node::host).map(|host| host.replica().books());
+        let record =
+            case.held.keys().chain(&case.members).find_map(|id| books.and_then(|books| books.record(id)));
+        let till = record.map_or_else(|| HUB.to_owned(), |record| record.log.terminal.to_string());
+        let severity = u64::from(case.severity);
+        self.moment(&till, "case", severity, || format!("{}: {}", case.key.case_type, case.about));
+    }
+
+    /// Looks at the queues whenever it is time to, until a time.
+    fn sample_until(&mut self, until_ms: i64) {
+        let Some(watch) = &mut self.watch else { return };
+        while START_MS + watch.sample_ms <= until_ms {
+            for node in self.nodes.values() {
+                let Some(host) = &node.host else { continue };
+                if node.name != HUB {
+                    let waiting = host.replica().waiting_records().count() as u64;
+                    watch.waits(watch.sample_ms, &node.name, waiting);
+                }
+            }
+            watch.sample_ms += SAMPLE_MS;
+        }
     }
 }
