@@ -14,6 +14,7 @@ use engine::transaction::{
 use crate::checks::{self, Broken};
 use crate::disk::{Disk, DiskState};
 use crate::drafts;
+use crate::figures::{self, Ages};
 use crate::liar;
 use crate::network::{Broken as BrokenTransport, LinkSpeed, Loss, Verdict};
 use crate::scenario::{Meddling, Scenario, Timed, What};
@@ -44,6 +45,13 @@ pub struct Outcome {
     pub cases: BTreeMap<String, u64>,
     /// How long after mending everybody was level, virtual ms.
     pub converged_ms: i64,
+    /// Batches of tills in the hub's books.
+    pub batches: u64,
+    /// How old the records of tills were when they reached the hub.
+    #[serde(skip)]
+    pub ages: Ages,
+    /// How long after the last outage the last of what it had held up reached the hub, virtual ms; 0: nothing was.
+    pub drained_ms: i64,
     /// Hash of everything that happened: the same for the same scenario.
     pub trace: String,
 }
@@ -75,6 +83,9 @@ pub struct Run {
     copies: BTreeMap<String, String>,
     revoked: BTreeSet<String>,
     checked_ms: i64,
+    /// Directions that a partition holds cut now, and when the last outage ended, true ms.
+    cut: BTreeSet<(String, String)>,
+    outage_ended_ms: Option<i64>,
 }
 
 /// What a token stands for until it is answered.
@@ -128,6 +139,8 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
     for (rule, times) in &run.world.network.struck {
         *run.struck.entry((*rule).to_owned()).or_default() += times;
     }
+    let hub = run.world.nodes[HUB].replica();
+    let ways = figures::ways(hub, run.world.now_ms);
     let outcome = Outcome {
         transactions: run.truth.acknowledged.len() as u64,
         mischief: run.truth.mischief() + run.truth.doubled().len() as u64,
@@ -137,6 +150,9 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
         faults: run.struck.clone(),
         cases,
         converged_ms,
+        batches: figures::batches(hub),
+        ages: Ages::of(&ways),
+        drained_ms: run.outage_ended_ms.map_or(0, |ended_ms| figures::drained_ms(&ways, ended_ms)),
         trace: run.world.trace.finalize().to_hex().to_string(),
     };
     Ok((outcome, run))
@@ -175,6 +191,8 @@ impl Run {
             copies: BTreeMap::new(),
             revoked: BTreeSet::new(),
             checked_ms: 0,
+            cut: BTreeSet::new(),
+            outage_ended_ms: None,
         })
     }
 
@@ -225,6 +243,11 @@ impl Run {
     }
 
     fn happen(&mut self, timed: &Timed) {
+        // A copy of a device is there only once somebody could copy it.
+        let missing = |name: &&String| !self.world.nodes.contains_key(*name);
+        if !matches!(timed.what, What::CloneDevice { .. }) && timed.what.nodes().iter().any(missing) {
+            return;
+        }
         match &timed.what {
             What::Sale { till, receipt, items, paid, key, tip_minor } => {
                 let draft = drafts::sale(receipt, items, *paid, key.as_deref(), *tip_minor);
@@ -307,12 +330,16 @@ impl Run {
                 if self.world.nodes.contains_key(from) && self.world.nodes.contains_key(to) {
                     let now_ms = self.world.now_ms;
                     self.world.network.block(from, to, now_ms);
+                    self.cut.insert((from.clone(), to.clone()));
                     self.strike("partition");
                     self.moment(if from == HUB { to } else { from }, "block", 0);
                 }
             }
             What::Open { from, to } => {
                 self.world.network.unblock(from, to);
+                if self.cut.remove(&(from.clone(), to.clone())) {
+                    self.outage_ended_ms = Some(self.world.now_ms);
+                }
                 self.moment(if from == HUB { to } else { from }, "open", 0);
             }
             What::Gossip { one, two } => {
@@ -391,9 +418,7 @@ impl Run {
                     self.strike("lie");
                 }
             }
-            What::Heal => {
-                self.world.network.heal();
-            }
+            What::Heal => self.heal(),
             _ => {}
         }
     }
@@ -418,7 +443,16 @@ impl Run {
         self.start(node);
     }
 
+    fn heal(&mut self) {
+        self.world.network.heal();
+        if !self.cut.is_empty() {
+            self.cut.clear();
+            self.outage_ended_ms = Some(self.world.now_ms);
+        }
+    }
+
     fn start(&mut self, node: &str) {
+        self.outage_ended_ms = Some(self.world.now_ms);
         // What rot has eaten is found at the start: the device is given up.
         if self.world.start(node).is_err() {
             self.give_up(node);
@@ -663,7 +697,7 @@ impl Run {
 
     /// Everything works again; gives how long it took until everybody was level.
     fn mend(&mut self) -> Result<i64, Broken> {
-        self.world.network.heal();
+        self.heal();
         let names: Vec<String> = self.world.nodes.keys().cloned().collect();
         for name in &names {
             let node = self.world.node(name);
