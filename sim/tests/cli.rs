@@ -90,14 +90,14 @@ fn what_does_not_hold_is_named_shrunk_written_and_exits_4() {
     let text = out(&output);
     assert_eq!(code(&output), 4, "{text}{}", err(&output));
     assert!(text.contains("it does not hold that nothing honest is held"), "{text}");
-    assert!(text.contains("tillsync-sim replay ./failing-seed-1.toml"), "{text}");
-    let output = tillsync_sim(folder.path(), &["replay", "failing-seed-1.toml", "--json"]);
+    assert!(text.contains("tillsync-sim replay ./failing-seed-2.toml"), "{text}");
+    let output = tillsync_sim(folder.path(), &["replay", "failing-seed-2.toml", "--json"]);
     assert_eq!(code(&output), 4);
     let document = json(&output);
     assert_eq!((&document["ok"], &document["failed"]), (&false.into(), &1.into()));
     assert_eq!(document["failures"][0]["invariant"], "nothing honest is held");
     let shrunk =
-        sim::file::read("", &std::fs::read_to_string(folder.path().join("failing-seed-1.toml")).unwrap());
+        sim::file::read("", &std::fs::read_to_string(folder.path().join("failing-seed-2.toml")).unwrap());
     let shrunk = shrunk.unwrap();
     assert_eq!((shrunk.happens.len(), shrunk.policy.len()), (2, 1), "a sale and a refund: {shrunk:#?}");
 }

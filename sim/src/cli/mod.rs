@@ -239,7 +239,11 @@ fn find(name: &str) -> Result<Scenario, Refused> {
             known.join(", ")
         ))
     })?;
-    file::read(name, &text).map_err(|bad| Refused::failed(bad.to_string()))
+    let mut scenario = file::read(name, &text).map_err(|bad| Refused::failed(bad.to_string()))?;
+    if scenario.name.is_empty() {
+        name.clone_into(&mut scenario.name);
+    }
+    Ok(scenario)
 }
 
 fn print_scenario(name: &str) -> Result<bool, Refused> {
