@@ -203,7 +203,7 @@ impl Summary {
                     line(format!("  see it again: tillsync-sim replay {file}"));
                 }
                 None if from != to => {
-                    line(format!("  shrink it: run it alone, with --seed {}", failure.seed))
+                    line(format!("  shrink it: run it alone, with --seed {}", failure.seed));
                 }
                 None => {}
             }

@@ -97,9 +97,9 @@ const HEAD: [&str; 13] = [
 /// A duration in the unit that suits it.
 fn short(ms: i64) -> String {
     match ms {
-        ..1_000 => format!("{ms}ms"),
-        ..120_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
-        ..7_200_000 => format!("{}m{:02}s", ms / 60_000, ms % 60_000 / 1_000),
+        ..=999 => format!("{ms}ms"),
+        1_000..=119_999 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        120_000..=7_199_999 => format!("{}m{:02}s", ms / 60_000, ms % 60_000 / 1_000),
         _ => format!("{}h{:02}m", ms / 3_600_000, ms % 3_600_000 / 60_000),
     }
 }
