@@ -30,7 +30,44 @@ impl Broken {
     pub fn new(invariant: &'static str, found: impl Into<String>) -> Self {
         Self { invariant, found: found.into() }
     }
+
+    /// Whether another failure is the same one: the same invariant, and for a panic the same line of code.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let place = |broken: &Self| broken.found.split(": ").next().map(str::to_owned);
+        self.invariant == other.invariant && (self.invariant != NO_PANIC || place(self) == place(other))
+    }
 }
+
+/// The invariant that a run breaks when the engine stops itself; what is found begins with the line of code.
+pub const NO_PANIC: &str = "no node stops over an assertion of its own";
+
+/// Every invariant that a run is held against, in words, in the order of the checks.
+pub const CHECKED: &[&str] = &[
+    "the trial balance is zero",
+    "custody says what is so",
+    "queues are bounded",
+    "what a liar brings is never seen",
+    "what was acknowledged is held where it was acknowledged",
+    "everybody is level within bounded time after mending",
+    "documents apply",
+    "Automerge agrees with the batches",
+    "every node holds the same documents",
+    "every node has the same books",
+    "what was acknowledged is in the books",
+    "what was acknowledged is in the books once",
+    "the hub's disk is whole",
+    "the journal is a chain",
+    "the journal adds up to the books",
+    "suspense explains itself",
+    "every planted conflict is flagged",
+    "every basket rung twice is flagged",
+    "every failed payment is flagged",
+    "nothing honest is held",
+    "the Z of an honest till agrees",
+    "the plain model of the rules agrees",
+    NO_PANIC,
+];
 
 /// At every turn: books balance on every node, custody says what is so, nothing acknowledged is missing where it was
 /// acknowledged, no lie is seen, queues are bounded.

@@ -4,6 +4,8 @@
 //!
 //! * `chance`, `clock`, `disk`, `network`, `world`: the engine's host over what is simulated of the world.
 //! * `scenario` (the file), `trade` (shop days from a seed), `swarm` (faults from a seed), `drafts`, `liar`: what happens.
+//! * `file` reads and writes scenarios, `limits` says which make sense, `shipped` are those in this binary.
+//! * `shrink` finds the fewest happenings that still fail, `figures` says how old the hub's books are.
 //! * `run` makes it happen, `truth` is what is known of it, `checks` what must hold.
 //! * `books_model`: a second, plain model of the books, written from the rules alone; `sets`: random sets of records;
 //!   `compare` holds engine and model together.
@@ -16,12 +18,17 @@ pub mod clock;
 pub mod compare;
 pub mod disk;
 pub mod drafts;
+pub mod figures;
+pub mod file;
 pub mod liar;
+pub mod limits;
 pub mod network;
 pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod sets;
+pub mod shipped;
+pub mod shrink;
 pub mod swarm;
 pub mod trade;
 pub mod truth;

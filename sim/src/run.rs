@@ -14,6 +14,7 @@ use engine::transaction::{
 use crate::checks::{self, Broken};
 use crate::disk::{Disk, DiskState};
 use crate::drafts;
+use crate::figures::{self, Ages};
 use crate::liar;
 use crate::network::{Broken as BrokenTransport, LinkSpeed, Loss, Verdict};
 use crate::scenario::{Meddling, Scenario, Timed, What};
@@ -47,6 +48,13 @@ pub struct Outcome {
     pub cases: BTreeMap<String, u64>,
     /// How long after mending everybody was level, virtual ms.
     pub converged_ms: i64,
+    /// Batches of tills in the hub's books.
+    pub batches: u64,
+    /// How old the records of tills were when they reached the hub.
+    #[serde(skip)]
+    pub ages: Ages,
+    /// How long after the last outage the last of what it had held up reached the hub, virtual ms; 0: nothing was.
+    pub drained_ms: i64,
     /// Hash of everything that happened: the same for the same scenario.
     pub trace: String,
 }
@@ -69,6 +77,9 @@ pub struct Run {
     checked_ms: i64,
     /// To whom the present happening happens, and what else is told of it.
     happening: (String, String),
+    /// Directions that a partition holds cut now, and when the last outage ended, true ms.
+    cut: BTreeSet<(String, String)>,
+    outage_ended_ms: Option<i64>,
 }
 
 /// What a token stands for until it is answered.
@@ -122,6 +133,8 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
     for (rule, times) in &run.world.network.struck {
         *run.struck.entry((*rule).to_owned()).or_default() += times;
     }
+    let hub = run.world.nodes[HUB].replica();
+    let ways = figures::ways(hub, run.world.now_ms);
     let outcome = Outcome {
         transactions: run.truth.acknowledged.len() as u64,
         mischief: run.truth.mischief() + run.truth.doubled().len() as u64,
@@ -131,6 +144,9 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
         faults: run.struck.clone(),
         cases,
         converged_ms,
+        batches: figures::batches(hub),
+        ages: Ages::of(&ways),
+        drained_ms: run.outage_ended_ms.map_or(0, |ended_ms| figures::drained_ms(&ways, ended_ms)),
         trace: run.world.trace.finalize().to_hex().to_string(),
     };
     if let (Some(moments), Some(watch)) = (&mut run.moments, &mut run.world.watch) {
@@ -182,6 +198,8 @@ impl Run {
             revoked: BTreeSet::new(),
             checked_ms: 0,
             happening: (HUB.to_owned(), String::new()),
+            cut: BTreeSet::new(),
+            outage_ended_ms: None,
         })
     }
 
@@ -245,6 +263,11 @@ impl Run {
     }
 
     fn happen(&mut self, timed: &Timed) {
+        // A copy of a device is there only once somebody could copy it.
+        let missing = |name: &&String| !self.world.nodes.contains_key(*name);
+        if !matches!(timed.what, What::CloneDevice { .. }) && timed.what.nodes().iter().any(missing) {
+            return;
+        }
         if self.moments.is_some() {
             let (node, text) = timed.what.whom();
             self.happening = (node.to_owned(), text);
@@ -330,12 +353,16 @@ impl Run {
                 if self.world.nodes.contains_key(from) && self.world.nodes.contains_key(to) {
                     let now_ms = self.world.now_ms;
                     self.world.network.block(from, to, now_ms);
+                    self.cut.insert((from.clone(), to.clone()));
                     self.strike("partition");
                     self.tell(if from == HUB { to } else { from }, "block", 0, from.clone());
                 }
             }
             What::Open { from, to } => {
                 self.world.network.unblock(from, to);
+                if self.cut.remove(&(from.clone(), to.clone())) {
+                    self.outage_ended_ms = Some(self.world.now_ms);
+                }
                 self.tell(if from == HUB { to } else { from }, "open", 0, from.clone());
             }
             What::Gossip { one, two } => {
@@ -412,10 +439,7 @@ impl Run {
                     self.strike("lie");
                 }
             }
-            What::Heal => {
-                self.world.network.heal();
-                self.moment(HUB, "heal", 0);
-            }
+            What::Heal => self.heal(),
             _ => {}
         }
     }
@@ -439,7 +463,17 @@ impl Run {
         self.start(node);
     }
 
+    fn heal(&mut self) {
+        self.world.network.heal();
+        self.moment(HUB, "heal", 0);
+        if !self.cut.is_empty() {
+            self.cut.clear();
+            self.outage_ended_ms = Some(self.world.now_ms);
+        }
+    }
+
     fn start(&mut self, node: &str) {
+        self.outage_ended_ms = Some(self.world.now_ms);
         // What rot has eaten is found at the start: the device is given up.
         if self.world.start(node).is_err() {
             self.give_up(node);
@@ -687,8 +721,7 @@ impl Run {
 
     /// Everything works again; gives how long it took until everybody was level.
     fn mend(&mut self) -> Result<i64, Broken> {
-        self.world.network.heal();
-        self.moment(HUB, "heal", 0);
+        self.heal();
         self.happening = (HUB.to_owned(), "found while mending".to_owned());
         let names: Vec<String> = self.world.nodes.keys().cloned().collect();
         for name in &names {

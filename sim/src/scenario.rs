@@ -1,5 +1,6 @@
 //! Scenarios as files: how many tills and days, what trade, what network, and what happens when. One run is one
-//! scenario; a failure is shrunk to the fewest happenings that still fail and written down as one. Reading only.
+//! scenario; a failure is shrunk to the fewest happenings that still fail and written down as one. Types only: `file`
+//! reads and writes them, `limits` says which make sense.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +8,8 @@ use crate::swarm;
 use crate::trade;
 use crate::world::HUB;
 
-/// Most tills.
-pub const TILLS_LIMIT: u64 = 1_000;
-/// Most days.
-pub const DAYS_LIMIT: u64 = 366;
-
 /// A scenario.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Its name.
@@ -40,8 +36,8 @@ pub struct Scenario {
     /// The network and disks when nothing is wrong.
     #[serde(default)]
     pub speed: Speed,
-    /// What happens besides, in any order.
-    #[serde(default)]
+    /// What happens besides, in any order. A file names each beside its time, so `file` reads them one by one.
+    #[serde(skip)]
     pub happens: Vec<Timed>,
 }
 
@@ -86,8 +82,7 @@ impl Default for Speed {
 }
 
 /// Something that happens at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timed {
     /// When, ms since the first day's 08:00.
     pub at_ms: i64,
@@ -121,7 +116,7 @@ pub enum Paid {
 
 /// What happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum What {
     /// A till sells.
     Sale {
@@ -381,6 +376,83 @@ impl What {
             Self::Lie { till, how } => (till, format!("{how:?}")),
         };
         (node, told)
+    }
+}
+
+/// The nodes that something names, borrowed as the value is.
+macro_rules! nodes_of {
+    ($what:expr) => {
+        match $what {
+            What::Sale { till, .. }
+            | What::Refund { till, .. }
+            | What::Void { till, .. }
+            | What::Exchange { till, .. }
+            | What::Cash { till, .. }
+            | What::Close { till, .. }
+            | What::Revoke { till }
+            | What::Wipe { till }
+            | What::Lie { till, .. } => vec![till],
+            What::CloneDevice { till, copy } => vec![till, copy],
+            What::Block { from, to } | What::Open { from, to } => vec![from, to],
+            What::Gossip { one, two } => vec![one, two],
+            What::Crash { node, .. }
+            | What::Restart { node }
+            | What::DiskHangs { node }
+            | What::SyncFails { node }
+            | What::DiskFull { node }
+            | What::Rot { node, .. }
+            | What::Backup { node }
+            | What::RestoreBackup { node }
+            | What::Clock { node, .. }
+            | What::Drift { node, .. }
+            | What::Slow { node, .. } => vec![node],
+            What::Outcome { .. }
+            | What::Decide { .. }
+            | What::Lock
+            | What::Policy { .. }
+            | What::Loss { .. }
+            | What::Meddle { .. }
+            | What::Heal => Vec::new(),
+        }
+    };
+}
+
+impl What {
+    /// The nodes it names.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<&String> {
+        nodes_of!(self)
+    }
+
+    /// The nodes it names, to rename them.
+    pub fn nodes_mut(&mut self) -> Vec<&mut String> {
+        nodes_of!(self)
+    }
+
+    /// The receipt number it makes.
+    #[must_use]
+    pub fn receipt(&self) -> Option<&str> {
+        match self {
+            Self::Sale { receipt, .. }
+            | Self::Refund { receipt, .. }
+            | Self::Void { receipt, .. }
+            | Self::Exchange { receipt, .. }
+            | Self::Cash { receipt, .. }
+            | Self::Close { receipt, .. } => Some(receipt),
+            _ => None,
+        }
+    }
+
+    /// The receipt of the sale it is about.
+    #[must_use]
+    pub fn of(&self) -> Option<&str> {
+        match self {
+            Self::Refund { of, .. }
+            | Self::Void { of, .. }
+            | Self::Exchange { of, .. }
+            | Self::Outcome { of, .. } => Some(of),
+            _ => None,
+        }
     }
 }
 

@@ -1,0 +1,120 @@
+//! Many runs at once, each on one thread and each the same whoever runs it: results come back in the order of the jobs.
+//! A run whose engine stops over its own assertion is a failure like any other, with the line of code.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
+use std::thread;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sim::checks::{Broken, NO_PANIC};
+use sim::run::{Outcome, Run, run_explicit};
+use sim::scenario::Scenario;
+
+/// One run to make.
+pub struct Job {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Whether its report is wanted.
+    pub page: bool,
+}
+
+/// What became of it.
+pub struct Done {
+    /// What it did, or which invariant does not hold.
+    pub result: Result<Outcome, Broken>,
+    /// Its report, if that was wanted and it held.
+    pub page: Option<String>,
+}
+
+thread_local! {
+    static IN_A_RUN: Cell<bool> = const { Cell::new(false) };
+    static STOPPED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Threads to use.
+pub fn workers(jobs: Option<u64>) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    jobs.map_or_else(cores, |jobs| usize::try_from(jobs).unwrap_or(1))
+}
+
+/// A progress bar on stderr; none where stderr is no terminal.
+pub fn bar(count: u64, of: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(count);
+    let template = "{bar:40} {pos}/{len} {msg}, {elapsed}, {eta} to go";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(of);
+    bar
+}
+
+/// Makes all runs, so many at a time.
+pub fn run_all(
+    count: usize,
+    workers: usize,
+    bar: &ProgressBar,
+    job: impl Fn(usize) -> Job + Sync,
+) -> Vec<Done> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<Option<Done>>> = Mutex::new((0..count).map(|_| None).collect());
+    thread::scope(|scope| {
+        for _ in 0..workers.min(count) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= count {
+                        break;
+                    }
+                    let made = make(&job(at));
+                    done.lock().expect("no thread stops while it holds the results")[at] = Some(made);
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let done = done.into_inner().expect("no thread stops while it holds the results");
+    done.into_iter().map(|done| done.expect("every job was taken")).collect()
+}
+
+fn make(job: &Job) -> Done {
+    let explicit = job.scenario.explicit();
+    match attempt(&explicit, job.page) {
+        Ok((outcome, run)) => {
+            let page = job.page.then(|| sim::report::page(&explicit, &outcome, &run));
+            Done { result: Ok(outcome), page }
+        }
+        Err(broken) => Done { result: Err(broken), page: None },
+    }
+}
+
+/// Makes one run of a scenario with everything written out; a stop of the engine is a failure.
+pub fn attempt(explicit: &Scenario, watch: bool) -> Result<(Outcome, Run), Broken> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if IN_A_RUN.get() {
+                let place =
+                    info.location().map_or(String::new(), |at| format!("{}:{}", at.file(), at.line()));
+                STOPPED_AT.with_borrow_mut(|kept| *kept = place);
+            } else {
+                usual(info);
+            }
+        }));
+    });
+    IN_A_RUN.set(true);
+    let made = panic::catch_unwind(AssertUnwindSafe(|| run_explicit(explicit, watch)));
+    IN_A_RUN.set(false);
+    made.unwrap_or_else(|payload| {
+        let said = payload
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default();
+        let place = STOPPED_AT.with_borrow(Clone::clone);
+        Err(Broken::new(NO_PANIC, format!("{place}: {said}")))
+    })
+}
