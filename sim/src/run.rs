@@ -74,6 +74,8 @@ pub struct Run {
     struck: BTreeMap<String, u64>,
     copies: BTreeMap<String, String>,
     revoked: BTreeSet<String>,
+    /// Nodes that are down and when they start again, true ms.
+    restarts: BTreeSet<(i64, String)>,
     checked_ms: i64,
     /// To whom the present happening happens, and what else is told of it.
     happening: (String, String),
@@ -196,6 +198,7 @@ impl Run {
             struck: BTreeMap::new(),
             copies: BTreeMap::new(),
             revoked: BTreeSet::new(),
+            restarts: BTreeSet::new(),
             checked_ms: 0,
             happening: (HUB.to_owned(), String::new()),
             cut: BTreeSet::new(),
@@ -206,9 +209,15 @@ impl Run {
     /// Time goes on; now and then the whole state is checked.
     fn until(&mut self, at_ms: i64) -> Result<(), Broken> {
         while self.world.now_ms < at_ms {
-            let next_ms = at_ms.min(self.checked_ms.max(self.world.now_ms) + CHECK_EVERY_MS);
+            let restart_ms = self.restarts.first().map_or(i64::MAX, |row| row.0);
+            let next_ms = at_ms.min(self.checked_ms.max(self.world.now_ms) + CHECK_EVERY_MS).min(restart_ms);
             self.world.run_until(next_ms);
             self.collect();
+            while self.restarts.first().is_some_and(|row| row.0 <= self.world.now_ms) {
+                if let Some((_, node)) = self.restarts.pop_first() {
+                    self.start(&node);
+                }
+            }
             if self.world.now_ms - self.checked_ms >= CHECK_EVERY_MS {
                 self.checked_ms = self.world.now_ms;
                 checks::at_every_turn(&self.world, &self.truth)?;
@@ -459,8 +468,8 @@ impl Run {
         let unsynced = self.world.nodes[node].disk.unsynced();
         self.world.stop(node, survive.min(unsynced));
         self.strike(if survive > 0 && unsynced > 0 { "torn-write" } else { "crash" });
-        self.world.run_for(down_ms);
-        self.start(node);
+        // The others trade on meanwhile.
+        self.restarts.insert((self.world.now_ms + down_ms.max(1), node.to_owned()));
     }
 
     fn heal(&mut self) {
@@ -503,7 +512,8 @@ impl Run {
     }
 
     fn rot(&mut self, node: &str, draw: u64) {
-        if node == HUB || !self.world.nodes[node].is_up() {
+        // A damaged device is enrolled anew, so the hub has to be there.
+        if node == HUB || !self.world.nodes[node].is_up() || !self.world.nodes[HUB].is_up() {
             return;
         }
         self.collect();
