@@ -2,18 +2,27 @@
 //! convergence on purpose and watches it complain.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use engine::batch::Sealed;
 use engine::entry::Entry;
+use engine::ids::LogId;
 use engine::ledger::{Account, Books, Standing};
 use engine::money::Currency;
+use engine::policy::Policy;
+use engine::replica::Replica;
 
 use crate::books_model;
 use crate::compare;
+use crate::disk::Disk;
 use crate::truth::Truth;
 use crate::world::{HUB, World};
 
 /// Records that a till may hold unsealed, and batches a peer may be owed: bounds on memory.
 const QUEUE_LIMIT: u64 = 100_000;
+
+/// Balances of accounts, debit positive.
+pub type Balances = BTreeMap<(Account, Currency), i128>;
 
 /// An invariant that does not hold, with what was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +49,7 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
     let hub_heads = world.nodes[HUB].is_up().then(|| world.nodes[HUB].replica().log_heads());
     for node in world.nodes.values().filter(|node| node.is_up()) {
         let replica = node.replica();
-        let sum: i128 = replica.books().balances().values().sum();
-        if sum != 0 {
-            return Err(Broken::new("the trial balance is zero", format!("{} is off by {sum}", node.name)));
-        }
+        balances_to_zero(&node.name, &replica.books().balances())?;
         if let Some(heads) = hub_heads.as_ref().filter(|_| !truth.hub_lost && node.name != HUB) {
             let (believed, there) =
                 (replica.at_hub_through(), heads.get(&replica.identity().log).copied().unwrap_or(0));
@@ -65,6 +71,10 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
             }
         }
     }
+    // A till whose log forked may know better than the branch that its number came from.
+    if let Some((_, found)) = world.overstated.iter().find(|row| !truth.suspicious.contains(row.0)) {
+        return Err(Broken::new("custody says what is so", found.clone()));
+    }
     for (receipt, (id, till)) in &truth.acknowledged {
         let Some(node) = world.nodes.get(till).filter(|node| node.is_up()) else { continue };
         let here = node.replica().books().record(id).is_some();
@@ -74,6 +84,18 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// Debits equal credits.
+///
+/// # Errors
+/// They do not.
+pub fn balances_to_zero(name: &str, balances: &Balances) -> Result<(), Broken> {
+    let sum: i128 = balances.values().sum();
+    if sum == 0 {
+        return Ok(());
+    }
+    Err(Broken::new("the trial balance is zero", format!("{name} is off by {sum}")))
 }
 
 /// Whether nothing waits anywhere and every node holds the same.
@@ -106,16 +128,18 @@ pub fn not_level(world: &World) -> Vec<String> {
 pub fn at_the_end(world: &mut World, truth: &Truth) -> Result<(), Broken> {
     at_every_turn(world, truth)?;
     same_everywhere(world)?;
+    documents_hold_the_batches(&world.nodes[HUB].disk, world.nodes[HUB].replica())?;
     let hub = world.nodes[HUB].replica().books();
     acknowledged_once(hub, truth)?;
     if !truth.hub_lost {
-        journal_adds_up(world, hub)?;
+        journal_adds_up(&world.nodes[HUB].disk, &hub.balances())?;
     }
-    suspense_explains_itself(hub)?;
+    suspense_explains_itself(hub, &hub.balances())?;
     conflicts_are_flagged(hub, truth)?;
     honest_is_not_held(hub, truth)?;
     closes_agree(hub, truth)?;
-    model_agrees(world, hub)
+    causes_come_first(hub)?;
+    model_agrees(&world.policy, hub)
 }
 
 /// Equal documents, equal to what the batches imply, and equal books.
@@ -149,7 +173,57 @@ pub fn same_everywhere(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
-fn acknowledged_once(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+/// What Automerge gives back of every session is what its batches on the hub's disk say, page after page.
+///
+/// # Errors
+/// A batch is not there, or another.
+pub fn documents_hold_the_batches(disk: &Disk, hub: &Replica) -> Result<(), Broken> {
+    let mut expected: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
+    for entry in disk.read().unwrap_or_default() {
+        let Entry::Batch(admitted) = entry else { continue };
+        if let Ok(sealed) = Sealed::reopen(Arc::from(admitted.bytes.as_slice())) {
+            let place = (sealed.batch.day, sealed.batch.writer, sealed.batch.session());
+            expected.entry(place).or_default().push(admitted.bytes);
+        }
+    }
+    let documents: BTreeMap<_, _> = hub.days().collect();
+    for ((day, writer, session), batches) in expected {
+        if documents.get(&day).is_none_or(|document| document.batches(&writer, &session) != batches) {
+            let found = format!("{} batches of session {session} on {day}", batches.len());
+            return Err(Broken::new("the documents hold every batch", found));
+        }
+    }
+    Ok(())
+}
+
+/// What a till had received when it acted comes before that act, whatever the clocks said.
+///
+/// # Errors
+/// An effect stands before its cause.
+pub fn causes_come_first(hub: &Books) -> Result<(), Broken> {
+    let arrivals: Vec<_> = hub.arrivals().collect();
+    let mut times: BTreeMap<_, i64> = BTreeMap::new();
+    for (record, _) in &arrivals {
+        // Where a log forked, the earlier of two.
+        let time = times.entry((&record.log, record.seq)).or_insert(record.effective_ms);
+        *time = (*time).min(record.effective_ms);
+    }
+    for (record, seen) in &arrivals {
+        let later =
+            |(log, seq): &&(LogId, u64)| times.get(&(log, *seq)).is_some_and(|ms| *ms >= record.effective_ms);
+        if let Some((log, seq)) = seen.iter().find(later) {
+            let found = format!("{} {} knew {log} {seq} and stands before it", record.log, record.seq);
+            return Err(Broken::new("causes come before effects", found));
+        }
+    }
+    Ok(())
+}
+
+/// Every acknowledged receipt is in the books, once.
+///
+/// # Errors
+/// One is not, or more often.
+pub fn acknowledged_once(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     for (receipt, (id, till)) in &truth.acknowledged {
         if truth.destroyed.contains(receipt) {
             continue;
@@ -167,12 +241,13 @@ fn acknowledged_once(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     Ok(())
 }
 
-/// ΣJ = D(S): the journal on the hub's disk adds up to the books.
-fn journal_adds_up(world: &World, hub: &Books) -> Result<(), Broken> {
-    let entries = world.nodes[HUB]
-        .disk
-        .read()
-        .map_err(|rotten| Broken::new("the hub's disk is whole", format!("{rotten:?}")))?;
+/// ΣJ = D(S): the journal on the hub's disk is a chain and adds up to the books.
+///
+/// # Errors
+/// It does not.
+pub fn journal_adds_up(disk: &Disk, balances: &Balances) -> Result<(), Broken> {
+    let entries =
+        disk.read().map_err(|rotten| Broken::new("the hub's disk is whole", format!("{rotten:?}")))?;
     let mut sums: BTreeMap<(Account, Currency), i128> = BTreeMap::new();
     let (mut number, mut prev) = (0, [0; 32]);
     for entry in entries {
@@ -189,7 +264,7 @@ fn journal_adds_up(world: &World, hub: &Books) -> Result<(), Broken> {
         }
     }
     sums.retain(|_, sum| *sum != 0);
-    if sums == hub.balances() {
+    if sums == *balances {
         Ok(())
     } else {
         Err(Broken::new("the journal adds up to the books", "it does not"))
@@ -197,9 +272,12 @@ fn journal_adds_up(world: &World, hub: &Books) -> Result<(), Broken> {
 }
 
 /// The suspense balance is the reason side of what is held and recorded differences, to the penny.
-fn suspense_explains_itself(hub: &Books) -> Result<(), Broken> {
+///
+/// # Errors
+/// There is more or less in suspense than that.
+pub fn suspense_explains_itself(hub: &Books, balances: &Balances) -> Result<(), Broken> {
     let suspense: i128 =
-        hub.balances().iter().filter(|((account, _), _)| account.is_suspense()).map(|row| *row.1).sum();
+        balances.iter().filter(|((account, _), _)| account.is_suspense()).map(|row| *row.1).sum();
     let (mut held, mut differences) = (0, 0);
     for (record, _) in hub.arrivals() {
         let own: i128 = hub
@@ -231,7 +309,11 @@ fn in_a_case(hub: &Books, receipt: &str) -> bool {
     hub.find_receipt(receipt).iter().any(|id| hub.cases().any(|case| case.held.contains_key(id)))
 }
 
-fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+/// Whatever was reversed beyond what was sold, rung twice or not paid is in front of a reviewer.
+///
+/// # Errors
+/// Something escaped.
+pub fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     let gone = |receipt: &String| truth.destroyed.contains(receipt);
     for sale in truth.sales.values().filter(|sale| sale.is_mischief()) {
         if !around(sale).any(gone) && !around(sale).any(|receipt| in_a_case(hub, receipt)) {
@@ -259,7 +341,10 @@ fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
 }
 
 /// What honest people did at honest devices is posted, not held.
-fn honest_is_not_held(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+///
+/// # Errors
+/// Something is held.
+pub fn honest_is_not_held(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     if truth.policy_changed || truth.locked {
         return Ok(());
     }
@@ -295,7 +380,10 @@ fn honest_is_not_held(hub: &Books, truth: &Truth) -> Result<(), Broken> {
 }
 
 /// An honest till's Z agrees with its records.
-fn closes_agree(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+///
+/// # Errors
+/// One does not.
+pub fn closes_agree(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     let mismatch = |case: &&engine::review::Case| case.key.case_type == engine::review::CaseType::ZMismatch;
     for case in hub.cases().filter(mismatch) {
         let tills: Vec<String> = case
@@ -313,9 +401,12 @@ fn closes_agree(hub: &Books, truth: &Truth) -> Result<(), Broken> {
 }
 
 /// The plain model of the rules, given the same records, has the same books.
-fn model_agrees(world: &World, hub: &Books) -> Result<(), Broken> {
+///
+/// # Errors
+/// It has others.
+pub fn model_agrees(policy: &Policy, hub: &Books) -> Result<(), Broken> {
     let arrivals: Vec<_> = hub.arrivals().collect();
-    let model = books_model::project(&arrivals, &world.policy);
+    let model = books_model::project(&arrivals, policy);
     let differences = compare::differences(&compare::in_plain_words(hub, &model), &model);
     match differences.first() {
         None => Ok(()),
