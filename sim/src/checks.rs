@@ -11,6 +11,7 @@ use engine::ledger::{Account, Books, Standing};
 use engine::money::Currency;
 use engine::policy::Policy;
 use engine::replica::Replica;
+use engine::review::Reason;
 
 use crate::books_model;
 use crate::compare;
@@ -112,7 +113,18 @@ pub fn not_level(world: &World) -> Vec<String> {
     for node in world.nodes.values().filter(|node| node.is_up()) {
         let waiting = node.replica().waiting().count;
         if waiting > 0 {
-            found.push(format!("{} has {waiting} waiting", node.name));
+            let refused = node.events.iter().rev().find_map(|event| match event {
+                engine::replica::SyncEvent::Refused { reason, .. } => Some(reason.as_str()),
+                _ => None,
+            });
+            found.push(format!(
+                "{} has {waiting} waiting ({} unsealed) of {:?} behind {}, linked to {:?}, last refusal {refused:?}",
+                node.name,
+                node.replica().unsealed_count(),
+                node.replica().log_heads().get(&node.replica().identity().log),
+                node.replica().at_hub_through(),
+                world.network.linked_to(&node.name),
+            ));
         }
         if node.replica().digest() != hub {
             found.push(format!("{} holds other batches than the hub", node.name));
@@ -306,7 +318,30 @@ fn around(sale: &crate::truth::Sale) -> impl Iterator<Item = &String> {
 }
 
 fn in_a_case(hub: &Books, receipt: &str) -> bool {
-    hub.find_receipt(receipt).iter().any(|id| hub.cases().any(|case| case.held.contains_key(id)))
+    let flags = |case: &&engine::review::Case| {
+        Reason::ALL.iter().any(|reason| reason.case_type() == case.key.case_type)
+    };
+    let ids = hub.find_receipt(receipt);
+    // Once a reviewer lifted the hold, the record is a member still.
+    hub.cases().filter(flags).any(|case| ids.iter().any(|id| case.members.contains(id)))
+}
+
+/// Where a sale and everything around it stands, for a message.
+fn stands(hub: &Books, sale: &crate::truth::Sale) -> String {
+    let one = |receipt: &String| {
+        let ids = hub.find_receipt(receipt);
+        let standing: Vec<_> = ids
+            .iter()
+            .map(|id| (hub.record(id).map(|it| (it.log.clone(), it.seq)), hub.standing(id)))
+            .collect();
+        let cases: Vec<_> = hub
+            .cases()
+            .filter(|case| ids.iter().any(|id| case.members.contains(id)))
+            .map(|case| format!("{} {}", case.key.case_type, case.state.as_str()))
+            .collect();
+        format!("{receipt}: {standing:?} in {cases:?}")
+    };
+    around(sale).map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// Whatever was reversed beyond what was sold, rung twice or not paid is in front of a reviewer.
@@ -323,8 +358,8 @@ pub fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     for sales in truth.doubled() {
         let flagged = sales.iter().any(|sale| around(sale).any(|receipt| in_a_case(hub, receipt)));
         if !flagged && !sales.iter().any(|sale| gone(&sale.receipt)) {
-            let receipts: Vec<&str> = sales.iter().map(|sale| sale.receipt.as_str()).collect();
-            return Err(Broken::new("every basket rung twice is flagged", format!("{receipts:?} escaped")));
+            let stands: Vec<String> = sales.iter().map(|sale| stands(hub, sale)).collect();
+            return Err(Broken::new("every basket rung twice is flagged", format!("{stands:?} escaped")));
         }
     }
     for sale in truth.sales.values() {

@@ -67,6 +67,11 @@ fn main() -> ExitCode {
                 }
             }
             Err(broken) => {
+                if std::env::var_os("SHOW").is_some() {
+                    for timed in Scenario::swarm(seed, tills, days, transactions, !quiet).explicit().happens {
+                        println!("{timed:?}");
+                    }
+                }
                 println!(
                     "seed {seed}: it does not hold that {}: {}",
                     broken.invariant,

@@ -70,6 +70,8 @@ pub struct Run {
     /// What is worth looking at, if it is wanted.
     pub moments: Option<Vec<Moment>>,
     asked: BTreeMap<(String, u64), Asked>,
+    /// Outcomes of payments that the hub was asked to state: token → receipt of the sale, and whether it was paid.
+    outcomes: BTreeMap<u64, (String, bool)>,
     backups: BTreeMap<String, (Disk, BTreeSet<String>)>,
     struck: BTreeMap<String, u64>,
     copies: BTreeMap<String, String>,
@@ -172,6 +174,7 @@ impl Run {
             truth: Truth::default(),
             moments: watch.then(Vec::new),
             asked: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             backups: BTreeMap::new(),
             struck: BTreeMap::new(),
             copies: BTreeMap::new(),
@@ -292,9 +295,7 @@ impl Run {
                     let outcome = if *approved { PaymentOutcome::Approved } else { PaymentOutcome::Declined };
                     let stated =
                         self.world.state(HubRecord::Payment(Payment { payment: format!("P-{of}"), outcome }));
-                    if let (Some(_), Some(sale)) = (stated, self.truth.sales.get_mut(of)) {
-                        sale.outcome = Some(*approved);
-                    }
+                    self.outcomes.extend(stated.map(|token| (token, (of.clone(), *approved))));
                 }
             }
             What::Decide { draw } => self.decide(*draw),
@@ -331,7 +332,6 @@ impl Run {
                 if self.world.nodes[node].is_up() {
                     self.collect();
                     self.world.shut_down(node);
-                    self.abandon(node);
                     self.start(node);
                     self.strike("restart");
                 }
@@ -640,6 +640,11 @@ impl Run {
             })
             .collect();
         for (till, token, result) in answered {
+            if let (Some((of, approved)), Ok(_)) = (self.outcomes.remove(&token), &result)
+                && let Some(sale) = self.truth.sales.get_mut(&of)
+            {
+                sale.outcome = Some(approved);
+            }
             let Some(asked) = self.asked.remove(&(till.clone(), token)) else { continue };
             if let Ok(receipt) = result {
                 self.acknowledge(&till, asked, &receipt);

@@ -23,6 +23,8 @@ pub const START_MS: i64 = 1_795_420_800_000;
 pub const STORE: &str = "store-1";
 /// The hub's name.
 pub const HUB: &str = "hub";
+/// A device whose place was taken by another with its key tries again after this, ms.
+const REPLACED_REST_MS: i64 = 1_800_000;
 /// A node's task sleeps at most so long, ms.
 const SLEEP_LIMIT_MS: i64 = 60_000;
 /// Events of a node kept for looking at.
@@ -68,6 +70,8 @@ pub struct Node {
     pub disk_ms: (i64, i64),
     /// Whom it calls by itself when there is no link.
     pub dials: Option<String>,
+    /// When another device with its key took its place: it comes back much later.
+    replaced_ms: Option<i64>,
     host: Option<Host>,
     identity: Identity,
     start: u32,
@@ -215,6 +219,7 @@ impl World {
             speed: LinkSpeed { delay_ms: delays.link_ms, bytes_a_ms: 0 },
             disk_ms: delays.disk_ms,
             dials: None,
+            replaced_ms: None,
             host: Some(Host::new(Replica::new(identity.clone(), self.policy.clone()))),
             identity,
             start: 1,
@@ -264,6 +269,7 @@ impl World {
             for linked in self.network.linked_to(own) {
                 if linked != other && self.nodes[&linked].writer() == writer {
                     self.cut(own, &linked);
+                    self.node(&linked).replaced_ms = Some(self.now_ms);
                 }
             }
         }
@@ -484,7 +490,11 @@ impl World {
                 if !wanted || self.connected(&from, &to) || !self.nodes[&from].is_up() {
                     return;
                 }
-                if self.nodes[&to].is_up() && self.network.is_open(&from, &to) {
+                let replaced_ms = self.nodes[&from].replaced_ms;
+                if replaced_ms.is_some_and(|at_ms| self.now_ms - at_ms < REPLACED_REST_MS) {
+                    let at_ms = self.now_ms + self.chance.between(REPLACED_REST_MS / 2, REPLACED_REST_MS);
+                    self.put(at_ms, Happening::Dial { from, to });
+                } else if self.nodes[&to].is_up() && self.network.is_open(&from, &to) {
                     self.connect(&from, &to);
                 } else {
                     self.dial_later(&from, &to);

@@ -206,6 +206,8 @@ impl Replica {
             }));
         }
         self.when_durable(Output::Send(peer, Message::Ack { number }), outputs);
+        // A till that was restored from an old copy gets its own records back: the hub holds what it sends.
+        self.mark_custody(now, peer, outputs);
     }
 
     fn ack(&mut self, now: Instant, peer: WriterId, number: u64, outputs: &mut Outputs) {
