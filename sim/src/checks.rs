@@ -298,7 +298,12 @@ pub fn suspense_explains_itself(hub: &Books, balances: &Balances) -> Result<(), 
             .filter(|posting| posting.account.is_suspense())
             .map(|posting| i128::from(posting.amount_minor))
             .sum();
-        let named = || hub.cases().any(|case| case.members.contains(&record.id));
+        // A void of a held record follows it into suspense and nets it there.
+        let target = || record.transaction.original().and_then(|original| hub.resolve(original));
+        let named = || {
+            let id = target().unwrap_or(record.id);
+            hub.cases().any(|case| case.members.contains(&record.id) || case.members.contains(&id))
+        };
         if own != 0 && hub.standing(&record.id) == Some(Standing::InReview) {
             held += own;
         } else if own != 0 && named() {

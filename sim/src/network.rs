@@ -124,6 +124,8 @@ pub struct Network {
     /// Directions in which nothing gets through, with when that began.
     blocked: BTreeMap<(String, String), i64>,
     rules: Vec<Box<dyn Rule>>,
+    /// When the next link dies of a partition; reckoned when links or partitions change.
+    next_death_ms: Option<i64>,
     /// How often each rule struck.
     pub struck: BTreeMap<&'static str, u64>,
     /// Bytes and frames put on their way.
@@ -146,16 +148,19 @@ impl Network {
     pub fn heal(&mut self) {
         self.rules.clear();
         self.blocked.clear();
+        self.reckon_death();
     }
 
     /// From now on nothing gets from one node to another (in this direction).
     pub fn block(&mut self, from: &str, to: &str, now_ms: i64) {
         self.blocked.entry((from.to_owned(), to.to_owned())).or_insert(now_ms);
+        self.reckon_death();
     }
 
     /// It gets through again.
     pub fn unblock(&mut self, from: &str, to: &str) {
         self.blocked.remove(&(from.to_owned(), to.to_owned()));
+        self.reckon_death();
     }
 
     /// Whether something gets through both ways.
@@ -170,12 +175,15 @@ impl Network {
         self.next_link += 1;
         let link = Link { id: self.next_link, last_ms: BTreeMap::new() };
         self.links.insert(ends(one, two), link);
+        self.reckon_death();
         self.next_link
     }
 
     /// Ends a link. Gives whether there was one.
     pub fn unlink(&mut self, one: &str, two: &str) -> bool {
-        self.links.remove(&ends(one, two)).is_some()
+        let was_there = self.links.remove(&ends(one, two)).is_some();
+        self.reckon_death();
+        was_there
     }
 
     /// The link between two nodes.
@@ -207,8 +215,13 @@ impl Network {
     /// When the next link dies of a partition, true ms.
     #[must_use]
     pub fn next_death_ms(&self) -> Option<i64> {
+        self.next_death_ms
+    }
+
+    fn reckon_death(&mut self) {
         let linked = |(from, to): &(String, String)| self.links.contains_key(&ends(from, to));
-        self.blocked.iter().filter(|(pair, _)| linked(pair)).map(|(_, since)| since + IDLE_MS).min()
+        let deaths = self.blocked.iter().filter(|(pair, _)| linked(pair)).map(|(_, since)| since + IDLE_MS);
+        self.next_death_ms = deaths.min();
     }
 
     /// Puts a frame on its way: when it arrives, once or twice; nothing if it is lost or there is no link.

@@ -21,7 +21,7 @@ use crate::truth::{Sale, Truth};
 use crate::world::{Delays, HUB, START_MS, World};
 
 /// After mending, everything must be level within this, virtual ms.
-const CONVERGENCE_MS: i64 = 10 * 60_000;
+const CONVERGENCE_MS: i64 = 15 * 60_000;
 /// Checks of the whole state at least so often, virtual ms.
 const CHECK_EVERY_MS: i64 = 2 * 3_600_000;
 

@@ -449,8 +449,10 @@ impl World {
             return false;
         };
         self.now_ms = self.now_ms.max(at);
-        for (one, two) in self.network.dead(self.now_ms) {
-            self.cut(&one, &two);
+        if death.is_some_and(|death| death <= self.now_ms) {
+            for (one, two) in self.network.dead(self.now_ms) {
+                self.cut(&one, &two);
+            }
         }
         if due != Some(at) {
             return true;

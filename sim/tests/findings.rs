@@ -240,3 +240,42 @@ fn a_locked_exchange_keeps_its_place_although_its_sale_is_not_locked() {
     let report = told(json!({}), records);
     assert_eq!(case(&report, "DUPLICATE_CAPTURE")["held"], json!({"Y1": "DUPLICATE_CAPTURE"}), "{report:#}");
 }
+
+#[test]
+fn what_was_voided_before_tender_cannot_come_back_whatever_its_tax() {
+    let voided = json!({"n": 2, "sku": "A", "qty": 1, "amount": -6_000, "tax": -1_010, "line_void": true});
+    let kept = json!({"n": 3, "sku": "B", "qty": 1, "amount": 600, "tax": 100});
+    let records = json!([
+        record(
+            "S1",
+            "till-01",
+            1,
+            "sale",
+            "10:00",
+            json!({"lines": [line(1, 6_000), voided, kept], "tenders": cash(600)})
+        ),
+        refund("R1", "till-02", 1, "11:00", "S1", cash(6_000)),
+    ]);
+    let report = told(json!({}), records);
+    assert_eq!(case(&report, "REVERSAL_CONFLICT")["held"], json!({"R1": "OVER_REFUND"}), "{report:#}");
+}
+
+#[test]
+fn approving_a_blind_line_does_not_pass_what_exceeds_the_sale_in_another() {
+    let too_much = json!({"n": 1, "sku": "A", "qty": 2, "amount": 6_000, "tax": 1_000, "original": "S1"});
+    let records = json!([
+        sale("S1", "till-01", 1, "10:00", cash(6_000)),
+        record(
+            "R1",
+            "till-02",
+            1,
+            "refund",
+            "11:00",
+            json!({"lines": [too_much, line(2, 600)], "tenders": cash(6_600)})
+        ),
+        decision(1, "NO_REFERENCE", "R1", "approve", "R1"),
+    ]);
+    let report = told(json!({}), records);
+    assert_eq!(report["balances"]["Assets:Suspense:Refunds GBP"], 6_600, "{report:#}");
+    assert_eq!(case(&report, "REVERSAL_CONFLICT")["status"], "open", "{report:#}");
+}

@@ -244,9 +244,8 @@ impl Facts {
         }
         draft.held.insert(slot, reason);
         // A branch of a fork may belong to a revoked till too: what a reviewer made of it in one case holds in both.
-        let holds = self.integrity_holds(slot);
-        let made = holds.iter().filter_map(|hold| self.disposition(&hold.key, slot, hold.reason));
-        draft.disposed.extend(made.into_iter().any(|made| made != Disposition::Genuine).then_some(slot));
+        let ruling = self.ruling(slot, &self.integrity_holds(slot));
+        draft.disposed.extend(ruling.map(|_| slot));
         draft.netted.extend(netted.then_some(slot));
     }
 

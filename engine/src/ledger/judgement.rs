@@ -189,14 +189,10 @@ impl<'a> Judgement<'a> {
         }
     }
 
-    /// What becomes of a held record: the disposition of the first of its reasons that has one, else suspense.
+    /// What becomes of a held record: what a reviewer decided about it, else suspense.
     pub(crate) fn dispose(&self, slot: Slot) -> PostAs {
-        let mut holds: Vec<&Hold> =
-            self.fates.get(&slot).map(|fate| fate.holds.iter().collect()).unwrap_or_default();
-        holds.sort();
-        let mut decided =
-            holds.into_iter().filter_map(|hold| self.facts.disposition(&hold.key, slot, hold.reason));
-        match decided.next() {
+        let holds = self.fates.get(&slot).map_or(&[][..], |fate| fate.holds.as_slice());
+        match self.facts.ruling(slot, holds) {
             Some(Disposition::Approve) => PostAs::Itself,
             Some(Disposition::Convert) => PostAs::Refund,
             Some(Disposition::Remove) => PostAs::Nothing,
@@ -229,6 +225,17 @@ impl Facts {
             key: CaseKey::new(CaseType::RevokedTerminal, record.log.terminal.as_str()),
         });
         chain.into_iter().chain(revoked).collect()
+    }
+
+    /// What a reviewer made of a record that is held for several reasons: the first of them is the one used for decisions
+    /// (section 5). Approving a missing reference must not pass what exceeds its sale in another line.
+    pub(crate) fn ruling(&self, slot: Slot, holds: &[Hold]) -> Option<Disposition> {
+        let mut holds = holds.to_vec();
+        holds.sort();
+        let decided = holds.iter().map(|hold| (hold.reason, self.disposition(&hold.key, slot, hold.reason)));
+        let in_force: Vec<_> = decided.filter(|row| row.1 != Some(Disposition::Genuine)).collect();
+        let first = in_force.first()?.0;
+        in_force.into_iter().filter(|row| row.0 == first).find_map(|row| row.1)
     }
 
     /// What a decision in force does to a held record.

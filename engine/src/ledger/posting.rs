@@ -198,7 +198,7 @@ impl Judgement<'_> {
         let disposed: Vec<_> =
             holds.iter().filter_map(|hold| facts.disposition(&hold.key, slot, hold.reason)).collect();
         let held = holds.len() > disposed.len();
-        let removed = disposed.contains(&crate::review::Disposition::Remove);
+        let removed = facts.ruling(slot, &holds) == Some(crate::review::Disposition::Remove);
         if facts.record(slot).transaction.kind() != Kind::Hub {
             self.note_late(slot);
         }

@@ -44,6 +44,11 @@ impl LineLeft {
         self.tax_minor += part.tax_minor;
     }
 
+    fn not_below_nothing(&mut self) {
+        (self.quantity, self.amount_minor, self.tax_minor) =
+            (self.quantity.max(0), self.amount_minor.max(0), self.tax_minor.max(0));
+    }
+
     fn empty(&mut self) {
         (self.quantity, self.amount_minor, self.tax_minor) = (0, 0, 0);
     }
@@ -63,8 +68,12 @@ fn sold(lines: &[Line]) -> Vec<LineLeft> {
     let items = lines.iter().filter(|line| matches!(line.flag, LineFlag::Item | LineFlag::GiftCardSold));
     let mut left: Vec<LineLeft> = items.map(LineLeft::of).collect();
     for reversed in lines.iter().filter(|line| line.flag == LineFlag::LineVoid).map(LineLeft::of) {
-        if let Some(line) = left.iter_mut().find(|line| line.sku == reversed.sku && line.holds(&reversed)) {
-            line.take(&reversed);
+        let of_item = |line: &LineLeft| line.sku == reversed.sku;
+        let whole = left.iter().position(|line| of_item(line) && line.holds(&reversed));
+        // A till may print another tax or amount on the reversal: the goods did not leave the shop all the same.
+        if let Some(at) = whole.or_else(|| left.iter().position(of_item)) {
+            left[at].take(&reversed);
+            left[at].not_below_nothing();
         }
     }
     left

@@ -36,6 +36,7 @@ impl Replica {
     }
 
     pub(super) fn peer_down(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
+        self.owed.remove(&peer);
         if self.peers.remove(&peer).is_some() {
             self.note_hub_link(now, peer);
             self.note_link(now, peer, LinkChange::Down, outputs);
@@ -283,6 +284,29 @@ impl Replica {
                 let (number, ordinals) = (chunk.number, chunk.ordinals);
                 outputs.push(Output::SendBatches { peer: *peer, number, ordinals });
             }
+        }
+    }
+
+    /// Ends conversations in which the peer has owed the same answer for too long; the next one finds out what is missing.
+    pub(super) fn end_stalled(&mut self, now: Instant, outputs: &mut Outputs) {
+        let mut stalled = Vec::new();
+        for (peer, state) in &self.peers {
+            let Some(number) = state.owes() else {
+                self.owed.remove(peer);
+                continue;
+            };
+            let since = self.owed.entry(*peer).or_insert((number, now.ms));
+            // Progress, or a clock that was set back: the time counts from here.
+            if since.0 != number || since.1 > now.ms {
+                *since = (number, now.ms);
+            }
+            if now.ms - since.1 > super::OWED_LIMIT_MS {
+                stalled.push(*peer);
+            }
+        }
+        for peer in stalled {
+            self.owed.remove(&peer);
+            Self::end(peer, "it has not answered for two minutes".to_owned(), outputs);
         }
     }
 

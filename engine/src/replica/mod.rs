@@ -271,6 +271,8 @@ pub struct Replica {
     flush_at_ms: Option<i64>,
     /// When the last status was told, and what it rested on: entries persisted, peers.
     status_told_ms: i64,
+    /// What peers owe an answer to, and since when.
+    owed: BTreeMap<WriterId, (u64, i64)>,
     status_rests_on: (u64, usize),
     hub_link_ms: Option<i64>,
     policy_today: Policy,
@@ -287,6 +289,8 @@ enum Held {
 /// How often a node tells its peers how it is doing while something happens, and while nothing does.
 const STATUS_INTERVAL_MS: i64 = 3_000;
 const IDLE_STATUS_INTERVAL_MS: i64 = 30_000;
+/// A peer that owes an answer so long is talked to anew: something was lost that no transport should lose.
+const OWED_LIMIT_MS: i64 = 120_000;
 /// Changes that wait for Automerge before they are applied without being asked for.
 const DOCUMENT_PENDING_LIMIT: usize = 1_024;
 
@@ -327,6 +331,7 @@ impl Replica {
             restoring: None,
             flush_at_ms: None,
             status_told_ms: 0,
+            owed: BTreeMap::new(),
             status_rests_on: (0, 0),
             hub_link_ms: None,
             policy_today: policy,
@@ -367,6 +372,7 @@ impl Replica {
         self.settle(now, outputs);
         if !self.peers.is_empty() && self.status_due_ms() <= now.ms {
             self.tell_status(now, outputs);
+            self.end_stalled(now, outputs);
         }
         let full =
             self.documents.values_mut().filter(|document| document.pending() >= DOCUMENT_PENDING_LIMIT);

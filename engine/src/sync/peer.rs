@@ -120,6 +120,14 @@ impl Peer {
         self.missing.insert(ordinal);
     }
 
+    /// What the peer owes an answer to: the number of the oldest message of batches, or 0 for its first word. `None`: it
+    /// owes nothing.
+    #[must_use]
+    pub fn owes(&self) -> Option<u64> {
+        let oldest = self.in_flight.front().map(|sent| sent.number);
+        oldest.or_else(|| (!self.level).then_some(0))
+    }
+
     /// Batches that wait to be sent or acknowledged.
     #[must_use]
     pub fn backlog(&self) -> usize {

@@ -117,14 +117,15 @@ impl<'a> Judgement<'a> {
         self.holds.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// What a reviewer decided about a held record: in the first of its cases that has a decision. (Section 5 says that
-    /// the first hold is the one used for decisions, and is silent on a reviewer who decided in another case.)
+    /// What a reviewer decided about a held record. Section 5: the first hold is the one used for decisions. (Silent: of
+    /// several cases for that one reason, the first that has a decision.)
     pub(super) fn disposition(&self, record: &Record) -> Option<&'a Decision> {
         let mut holds = self.holds_of(&record.id).to_vec();
         holds.sort_by_key(|hold| {
             (PRECEDENCE.iter().position(|reason| *reason == hold.reason), hold.case.clone())
         });
-        holds.iter().find_map(|hold| self.decision_on(record, hold))
+        let first = holds.first()?.reason;
+        holds.iter().filter(|hold| hold.reason == first).find_map(|hold| self.decision_on(record, hold))
     }
 
     /// Whether a record counts: it is not held, or a reviewer accepted it (section 9: `approve`, `convert`).

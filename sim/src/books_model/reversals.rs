@@ -403,16 +403,19 @@ fn sold(lines: &[Line]) -> Vec<Sold> {
     let goods = lines.iter().filter(|line| matches!(line.flag, LineFlag::Item | LineFlag::GiftCardSold));
     let mut sold: Vec<Sold> = goods.map(one).collect();
     for reversed in lines.iter().filter(|line| line.flag == LineFlag::LineVoid).map(one) {
-        let bears = |line: &&mut Sold| {
+        let bears = |line: &Sold| {
             line.sku == reversed.sku
                 && line.quantity >= reversed.quantity
                 && line.amount_minor >= reversed.amount_minor
                 && line.tax_minor >= reversed.tax_minor
         };
-        if let Some(line) = sold.iter_mut().find(bears) {
-            line.quantity -= reversed.quantity;
-            line.amount_minor -= reversed.amount_minor;
-            line.tax_minor -= reversed.tax_minor;
+        let of_item = |line: &Sold| line.sku == reversed.sku;
+        // Or, where tax or amount are printed differently, off the first of the item, down to nothing.
+        if let Some(at) = sold.iter().position(bears).or_else(|| sold.iter().position(of_item)) {
+            let line = &mut sold[at];
+            line.quantity = (line.quantity - reversed.quantity).max(0);
+            line.amount_minor = (line.amount_minor - reversed.amount_minor).max(0);
+            line.tax_minor = (line.tax_minor - reversed.tax_minor).max(0);
         }
     }
     sold
