@@ -10,6 +10,7 @@ use engine::ids::LogId;
 use engine::ledger::{Account, Books, Standing};
 use engine::money::Currency;
 use engine::policy::Policy;
+use engine::record::Record;
 use engine::replica::Replica;
 use engine::review::Reason;
 
@@ -214,15 +215,16 @@ pub fn documents_hold_the_batches(disk: &Disk, hub: &Replica) -> Result<(), Brok
 /// An effect stands before its cause.
 pub fn causes_come_first(hub: &Books) -> Result<(), Broken> {
     let arrivals: Vec<_> = hub.arrivals().collect();
-    let mut times: BTreeMap<_, i64> = BTreeMap::new();
+    let mut times: BTreeMap<_, Vec<i64>> = BTreeMap::new();
     for (record, _) in &arrivals {
-        // Where a log forked, the earlier of two.
-        let time = times.entry((&record.log, record.seq)).or_insert(record.effective_ms);
-        *time = (*time).min(record.effective_ms);
+        times.entry((&record.log, record.seq)).or_default().push(record.effective_ms);
     }
-    for (record, seen) in &arrivals {
-        let later =
-            |(log, seq): &&(LogId, u64)| times.get(&(log, *seq)).is_some_and(|ms| *ms >= record.effective_ms);
+    // Where a log forked, what was known is kept by number, for both branches as one.
+    let forked = |record: &Record| times[&(&record.log, record.seq)].len() > 1;
+    for (record, seen) in arrivals.iter().filter(|row| !forked(&row.0)) {
+        let later = |(log, seq): &&(LogId, u64)| {
+            times.get(&(log, *seq)).is_some_and(|all| all.iter().all(|ms| *ms >= record.effective_ms))
+        };
         if let Some((log, seq)) = seen.iter().find(later) {
             let found = format!("{} {} knew {log} {seq} and stands before it", record.log, record.seq);
             return Err(Broken::new("causes come before effects", found));
@@ -304,7 +306,10 @@ pub fn suspense_explains_itself(hub: &Books, balances: &Balances) -> Result<(), 
             let id = target().unwrap_or(record.id);
             hub.cases().any(|case| case.members.contains(&record.id) || case.members.contains(&id))
         };
-        if own != 0 && hub.standing(&record.id) == Some(Standing::InReview) {
+        // The void of a sale that is held goes where the sale went.
+        let original = || record.transaction.original().and_then(|reference| hub.resolve(reference));
+        let follows = || original().is_some_and(|id| hub.standing(&id) == Some(Standing::InReview));
+        if own != 0 && (hub.standing(&record.id) == Some(Standing::InReview) || follows()) {
             held += own;
         } else if own != 0 && named() {
             differences += own;
