@@ -5,13 +5,13 @@
 #   sim/mutants/run.sh 03 07      these
 #
 # Works in a copy of HEAD's tree; the tree you stand in is not touched (and what you have not committed is not seen).
-# Settings: SEEDS (how many seeds, 60), DAYS (2), TILLS (5), MUTANTS_DIR (where copy and target are kept, for a faster
+# Settings: SEEDS (how many seeds, 100), DAYS (2), TILLS (5), MUTANTS_DIR (where copy and target are kept, for a faster
 # next time). Only seeds count that hold without any patch. Exit code 1 if a patch is not caught.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-seeds=${SEEDS:-60}
+seeds=${SEEDS:-100}
 days=${DAYS:-2}
 tills=${TILLS:-5}
 
