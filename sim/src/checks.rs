@@ -2,19 +2,29 @@
 //! convergence on purpose and watches it complain.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use engine::batch::Sealed;
 use engine::entry::Entry;
+use engine::ids::LogId;
 use engine::ledger::{Account, Books, Standing};
 use engine::money::Currency;
+use engine::policy::Policy;
+use engine::record::Record;
+use engine::replica::Replica;
 use engine::review::Reason;
 
 use crate::books_model;
 use crate::compare;
+use crate::disk::Disk;
 use crate::truth::Truth;
 use crate::world::{HUB, World};
 
 /// Records that a till may hold unsealed, and batches a peer may be owed: bounds on memory.
 const QUEUE_LIMIT: u64 = 100_000;
+
+/// Balances of accounts, debit positive.
+pub type Balances = BTreeMap<(Account, Currency), i128>;
 
 /// An invariant that does not hold, with what was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +88,7 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
     let hub_heads = world.nodes[HUB].is_up().then(|| world.nodes[HUB].replica().log_heads());
     for node in world.nodes.values().filter(|node| node.is_up()) {
         let replica = node.replica();
-        let sum: i128 = replica.books().balances().values().sum();
-        if sum != 0 {
-            return Err(Broken::new("the trial balance is zero", format!("{} is off by {sum}", node.name)));
-        }
+        balances_to_zero(&node.name, &replica.books().balances())?;
         if let Some(heads) = hub_heads.as_ref().filter(|_| !truth.hub_lost && node.name != HUB) {
             let (believed, there) =
                 (replica.at_hub_through(), heads.get(&replica.identity().log).copied().unwrap_or(0));
@@ -103,6 +110,10 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
             }
         }
     }
+    // A till whose log forked may know better than the branch that its number came from.
+    if let Some((_, found)) = world.overstated.iter().find(|row| !truth.suspicious.contains(row.0)) {
+        return Err(Broken::new("custody says what is so", found.clone()));
+    }
     for (receipt, (id, till)) in &truth.acknowledged {
         let Some(node) = world.nodes.get(till).filter(|node| node.is_up()) else { continue };
         let here = node.replica().books().record(id).is_some();
@@ -112,6 +123,18 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// Debits equal credits.
+///
+/// # Errors
+/// They do not.
+pub fn balances_to_zero(name: &str, balances: &Balances) -> Result<(), Broken> {
+    let sum: i128 = balances.values().sum();
+    if sum == 0 {
+        return Ok(());
+    }
+    Err(Broken::new("the trial balance is zero", format!("{name} is off by {sum}")))
 }
 
 /// Whether nothing waits anywhere and every node holds the same.
@@ -155,16 +178,18 @@ pub fn not_level(world: &World) -> Vec<String> {
 pub fn at_the_end(world: &mut World, truth: &Truth) -> Result<(), Broken> {
     at_every_turn(world, truth)?;
     same_everywhere(world)?;
+    documents_hold_the_batches(&world.nodes[HUB].disk, world.nodes[HUB].replica())?;
     let hub = world.nodes[HUB].replica().books();
     acknowledged_once(hub, truth)?;
     if !truth.hub_lost {
-        journal_adds_up(world, hub)?;
+        journal_adds_up(&world.nodes[HUB].disk, &hub.balances())?;
     }
-    suspense_explains_itself(hub)?;
+    suspense_explains_itself(hub, &hub.balances())?;
     conflicts_are_flagged(hub, truth)?;
     honest_is_not_held(hub, truth)?;
     closes_agree(hub, truth)?;
-    model_agrees(world, hub)
+    causes_come_first(hub)?;
+    model_agrees(&world.policy, hub)
 }
 
 /// Equal documents, equal to what the batches imply, and equal books.
@@ -198,7 +223,58 @@ pub fn same_everywhere(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
-fn acknowledged_once(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+/// What Automerge gives back of every session is what its batches on the hub's disk say, page after page.
+///
+/// # Errors
+/// A batch is not there, or another.
+pub fn documents_hold_the_batches(disk: &Disk, hub: &Replica) -> Result<(), Broken> {
+    let mut expected: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
+    for entry in disk.read().unwrap_or_default() {
+        let Entry::Batch(admitted) = entry else { continue };
+        if let Ok(sealed) = Sealed::reopen(Arc::from(admitted.bytes.as_slice())) {
+            let place = (sealed.batch.day, sealed.batch.writer, sealed.batch.session());
+            expected.entry(place).or_default().push(admitted.bytes);
+        }
+    }
+    let documents: BTreeMap<_, _> = hub.days().collect();
+    for ((day, writer, session), batches) in expected {
+        if documents.get(&day).is_none_or(|document| document.batches(&writer, &session) != batches) {
+            let found = format!("{} batches of session {session} on {day}", batches.len());
+            return Err(Broken::new("the documents hold every batch", found));
+        }
+    }
+    Ok(())
+}
+
+/// What a till had received when it acted comes before that act, whatever the clocks said.
+///
+/// # Errors
+/// An effect stands before its cause.
+pub fn causes_come_first(hub: &Books) -> Result<(), Broken> {
+    let arrivals: Vec<_> = hub.arrivals().collect();
+    let mut times: BTreeMap<_, Vec<i64>> = BTreeMap::new();
+    for (record, _) in &arrivals {
+        times.entry((&record.log, record.seq)).or_default().push(record.effective_ms);
+    }
+    // Where a log forked, what was known is kept by number, for both branches as one.
+    let forked = |record: &Record| times[&(&record.log, record.seq)].len() > 1;
+    for (record, seen) in arrivals.iter().filter(|row| !forked(&row.0)) {
+        let later = |(log, seq): &&(LogId, u64)| {
+            times.get(&(log, *seq)).is_some_and(|all| all.iter().all(|ms| *ms >= record.effective_ms))
+        };
+        if let Some((log, seq)) = seen.iter().find(later) {
+            let found = format!("{} {} knew {log} {seq} and stands before it", record.log, record.seq);
+            return Err(Broken::new("causes come before effects", found));
+        }
+    }
+    Ok(())
+}
+
+/// Every acknowledged receipt is in the books, once.
+///
+/// # Errors
+/// One is not, or more often.
+pub fn acknowledged_once(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     for (receipt, (id, till)) in &truth.acknowledged {
         if truth.destroyed.contains(receipt) {
             continue;
@@ -216,12 +292,13 @@ fn acknowledged_once(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     Ok(())
 }
 
-/// ΣJ = D(S): the journal on the hub's disk adds up to the books.
-fn journal_adds_up(world: &World, hub: &Books) -> Result<(), Broken> {
-    let entries = world.nodes[HUB]
-        .disk
-        .read()
-        .map_err(|rotten| Broken::new("the hub's disk is whole", format!("{rotten:?}")))?;
+/// ΣJ = D(S): the journal on the hub's disk is a chain and adds up to the books.
+///
+/// # Errors
+/// It does not.
+pub fn journal_adds_up(disk: &Disk, balances: &Balances) -> Result<(), Broken> {
+    let entries =
+        disk.read().map_err(|rotten| Broken::new("the hub's disk is whole", format!("{rotten:?}")))?;
     let mut sums: BTreeMap<(Account, Currency), i128> = BTreeMap::new();
     let (mut number, mut prev) = (0, [0; 32]);
     for entry in entries {
@@ -238,7 +315,7 @@ fn journal_adds_up(world: &World, hub: &Books) -> Result<(), Broken> {
         }
     }
     sums.retain(|_, sum| *sum != 0);
-    if sums == hub.balances() {
+    if sums == *balances {
         Ok(())
     } else {
         Err(Broken::new("the journal adds up to the books", "it does not"))
@@ -246,9 +323,12 @@ fn journal_adds_up(world: &World, hub: &Books) -> Result<(), Broken> {
 }
 
 /// The suspense balance is the reason side of what is held and recorded differences, to the penny.
-fn suspense_explains_itself(hub: &Books) -> Result<(), Broken> {
+///
+/// # Errors
+/// There is more or less in suspense than that.
+pub fn suspense_explains_itself(hub: &Books, balances: &Balances) -> Result<(), Broken> {
     let suspense: i128 =
-        hub.balances().iter().filter(|((account, _), _)| account.is_suspense()).map(|row| *row.1).sum();
+        balances.iter().filter(|((account, _), _)| account.is_suspense()).map(|row| *row.1).sum();
     let (mut held, mut differences) = (0, 0);
     for (record, _) in hub.arrivals() {
         let own: i128 = hub
@@ -263,7 +343,10 @@ fn suspense_explains_itself(hub: &Books) -> Result<(), Broken> {
             let id = target().unwrap_or(record.id);
             hub.cases().any(|case| case.members.contains(&record.id) || case.members.contains(&id))
         };
-        if own != 0 && hub.standing(&record.id) == Some(Standing::InReview) {
+        // The void of a sale that is held goes where the sale went.
+        let original = || record.transaction.original().and_then(|reference| hub.resolve(reference));
+        let follows = || original().is_some_and(|id| hub.standing(&id) == Some(Standing::InReview));
+        if own != 0 && (hub.standing(&record.id) == Some(Standing::InReview) || follows()) {
             held += own;
         } else if own != 0 && named() {
             differences += own;
@@ -308,7 +391,11 @@ fn stands(hub: &Books, sale: &crate::truth::Sale) -> String {
     around(sale).map(one).collect::<Vec<_>>().join("; ")
 }
 
-fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+/// Whatever was reversed beyond what was sold, rung twice or not paid is in front of a reviewer.
+///
+/// # Errors
+/// Something escaped.
+pub fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     let gone = |receipt: &String| truth.destroyed.contains(receipt);
     for sale in truth.sales.values().filter(|sale| sale.is_mischief()) {
         if !around(sale).any(gone) && !around(sale).any(|receipt| in_a_case(hub, receipt)) {
@@ -336,7 +423,10 @@ fn conflicts_are_flagged(hub: &Books, truth: &Truth) -> Result<(), Broken> {
 }
 
 /// What honest people did at honest devices is posted, not held.
-fn honest_is_not_held(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+///
+/// # Errors
+/// Something is held.
+pub fn honest_is_not_held(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     if truth.policy_changed || truth.locked {
         return Ok(());
     }
@@ -372,7 +462,10 @@ fn honest_is_not_held(hub: &Books, truth: &Truth) -> Result<(), Broken> {
 }
 
 /// An honest till's Z agrees with its records.
-fn closes_agree(hub: &Books, truth: &Truth) -> Result<(), Broken> {
+///
+/// # Errors
+/// One does not.
+pub fn closes_agree(hub: &Books, truth: &Truth) -> Result<(), Broken> {
     let mismatch = |case: &&engine::review::Case| case.key.case_type == engine::review::CaseType::ZMismatch;
     for case in hub.cases().filter(mismatch) {
         let tills: Vec<String> = case
@@ -390,9 +483,12 @@ fn closes_agree(hub: &Books, truth: &Truth) -> Result<(), Broken> {
 }
 
 /// The plain model of the rules, given the same records, has the same books.
-fn model_agrees(world: &World, hub: &Books) -> Result<(), Broken> {
+///
+/// # Errors
+/// It has others.
+pub fn model_agrees(policy: &Policy, hub: &Books) -> Result<(), Broken> {
     let arrivals: Vec<_> = hub.arrivals().collect();
-    let model = books_model::project(&arrivals, &world.policy);
+    let model = books_model::project(&arrivals, policy);
     let differences = compare::differences(&compare::in_plain_words(hub, &model), &model);
     match differences.first() {
         None => Ok(()),

@@ -2,10 +2,13 @@
 //! fsync, be full, keep a part of what was not synced when power fails, or rot. What is read back is checked, as the
 //! node's storage does it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use engine::batch::Sealed;
 use engine::entry::Entry;
 use engine::host::{Line, Looked};
+use engine::ids::WriterId;
 use engine::sync::Carried;
 
 /// How a disk behaves.
@@ -33,6 +36,9 @@ pub struct Disk {
     appends: VecDeque<usize>,
     /// Where the batches are, by ordinal.
     batches: Vec<usize>,
+    /// How far each log goes in the batches of the first `looked_through` lines, all of them durable.
+    heads: BTreeMap<WriterId, u64>,
+    looked_through: usize,
 }
 
 /// A line that is not what was written.
@@ -103,7 +109,7 @@ impl Disk {
     pub fn copy(&self) -> Self {
         let lines = self.lines[..self.durable].to_vec();
         let batches = self.batches.iter().copied().filter(|line| *line < self.durable).collect();
-        Self { state: DiskState::Works, lines, durable: self.durable, appends: VecDeque::new(), batches }
+        Self { lines, durable: self.durable, batches, ..Self::default() }
     }
 
     /// A bit of a durable line flips. Gives the line; `None` of an empty disk.
@@ -133,6 +139,21 @@ impl Disk {
         self.lines[..self.durable].iter().enumerate().map(entry).collect()
     }
 
+    /// How far a log goes in the batches that are durable here.
+    pub fn durable_head(&mut self, writer: &WriterId) -> u64 {
+        for (line, _) in &self.lines[self.looked_through..self.durable] {
+            if line.looked == Looked::Batch
+                && let Ok((_, Entry::Batch(batch))) = Entry::decode(line.kind, &line.bytes)
+                && let Ok(sealed) = Sealed::reopen(Arc::from(batch.bytes))
+            {
+                let head = self.heads.entry(sealed.batch.writer).or_default();
+                *head = (*head).max(sealed.batch.last_seq());
+            }
+        }
+        self.looked_through = self.durable;
+        self.heads.get(writer).copied().unwrap_or(0)
+    }
+
     /// A batch by its ordinal, for sending.
     #[must_use]
     pub fn batch(&self, ordinal: u64) -> Option<Carried> {
@@ -153,7 +174,9 @@ mod tests {
     use super::*;
 
     fn line(byte: u8) -> Line {
-        Line { kind: 4, bytes: vec![byte; 3], looked: Looked::Not }
+        let mark = Entry::Custody(engine::entry::CustodyMark { through_seq: u64::from(byte), at_ms: 1 });
+        let (kind, bytes) = mark.encode(&"store-1".parse().unwrap());
+        Line { kind, bytes, looked: Looked::Not }
     }
 
     #[test]

@@ -49,9 +49,9 @@ pub fn sale(receipt: &str, items: &[Item], paid: Paid, key: Option<&str>, tip_mi
     )
 }
 
-/// A refund of pieces of the first line, in the tender of the sale.
+/// A refund of pieces of the first line, in the tender of the sale; a manager agrees, or nobody was asked.
 #[must_use]
-pub fn refund(receipt: &str, sale: &Sale, pieces: i64) -> Draft {
+pub fn refund(receipt: &str, sale: &Sale, pieces: i64, approved: bool) -> Draft {
     let item = Item { pieces, price_minor: sale.items[0].price_minor };
     let minor = pieces * item.price_minor;
     let tender = match sale.paid {
@@ -60,7 +60,7 @@ pub fn refund(receipt: &str, sale: &Sale, pieces: i64) -> Draft {
     };
     draft(
         &json!({"kind": "refund", "receipt": receipt, "currency": "GBP", "lines": lines(&[item]), "reason": "unwanted",
-        "approver": "manager", "original": original(sale), "tenders": [{"type": tender, "amount_minor": minor}]}),
+        "approver": approved.then_some("manager"), "original": original(sale), "tenders": [{"type": tender, "amount_minor": minor}]}),
     )
 }
 

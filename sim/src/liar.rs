@@ -2,6 +2,7 @@
 //! the hub. Whatever they hold must never be seen in anybody's books, and must not stop what is honest.
 
 use engine::batch::{Batch, BatchEntry, Sealed};
+use engine::document::Document;
 use engine::ids::SessionId;
 use engine::sync::{Carried, Held, MESSAGE_BYTES_LIMIT, Message};
 use engine::time::Instant;
@@ -69,11 +70,16 @@ fn forged(world: &World, till: &str, receipt: &str, how: Lying, now: Instant) ->
         seen: Vec::new(),
         entries: vec![BatchEntry { at, effective_later_ms: later, transaction }],
     };
+    let session = batch.session();
     let sealed = Sealed::seal(batch, &key(identity.log.terminal.as_str(), identity.log.incarnation));
     let mut bytes = sealed.bytes.to_vec();
     if how == Lying::ForgedSignature {
         bytes[10] ^= 1;
     }
-    // The change is announced falsely too: the receiver builds its own and compares.
-    Carried { bytes, change: [0; 32] }
+    // But for a place that is taken, the change is announced as it should be: only one thing is wrong with each lie.
+    let change = match how {
+        Lying::RewrittenHistory => [0; 32],
+        _ => Document::new(identity.store.clone(), now.day()).prepare(node.writer(), session, &bytes).id(),
+    };
+    Carried { bytes, change }
 }

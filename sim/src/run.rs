@@ -76,6 +76,8 @@ pub struct Run {
     revoked: BTreeSet<String>,
     /// Nodes that are down and when they start again, true ms.
     restarts: BTreeSet<(i64, String)>,
+    /// What each till was asked last: a POS that lost its till sends that again.
+    last: BTreeMap<String, Draft>,
     checked_ms: i64,
     /// To whom the present happening happens, and what else is told of it.
     happening: (String, String),
@@ -199,6 +201,7 @@ impl Run {
             copies: BTreeMap::new(),
             revoked: BTreeSet::new(),
             restarts: BTreeSet::new(),
+            last: BTreeMap::new(),
             checked_ms: 0,
             happening: (HUB.to_owned(), String::new()),
             cut: BTreeSet::new(),
@@ -221,6 +224,7 @@ impl Run {
             if self.world.now_ms - self.checked_ms >= CHECK_EVERY_MS {
                 self.checked_ms = self.world.now_ms;
                 checks::at_every_turn(&self.world, &self.truth)?;
+                self.world.keep_checkpoints();
             }
         }
         self.collect();
@@ -256,6 +260,7 @@ impl Run {
         if !self.world.nodes[&till].is_up() {
             return;
         }
+        self.last.insert(till.clone(), draft.clone());
         let token = self.world.capture(&till, draft);
         self.asked.insert((till.clone(), token), asked);
         let waiting = self.world.nodes[&till].replica().waiting().count;
@@ -299,9 +304,9 @@ impl Run {
                 };
                 self.ask(till, draft, Asked::Sale(Box::new(sale)));
             }
-            What::Refund { till, receipt, of, pieces } => {
+            What::Refund { till, receipt, of, pieces, unapproved } => {
                 if let Some(sale) = self.sold(of) {
-                    let draft = drafts::refund(receipt, &sale, *pieces);
+                    let draft = drafts::refund(receipt, &sale, *pieces, !unapproved);
                     self.ask(
                         till,
                         draft,
@@ -495,6 +500,8 @@ impl Run {
     fn abandon(&mut self, node: &str) {
         let unanswered: Vec<(String, u64)> =
             self.asked.keys().filter(|(till, _)| till == node).cloned().collect();
+        let last = self.last.remove(node);
+        let mut again = None;
         for key in unanswered {
             let Some(asked) = self.asked.remove(&key) else { continue };
             let kept = self.world.nodes[node].replica().own_record(asked.receipt()).cloned();
@@ -507,7 +514,15 @@ impl Run {
                     repeated: false,
                 };
                 self.acknowledge(node, asked, &receipt);
+            } else if last.as_ref().is_some_and(|draft| draft.transaction.receipt == asked.receipt()) {
+                again = Some(asked);
             }
+        }
+        // The POS sends its last basket again, because it cannot know whether the till has recorded it.
+        if let Some(draft) = last {
+            let receipt = draft.transaction.receipt.clone();
+            let token = self.world.capture(node, draft);
+            self.asked.insert((node.to_owned(), token), again.unwrap_or(Asked::Other { receipt }));
         }
     }
 
@@ -567,6 +582,7 @@ impl Run {
             self.truth.destroyed.extend(gone);
         }
         self.asked.retain(|(till, _), _| till != node);
+        self.last.remove(node);
     }
 
     /// Acknowledged receipts that are durable on a node's disk, whether it runs or not.

@@ -144,6 +144,9 @@ pub enum What {
         of: String,
         /// Pieces.
         pieces: i64,
+        /// No manager agreed: above the limit a reviewer has to.
+        #[serde(default)]
+        unapproved: bool,
     },
     /// A till voids a sale.
     Void {

@@ -51,6 +51,7 @@ pub fn think_up(seed: u64, tills: &[String], days: u64, trade: &Trade) -> Vec<Ti
             }
         }
     }
+    thinker.fair(seed, days);
     thinker.happens
 }
 
@@ -67,6 +68,24 @@ impl Thinker<'_> {
     fn open(&mut self, till: usize, opens_ms: i64) {
         let (till, receipt) = (self.tills[till].clone(), self.number("M"));
         self.put(opens_ms + 60_000, What::Cash { till, receipt, amount_minor: 10_000 });
+    }
+
+    /// In some runs a till has a day on which it records more than a page of its document holds.
+    fn fair(&mut self, seed: u64, days: u64) {
+        let mut chance = Chance::new(seed, "fair");
+        if !chance.once_in(4) {
+            return;
+        }
+        let till = chance.pick(self.tills).clone();
+        let day = i64::try_from(chance.below(days.max(1))).unwrap_or(0);
+        let opens_ms = day * DAY_MS + chance.between(3_600_000, OPEN_MS - 3_600_000);
+        for number in 0..chance.between(140, 170) {
+            let receipt = format!("F{number}");
+            self.put(
+                opens_ms + number * 6_000,
+                What::Cash { till: till.clone(), receipt, amount_minor: 100 },
+            );
+        }
     }
 
     /// A moment of the day: twice as likely in the two rush hours around noon and evening.
@@ -166,9 +185,9 @@ impl Thinker<'_> {
             let (till, receipt) = (thinker.tills[till].clone(), thinker.number("V"));
             thinker.put(at_ms, What::Void { till, receipt, of: of.clone() });
         };
-        let refund = |thinker: &mut Self, till: usize, at_ms: i64, pieces: i64| {
+        let refund = |thinker: &mut Self, till: usize, at_ms: i64, pieces: i64, unapproved: bool| {
             let (till, receipt) = (thinker.tills[till].clone(), thinker.number("B"));
-            thinker.put(at_ms, What::Refund { till, receipt, of: of.clone(), pieces });
+            thinker.put(at_ms, What::Refund { till, receipt, of: of.clone(), pieces, unapproved });
         };
         match kinds {
             0 => {
@@ -176,12 +195,13 @@ impl Thinker<'_> {
                 void(self, other, second_ms);
             }
             1 => {
-                refund(self, till, first_ms, pieces);
-                refund(self, other, second_ms, 1);
+                // Above the limit the first waits for a reviewer, and keeps the goods for it meanwhile.
+                refund(self, till, first_ms, pieces, first_ms % 2 == 0);
+                refund(self, other, second_ms, 1, false);
             }
             _ => {
                 void(self, till, first_ms);
-                refund(self, other, second_ms, 1);
+                refund(self, other, second_ms, 1, false);
             }
         }
     }
@@ -205,7 +225,7 @@ impl Thinker<'_> {
         let (of, pieces) = (self.sales[sale].receipt.clone(), self.sales[sale].pieces);
         let pieces = self.chance.between(1, pieces);
         let (till, receipt) = (self.tills[till].clone(), self.number("B"));
-        self.put(at_ms, What::Refund { till, receipt, of, pieces });
+        self.put(at_ms, What::Refund { till, receipt, of, pieces, unapproved: false });
     }
 
     fn exchange(&mut self, till: usize, at_ms: i64) {

@@ -80,6 +80,7 @@ pub struct Node {
     woken_at: Option<i64>,
     last_sync_ms: i64,
     checkpoint: Option<Checkpoint>,
+    custody: u64,
 }
 
 impl Node {
@@ -141,6 +142,8 @@ pub struct World {
     pub policy: Policy,
     /// What is worth looking at, if somebody wants to look.
     pub watch: Option<Watch>,
+    /// Tills that believed more to be at the hub than was durable there at that moment, with what they believed.
+    pub overstated: BTreeMap<String, String>,
     queue: BTreeMap<(i64, u64), Happening>,
     made: u64,
     tokens: u64,
@@ -195,6 +198,7 @@ impl World {
             trace: blake3::Hasher::new(),
             policy: policy.clone(),
             watch: None,
+            overstated: BTreeMap::new(),
             queue: BTreeMap::new(),
             made: 0,
             tokens: 0,
@@ -227,6 +231,7 @@ impl World {
             woken_at: None,
             last_sync_ms: 0,
             checkpoint: None,
+            custody: 0,
         };
         self.nodes.insert(name.to_owned(), node);
     }
@@ -340,6 +345,19 @@ impl World {
         self.node(name).checkpoint = checkpoint;
     }
 
+    /// Every node that has nothing on its way keeps what it judged, as nodes do now and then: a crash later starts from
+    /// there.
+    pub fn keep_checkpoints(&mut self) {
+        for node in self.nodes.values_mut() {
+            let settled = |host: &&Host| {
+                host.is_settled() && host.failed().is_none() && host.replica().next_wakeup() != Some(0)
+            };
+            if let Some(host) = node.host.as_ref().filter(settled) {
+                node.checkpoint = Some(host.replica().checkpoint());
+            }
+        }
+    }
+
     fn unlink_all(&mut self, name: &str) {
         for other in self.network.linked_to(name) {
             self.cut(name, &other);
@@ -368,7 +386,7 @@ impl World {
         for entry in entries {
             replica.restore(entry).expect("what was durable restores");
         }
-        replica.restored(node.checkpoint.take().as_ref());
+        replica.restored(node.checkpoint.as_ref());
         node.host = Some(Host::new(replica));
         self.moment(name, "up", 0, String::new);
         self.give(name, Input::Wakeup);
@@ -396,7 +414,8 @@ impl World {
     /// A node loses its disk and starts from a backup.
     pub fn restore(&mut self, name: &str, backup: Disk) {
         self.stop(name, 0);
-        self.node(name).disk = backup;
+        let node = self.node(name);
+        (node.disk, node.checkpoint) = (backup, None);
         self.start(name).expect("a backup without rot starts");
     }
 
@@ -537,7 +556,24 @@ impl World {
                 self.carry_out(at, effect);
             }
         }
+        self.watch_custody(at);
         self.wake_later(at);
+    }
+
+    /// What a till newly believes to be at the hub must be durable there at this very moment.
+    fn watch_custody(&mut self, at: &str) {
+        let Some(node) = self.nodes.get_mut(at).filter(|node| node.name != HUB) else { return };
+        let believed = node.host.as_ref().map_or(0, |host| host.replica().at_hub_through());
+        let before = std::mem::replace(&mut node.custody, believed);
+        if believed <= before {
+            return;
+        }
+        let writer = node.writer();
+        let there = self.node(HUB).disk.durable_head(&writer);
+        if believed > there {
+            let found = format!("{at} believes {believed}, on the hub's disk is {there}");
+            self.overstated.entry(at.to_owned()).or_insert(found);
+        }
     }
 
     fn wake_later(&mut self, at: &str) {

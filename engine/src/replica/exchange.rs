@@ -30,7 +30,7 @@ impl Replica {
         self.seal_all(now, outputs);
         let hello =
             Message::Hello { store: self.identity.store.clone(), digest: self.digest(), clock_ms: now.ms };
-        outputs.push(Output::Send(peer, hello));
+        self.when_durable(Output::Send(peer, hello), outputs);
         self.tell_status(now, outputs);
         self.ask_clock(now, peer, outputs);
     }
@@ -98,7 +98,7 @@ impl Replica {
             return;
         }
         let days = self.documents.iter().map(|(day, document)| (*day, document.digest())).collect();
-        outputs.push(Output::Send(peer, Message::Days(days)));
+        self.when_durable(Output::Send(peer, Message::Days(days)), outputs);
     }
 
     /// Answers with what is held of the days that differ: theirs, ours, or different in both.
@@ -115,7 +115,9 @@ impl Replica {
         self.tell_vector(peer, &differing, true, outputs);
     }
 
-    fn tell_vector(&self, peer: WriterId, days: &BTreeSet<Day>, reply: bool, outputs: &mut Outputs) {
+    /// What is held of some days. Said when it is durable, like all that a peer may rest a promise on: a till that hears
+    /// the hub holds its records tells the cashier so.
+    fn tell_vector(&mut self, peer: WriterId, days: &BTreeSet<Day>, reply: bool, outputs: &mut Outputs) {
         let (mut held, mut sessions) = (Vec::new(), 0);
         for day in days {
             let of_day: Vec<(SessionId, u32)> = self
@@ -128,11 +130,11 @@ impl Replica {
             if sessions >= VECTOR_SESSIONS {
                 let held = std::mem::take(&mut held);
                 sessions = 0;
-                outputs.push(Output::Send(peer, Message::Vector { held, reply }));
+                self.when_durable(Output::Send(peer, Message::Vector { held, reply }), outputs);
             }
         }
         if !held.is_empty() || days.is_empty() {
-            outputs.push(Output::Send(peer, Message::Vector { held, reply }));
+            self.when_durable(Output::Send(peer, Message::Vector { held, reply }), outputs);
         }
     }
 
