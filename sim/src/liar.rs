@@ -28,7 +28,11 @@ pub fn lie(world: &mut World, truth: &mut Truth, till: &str, how: Lying) -> bool
 
 fn frames(world: &World, till: &str, receipt: &str, how: Lying) -> Vec<Vec<u8>> {
     let now = world.nodes[till].clock.shows(world.now_ms);
-    let batches = |carried: Vec<Carried>| vec![Message::Batches { number: 1, batches: carried }.encode()];
+    // The liar counts right, so that it is heard at all.
+    let writer = world.nodes[till].writer();
+    let hub = world.nodes[HUB].replica();
+    let number = hub.peers().find(|(peer, _)| *peer == writer).map_or(1, |(_, state)| state.expects());
+    let batches = |carried: Vec<Carried>| vec![Message::Batches { number, batches: carried }.encode()];
     match how {
         Lying::Noise => vec![vec![1, 255, 254, 253, 0, 7], vec![9; 40], Vec::new()],
         Lying::Oversized => vec![vec![1; MESSAGE_BYTES_LIMIT + 1]],

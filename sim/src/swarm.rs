@@ -59,7 +59,7 @@ pub fn draw(seed: u64, tills: &[String], days: u64) -> Vec<Timed> {
         let times = match *fault {
             "wipe" | "clone" | "rot" | "old-backup" | "hub-backup" | "revoke" | "loss" | "meddle"
             | "offline-days" => 1,
-            "lie" => 1 + drawer.chance.below(3),
+            "lie" => 2 + drawer.chance.below(6),
             "decide" => 4 + drawer.chance.below(12),
             _ => 1 + drawer.chance.below(2 + days),
         };
@@ -199,7 +199,7 @@ impl Drawer<'_> {
             }
             "meddle" => {
                 let how = *self.chance.pick(&[Meddling::Duplicate, Meddling::Reorder, Meddling::Drop]);
-                let once_in = 20 + self.chance.below(400);
+                let once_in = 3 + self.chance.below(200);
                 self.put(at_ms, What::Meddle { how, once_in });
             }
             "lie" => {

@@ -263,11 +263,15 @@ impl Judgement<'_> {
         let Some(basket) = transaction.basket() else { return };
         let whole = transaction.original();
         let (mut takes, mut failures, mut blind) = (Vec::new(), Vec::new(), false);
+        let by_line = basket.lines.iter().any(|line| own_reference(line).is_some());
         for line in returned_lines(transaction.kind(), basket) {
+            // Where lines name their sales one by one, one that names none and is no item of the whole's sale has none.
+            let unnamed = by_line && own_reference(line).is_none();
             match own_reference(line).or(whole) {
                 None => blind = true,
                 Some(reference) => match self.check_line(slot, basket, line, reference, &takes) {
                     Ok(take) => takes.push(take),
+                    Err(_) if unnamed && self.sells_none(slot, basket, line, reference) => blind = true,
                     Err(failure) => failures.push(failure),
                 },
             }
@@ -335,6 +339,12 @@ impl Judgement<'_> {
                 }
             },
         })
+    }
+
+    /// Whether the sale of a reference is there and has no such item at all.
+    fn sells_none(&mut self, slot: Slot, basket: &Basket, line: &Line, reference: &Reference) -> bool {
+        let Ok(target) = self.check_original(slot, basket, reference) else { return false };
+        matches!(self.try_take(target, line, &[]), Err(NoTake::NoSuchLine))
     }
 
     /// A return that names no sale, by the store's policy.

@@ -175,9 +175,15 @@ impl Peer {
         keys
     }
 
+    /// The number that the peer's next message of batches has to have.
+    #[must_use]
+    pub fn expects(&self) -> u64 {
+        self.received_number + 1
+    }
+
     /// A message of batches came in; `false` if its number is not the next one.
     pub fn received(&mut self, number: u64) -> bool {
-        let expected = self.received_number + 1;
+        let expected = self.expects();
         self.received_number = self.received_number.max(number);
         number == expected
     }
