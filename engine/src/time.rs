@@ -51,6 +51,9 @@ impl Instant {
         Self { ms, offset_minutes: i16::try_from(seconds / 60).unwrap_or(0) }
     }
 
+    /// The latest lawful instant, in milliseconds since 1970.
+    pub const LATEST_MS: i64 = *RANGE_MS.end();
+
     /// Whether the instant lies between 1970 and 2200 and its offset is one that clocks have.
     #[must_use]
     pub fn is_lawful(&self) -> bool {

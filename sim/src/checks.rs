@@ -148,24 +148,30 @@ pub fn is_level(world: &World) -> bool {
 pub fn not_level(world: &World) -> Vec<String> {
     let mut found = Vec::new();
     let hub = world.nodes[HUB].replica().digest();
+    let hub_heads = world.nodes[HUB].replica().log_heads();
     for node in world.nodes.values().filter(|node| node.is_up()) {
         let waiting = node.replica().waiting().count;
+        let refused = node.events.iter().rev().find_map(|event| match event {
+            engine::replica::SyncEvent::Refused { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        });
+        let linked = world.network.linked_to(&node.name);
         if waiting > 0 {
-            let refused = node.events.iter().rev().find_map(|event| match event {
-                engine::replica::SyncEvent::Refused { reason, .. } => Some(reason.as_str()),
-                _ => None,
-            });
             found.push(format!(
-                "{} has {waiting} waiting ({} unsealed) of {:?} behind {}, linked to {:?}, last refusal {refused:?}",
+                "{} has {waiting} waiting ({} unsealed) of {:?} behind {}, linked to {linked:?}, last refusal {refused:?}",
                 node.name,
                 node.replica().unsealed_count(),
                 node.replica().log_heads().get(&node.replica().identity().log),
                 node.replica().at_hub_through(),
-                world.network.linked_to(&node.name),
             ));
         }
         if node.replica().digest() != hub {
-            found.push(format!("{} holds other batches than the hub", node.name));
+            found.push(format!(
+                "{} holds other batches than the hub (heads {:?}, the hub's {hub_heads:?}), linked to {linked:?}, \
+                 last refusal {refused:?}",
+                node.name,
+                node.replica().log_heads(),
+            ));
         }
     }
     found

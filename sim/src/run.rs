@@ -776,6 +776,8 @@ impl Run {
             self.collect();
             self.world.node(&copy).dials = None;
             self.world.stop(&copy, 0);
+            // Nobody takes its place any more.
+            self.world.connect(copy.trim_end_matches("-copy"), HUB);
         }
         let until_ms = self.world.now_ms + CONVERGENCE_MS;
         while self.world.now_ms < until_ms {

@@ -13,8 +13,7 @@ use crate::sync::Carried;
 use crate::time::Instant;
 use crate::transaction::{Body, HubRecord, InputError};
 
-/// Records whose effective time runs further ahead than everything known are refused: they could only push
-/// themselves behind all others.
+/// A record may follow what its till had received by this much, wherever that lies.
 const EFFECTIVE_SLACK_MS: i64 = 1;
 
 /// Why a batch was not admitted.
@@ -207,8 +206,10 @@ impl Replica {
                 return Err(Refusal::Time(seq));
             }
             let earliest = before.map_or(entry.at.ms, |head: Head| head.effective_ms.max(entry.at.ms));
-            let latest =
-                horizon_ms.map_or(earliest, |ms| ms.saturating_add(EFFECTIVE_SLACK_MS).max(earliest));
+            // Not bounded by what is known here within the range of clocks: its till may have received the
+            // other branch of a log that forked, and a forged clock reaches as far.
+            let known = horizon_ms.map_or(earliest, |ms| ms.saturating_add(EFFECTIVE_SLACK_MS).max(earliest));
+            let latest = known.max(Instant::LATEST_MS);
             if !(earliest..=latest).contains(&effective_ms) {
                 return Err(Refusal::Time(seq));
             }
