@@ -109,7 +109,10 @@ fn a_till_that_missed_a_batch_is_not_level_and_holds_other_documents() {
     world.cut("till-02", HUB);
     ring(&mut world, &mut truth, "till-01", "R-1", Paid::Cash);
     let found = checks::not_level(&world);
-    assert!(matches!(found.as_slice(), [only] if only.starts_with("till-02 holds other batches")), "{found:?}");
+    assert!(
+        matches!(found.as_slice(), [only] if only.starts_with("till-02 holds other batches")),
+        "{found:?}"
+    );
     complains(checks::same_everywhere(&mut world), "every node holds the same documents");
 }
 
