@@ -1,0 +1,78 @@
+//! Devices that are lost or set back to a backup: what that takes with it for good.
+
+use std::collections::BTreeSet;
+
+use engine::ledger::Books;
+
+use super::Run;
+use crate::world::HUB;
+
+impl Run {
+    /// Receipts that a node holds.
+    pub(super) fn held_by(&self, node: &str) -> BTreeSet<String> {
+        let node = &self.world.nodes[node];
+        if !node.is_up() {
+            return BTreeSet::new();
+        }
+        self.acknowledged_in(node.replica().books())
+    }
+
+    /// A device is lost: what nobody else holds, and `kept` does not name, is gone for good.
+    pub(super) fn lose_device(&mut self, node: &str, kept: &BTreeSet<String>) {
+        self.collect();
+        let others: BTreeSet<String> = self
+            .world
+            .nodes
+            .keys()
+            .filter(|other| *other != node)
+            .flat_map(|other| self.held_on_disk(other))
+            .chain(kept.iter().cloned())
+            .collect();
+        let gone = self.truth.acknowledged.keys().filter(|receipt| !others.contains(*receipt));
+        let gone: Vec<String> = gone
+            .filter(|receipt| node == HUB || self.truth.acknowledged[*receipt].1 == node)
+            .cloned()
+            .collect();
+        if node != HUB {
+            self.truth.destroyed.extend(gone);
+        }
+        self.asked.retain(|(till, _), _| till != node);
+        self.last.remove(node);
+    }
+
+    /// Acknowledged receipts that are durable on a node's disk, whether it runs or not.
+    pub(super) fn held_on_disk(&self, node: &str) -> BTreeSet<String> {
+        let disk = self.world.backup(node);
+        let Ok(entries) = disk.read() else { return BTreeSet::new() };
+        let node = &self.world.nodes[node];
+        let mut replica = engine::replica::Replica::new(node.identity().clone(), self.world.policy.clone());
+        for entry in entries {
+            replica.restore(entry).expect("what was durable restores");
+        }
+        replica.restored(None);
+        self.acknowledged_in(replica.books())
+    }
+
+    pub(super) fn restore_backup(&mut self, node: &str) {
+        let Some((backup, held)) = self.backups.remove(node) else { return };
+        if !self.world.nodes[node].is_up()
+            || self.world.nodes[node].identity().log.incarnation > 1 && node != HUB
+        {
+            return;
+        }
+        self.lose_device(node, &held);
+        if node == HUB {
+            self.truth.hub_lost = true;
+        } else {
+            self.truth.suspicious.insert(node.to_owned());
+        }
+        self.world.restore(node, backup);
+        self.strike(if node == HUB { "hub-backup" } else { "old-backup" });
+    }
+
+    /// Receipts whose acknowledged record is in some books.
+    fn acknowledged_in(&self, books: &Books) -> BTreeSet<String> {
+        let known = self.truth.acknowledged.iter().filter(|(_, (id, _))| books.record(id).is_some());
+        known.map(|(receipt, _)| receipt.clone()).collect()
+    }
+}
