@@ -14,8 +14,9 @@ use engine::transaction::Draft;
 use node::hub::base_policy;
 use node::runtime::audit::AuditLog;
 use node::runtime::clock::Clock;
-use node::runtime::positions::Positions;
+use node::runtime::restore::RestoredStore;
 use node::runtime::store::{self, StoreHandle};
+use node::storage::vault::{self, Source, Vault};
 use node::storage::{Options, Storage};
 
 use crate::process::Node;
@@ -30,25 +31,31 @@ const AT_A_TIME: usize = 16;
 /// Lines of one POST in the NDJSON row.
 const LINES: usize = 100;
 
-/// The store's task in this process, one at a time and 16 at a time.
+/// The store's task in this process, one at a time and 16 at a time, plain and encrypted.
 ///
 /// # Errors
 /// The disk refuses, or something that was captured is not in the books.
 pub fn in_process(sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measure)>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut rows = Vec::new();
-    for (row, count, at_a_time) in
-        [(row::CAPTURE_1, sizes.single, 1), (row::CAPTURE_16, sizes.many, AT_A_TIME)]
-    {
+    for (row, count, at_a_time, sealed) in [
+        (row::CAPTURE_1, sizes.single, 1, false),
+        (row::CAPTURE_1_SEALED, sizes.single, 1, true),
+        (row::CAPTURE_16, sizes.many, AT_A_TIME, false),
+        (row::CAPTURE_16_SEALED, sizes.many, AT_A_TIME, true),
+    ] {
         let work = Arc::new(transactions("till-01", count, round));
-        rows.push((row, runtime.block_on(through_the_task(work, at_a_time))?));
+        rows.push((row, runtime.block_on(through_the_task(work, at_a_time, sealed))?));
     }
     Ok(rows)
 }
 
-async fn through_the_task(work: Arc<Vec<Transaction>>, at_a_time: usize) -> Outcome<Measure> {
-    let dir = tempfile::tempdir()?;
-    let (storage, _) = Storage::open(dir.path(), &Options::default())?;
+async fn through_the_task(work: Arc<Vec<Transaction>>, at_a_time: usize, sealed: bool) -> Outcome<Measure> {
+    let (dir, keys) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let key = keys.path().join("key");
+    vault::new_key_file(&key)?;
+    let vault = sealed.then(|| Vault::create(dir.path(), &Source::key_file(&key)?)).transpose()?;
+    let (storage, _) = Storage::open(dir.path(), &Options { vault, ..Options::default() })?;
     let handle = start(&storage)?;
     let next = Arc::new(AtomicUsize::new(0));
     let start = Instant::now();
@@ -95,7 +102,7 @@ fn start(storage: &Storage) -> Outcome<StoreHandle> {
     let replica = Replica::new(identity, base_policy("GBP".parse()?));
     let audit = AuditLog::new(storage.clone(), VecDeque::new());
     let clock = Clock::in_zone("Europe/London")?;
-    Ok(store::start(replica, storage.clone(), audit, clock, Positions::default()))
+    Ok(store::start(RestoredStore::of(replica), storage.clone(), audit, clock))
 }
 
 /// A till's process, offline, over HTTP.

@@ -31,17 +31,7 @@ pub fn measure(
     let (row, row_back) =
         if count == 1 { (row::DRAIN_1, row::DRAIN_1_BACK) } else { (row::DRAIN_8, row::DRAIN_8_BACK) };
     let (mut shop, work) = offline(Shop::open(program, count)?, sizes, round)?;
-    for till in &mut shop.tills {
-        till.stop()?;
-    }
-    shop.start_hub()?;
-    let mut hub = shop.ask_hub()?;
-    // Looking begins before the tills do: otherwise the first would have drained before anybody looked.
-    let took = std::thread::scope(|scope| {
-        let looking = scope.spawn(|| drained(&mut hub, &work, true));
-        shop.start_tills()?;
-        looking.join().expect("looking does not panic")
-    })?;
+    let took = from_first_link(&mut shop, &work)?;
     let mut rows = vec![(row, Measure::whole(sizes.drain, took))];
     shop.check(&work)?;
     if count == 1 {
@@ -55,6 +45,32 @@ pub fn measure(
     rows.push((row_back, Measure::whole(sizes.drain, drained(&mut shop.ask_hub()?, &work, false)?)));
     shop.check(&work)?;
     Ok(rows)
+}
+
+/// The drain of one till from the first link, with the directories of till and hub encrypted.
+///
+/// # Errors
+/// A node does not start, or something does not arrive.
+pub fn sealed(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measure)>> {
+    let (mut shop, work) = offline(Shop::open_sealed(program, 1)?, sizes, round)?;
+    let took = from_first_link(&mut shop, &work)?;
+    shop.check(&work)?;
+    Ok(vec![(row::DRAIN_1_SEALED, Measure::whole(sizes.drain, took))])
+}
+
+/// Starts the tills beside a running hub and waits until everything is in its books.
+fn from_first_link(shop: &mut Shop, work: &Work) -> Outcome<Duration> {
+    for till in &mut shop.tills {
+        till.stop()?;
+    }
+    shop.start_hub()?;
+    let mut hub = shop.ask_hub()?;
+    // Looking begins before the tills do: otherwise the first would have drained before anybody looked.
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| drained(&mut hub, work, true));
+        shop.start_tills()?;
+        looking.join().expect("looking does not panic")
+    })
 }
 
 /// Bytes on the wire for the same drains, untimed: connecting, and everything that is said until all is in the books.
@@ -77,7 +93,8 @@ pub fn wire(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static 
     Ok(rows)
 }
 
-type Work = Vec<(String, Vec<Transaction>)>;
+/// What each till recorded.
+pub type Work = Vec<(String, Vec<Transaction>)>;
 
 /// A shop whose hub is down and whose tills have captured everything.
 fn offline(mut shop: Shop, sizes: &Sizes, round: u64) -> Outcome<(Shop, Work)> {
@@ -92,7 +109,10 @@ fn offline(mut shop: Shop, sizes: &Sizes, round: u64) -> Outcome<(Shop, Work)> {
 }
 
 /// Waits until every record is in the hub's books. Counted from now, or from the first link.
-fn drained(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Duration> {
+///
+/// # Errors
+/// It takes too long.
+pub fn drained(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Duration> {
     let mut start = (!from_first_link).then(Instant::now);
     until("the drain", LOOK_EVERY, || {
         let (arrived, online) = Shop::arrived(hub)?;

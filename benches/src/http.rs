@@ -32,10 +32,22 @@ impl Http {
     /// Nobody listens.
     pub fn connect(address: &str, token: Option<&str>) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
+        let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        Self::on(stream, address, &token)
+    }
+
+    /// As [`Http::connect`], with header lines of one's own in every request.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn connect_as(address: &str, lines: &str) -> Result<Self> {
+        Self::on(TcpStream::connect(address)?, address, lines)
+    }
+
+    fn on(stream: TcpStream, address: &str, lines: &str) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let fixed = format!("host: {address}\r\n{token}");
+        let fixed = format!("host: {address}\r\n{lines}");
         Ok(Self { stream, fixed, sent: Vec::new(), received: Vec::new() })
     }
 

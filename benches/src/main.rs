@@ -2,19 +2,22 @@
 //! run. `report` takes minutes and prints a table; `smoke` takes seconds and judges counts and contents, never times.
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
-//! processes over loopback), `projection` (the books alone), `shop`, `process`, `relay` and `http` (how nodes are run
+//! processes over loopback), `projection` (the books alone), `simulator`, `shop`, `process`, `relay` and `http` (how nodes are run
 //! and asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
 
 mod capture;
+mod console;
 mod drain;
 mod http;
 mod live;
+mod memory;
 mod process;
 mod projection;
 mod raw;
 mod relay;
 mod restart;
 mod shop;
+mod simulator;
 mod stats;
 mod table;
 mod workload;
@@ -22,6 +25,7 @@ mod workload;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -63,10 +67,17 @@ enum Part {
     Capture,
     Live,
     Drain,
+    /// Only what encryption costs: capture in process and the drain of one till, with and without it.
+    Sealed,
     Projection,
+    Memory,
+    Simulator,
+    /// First page and grid of the console of a large company (not in a whole run: it takes gigabytes and minutes).
+    Console,
 }
 
-const PARTS: [Part; 4] = [Part::Capture, Part::Live, Part::Drain, Part::Projection];
+const PARTS: [Part; 6] =
+    [Part::Capture, Part::Live, Part::Drain, Part::Projection, Part::Memory, Part::Simulator];
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +94,18 @@ struct Sizes {
     tills: usize,
     /// History in the books, smallest first.
     histories: &'static [usize],
+    /// Records that hub and tills keep when their memory is measured: few, and many.
+    kept: (usize, usize),
+    /// How long nodes lie there before their memory is measured: the allocator gives back what it has no use for.
+    rests: Duration,
     /// Records added one by one to each history.
     more: usize,
+    /// Stores, tills a store and records a till of a large company.
+    console: (usize, usize, usize),
+    /// Seeds that the simulator plays, and for how many days each.
+    seeds: u64,
+    /// See `seeds`.
+    simulated_days: u64,
 }
 
 const FULL: Sizes = Sizes {
@@ -94,16 +115,36 @@ const FULL: Sizes = Sizes {
     drain: 10_000,
     tills: 8,
     histories: &[1_000, 10_000, 100_000],
+    kept: (10_000, 100_000),
+    rests: Duration::from_secs(20),
     more: 1_000,
+    console: (500, 10, 200),
+    seeds: 10,
+    simulated_days: 7,
 };
 
-const TINY: Sizes =
-    Sizes { single: 40, many: 320, live: 30, drain: 600, tills: 3, histories: &[300, 1_000], more: 50 };
+const TINY: Sizes = Sizes {
+    single: 40,
+    many: 320,
+    live: 30,
+    drain: 600,
+    tills: 3,
+    histories: &[300, 1_000],
+    kept: (300, 900),
+    rests: Duration::from_millis(500),
+    more: 50,
+    console: (3, 2, 20),
+    seeds: 2,
+    simulated_days: 1,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
-        Task::Smoke => run(cli.tillsync.as_deref(), &TINY, 1, &PARTS, true),
+        Task::Smoke => {
+            let parts = [&PARTS[..], &[Part::Console]].concat();
+            run(cli.tillsync.as_deref(), &TINY, 1, &parts, true)
+        }
         Task::Report { rounds, only } => {
             let parts = if only.is_empty() { &PARTS[..] } else { only };
             run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), parts, false)
@@ -154,11 +195,21 @@ fn measure(part: Part, program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec
         }
         Part::Drain => {
             let mut rows = drain::measure(program, sizes, round, 1)?;
+            rows.extend(drain::sealed(program, sizes, round)?);
             rows.extend(drain::measure(program, sizes, round, sizes.tills)?);
             rows.extend(drain::wire(program, sizes, round)?);
             Ok(rows)
         }
+        Part::Sealed => {
+            let mut rows = capture::in_process(sizes, round)?;
+            rows.extend(drain::measure(program, sizes, round, 1)?);
+            rows.extend(drain::sealed(program, sizes, round)?);
+            Ok(rows)
+        }
         Part::Projection => projection::measure(sizes, round),
+        Part::Memory => memory::measure(program, sizes, round),
+        Part::Simulator => simulator::measure(sizes, round),
+        Part::Console => console::measure(program, sizes),
     }
 }
 

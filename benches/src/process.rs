@@ -26,14 +26,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts `tillsync` on a directory and waits for its `ready` line.
+    /// Starts `tillsync` on a directory, with the key file of an encrypted one, and waits for its `ready` line.
     ///
     /// # Errors
     /// It does not start; its log says why.
-    pub fn start(program: &Path, dir: &Path, arguments: &[&str]) -> Outcome<Self> {
+    pub fn start(program: &Path, dir: &Path, arguments: &[&str], key: Option<&Path>) -> Outcome<Self> {
         let log = dir.join("node.log");
         let mut command = Command::new(program);
         command.args(arguments).arg("--dir").arg(dir);
+        if let Some(key) = key {
+            command.arg("--key-file").arg(key);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut node = Self { child: command.spawn()?, http: String::new(), quic: None, token: None };
         let mut line = String::new();
@@ -47,7 +50,7 @@ impl Node {
             return Err(format!("`tillsync {}` did not start: {}", arguments.join(" "), log.trim()).into());
         };
         (node.http, node.quic) = (http, field("quic="));
-        node.token = RunFile::read(dir).and_then(|run| run.token);
+        node.token = RunFile::read(dir)?.and_then(|run| run.token);
         Ok(node)
     }
 
@@ -73,6 +76,18 @@ impl Node {
             std::thread::sleep(Duration::from_millis(2));
         }
         Err("a node did not stop".into())
+    }
+
+    /// Resident memory of the process, bytes.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn memory(&self) -> Outcome<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib =
+            line.and_then(|rest| rest.split_whitespace().next()).ok_or("the system does not say VmRSS")?;
+        Ok(kib.parse::<u64>()? * 1_024)
     }
 
     /// Ends it without a word, as a power cut does.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use node::storage::vault::{self, Source, Vault};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -29,6 +30,8 @@ pub struct Shop {
     pub tills: Vec<Till>,
     /// What counts the bytes between them, if anything does.
     pub relay: Option<Relay>,
+    /// The key file of all its directories, if they are encrypted.
+    key: Option<PathBuf>,
     dir: TempDir,
 }
 
@@ -37,6 +40,7 @@ pub struct Till {
     /// Its name.
     pub name: String,
     dir: PathBuf,
+    key: Option<PathBuf>,
     /// Its process, if it runs.
     pub node: Option<Node>,
 }
@@ -52,7 +56,7 @@ impl Till {
 
     fn start(&mut self, program: &Path) -> Outcome<()> {
         let arguments = ["terminal", "run", "--http", "127.0.0.1:0"];
-        self.node = Some(Node::start(program, &self.dir, &arguments)?);
+        self.node = Some(Node::start(program, &self.dir, &arguments, self.key.as_deref())?);
         Ok(())
     }
 
@@ -98,7 +102,7 @@ impl Shop {
     /// # Errors
     /// A node does not start.
     pub fn open(program: &Path, tills: usize) -> Outcome<Self> {
-        Self::open_as(program, tills, false)
+        Self::open_as(program, tills, false, false)
     }
 
     /// As [`Shop::open`], with a relay that counts bytes.
@@ -106,19 +110,33 @@ impl Shop {
     /// # Errors
     /// A node does not start.
     pub fn open_counted(program: &Path, tills: usize) -> Outcome<Self> {
-        Self::open_as(program, tills, true)
+        Self::open_as(program, tills, true, false)
     }
 
-    fn open_as(program: &Path, tills: usize, counted: bool) -> Outcome<Self> {
+    /// As [`Shop::open`], with encrypted directories.
+    ///
+    /// # Errors
+    /// A node does not start.
+    pub fn open_sealed(program: &Path, tills: usize) -> Outcome<Self> {
+        Self::open_as(program, tills, false, true)
+    }
+
+    fn open_as(program: &Path, tills: usize, counted: bool, sealed: bool) -> Outcome<Self> {
         let dir = tempfile::tempdir()?;
+        let key = sealed.then(|| dir.path().join("key"));
+        if let Some(key) = &key {
+            vault::new_key_file(key)?;
+        }
         let mut shop = Self {
             program: program.to_owned(),
             hub: None,
             listen: "127.0.0.1:0".to_owned(),
             tills: Vec::new(),
             relay: None,
+            key,
             dir,
         };
+        shop.lock(&shop.hub_dir())?;
         node::hub::init(&shop.hub_dir(), "Benches Ltd", "GBP", "Europe/London")?;
         shop.start_hub()?;
         if counted {
@@ -131,8 +149,9 @@ impl Shop {
             let answer = shop.ask_hub()?.post("/v1/enrolments", "application/json", request.as_bytes())?;
             let code = answer.json()?["code"].as_str().unwrap_or_default().to_owned();
             let till_dir = shop.dir.path().join(&name);
+            shop.lock(&till_dir)?;
             node::terminal::join(&till_dir, &code, through.as_deref())?;
-            shop.tills.push(Till { name, dir: till_dir, node: None });
+            shop.tills.push(Till { name, dir: till_dir, key: shop.key.clone(), node: None });
             shop.start_till(number - 1)?;
         }
         for till in &shop.tills {
@@ -140,6 +159,15 @@ impl Shop {
             until("a till online", POLL, || Ok(http.get("/v1/status")?.json()?["online"] == json!(true)))?;
         }
         Ok(shop)
+    }
+
+    /// Makes a directory an encrypted one, if the shop has a key.
+    fn lock(&self, dir: &Path) -> Outcome<()> {
+        if let Some(key) = &self.key {
+            std::fs::create_dir_all(dir)?;
+            Vault::create(dir, &Source::key_file(key)?)?;
+        }
+        Ok(())
     }
 
     fn hub_dir(&self) -> PathBuf {
@@ -152,7 +180,7 @@ impl Shop {
     /// It does not start.
     pub fn start_hub(&mut self) -> Outcome<()> {
         let arguments = ["hub", "run", "--listen", &self.listen, "--http", "127.0.0.1:0"];
-        let hub = Node::start(&self.program, &self.hub_dir(), &arguments)?;
+        let hub = Node::start(&self.program, &self.hub_dir(), &arguments, self.key.as_deref())?;
         self.listen = hub.quic.clone().ok_or("the hub did not say where it listens")?;
         self.hub = Some(hub);
         Ok(())
@@ -201,11 +229,22 @@ impl Shop {
     /// # Errors
     /// The first thing that is not so.
     pub fn check(&self, work: &[(String, Vec<Transaction>)]) -> Outcome<()> {
+        self.check_with_cases(work, 0)
+    }
+
+    /// As [`Shop::check`], where up to so many cases may be open.
+    ///
+    /// # Errors
+    /// The first thing that is not so.
+    pub fn check_with_cases(&self, work: &[(String, Vec<Transaction>)], cases: usize) -> Outcome<()> {
         let mut hub = self.ask_hub()?;
         let count: usize = work.iter().map(|(_, transactions)| transactions.len()).sum();
         let stores = hub.get("/v1/stores")?.json()?;
         expect("records", &stores[0]["records"], &json!(count))?;
-        expect("open cases", &stores[0]["open_cases"], &json!(0))?;
+        let open = stores[0]["open_cases"].as_u64().ok_or("the hub does not count its open cases")?;
+        if open > cases as u64 {
+            return Err(format!("{open} cases are open, and at most {cases} may be").into());
+        }
         let trial = hub.get("/v1/ledger/trial-balance")?.json()?;
         expect("difference", &trial["currencies"]["GBP"]["difference_minor"], &json!(0))?;
         let balances = hub.get("/v1/ledger/balances")?.json()?;

@@ -24,6 +24,8 @@ pub mod row {
     pub const RAW_TWICE: &str = "raw: two fdatasyncs in a row (two files)";
     pub const CAPTURE_1: &str = "capture in process, one at a time";
     pub const CAPTURE_16: &str = "capture in process, 16 at a time";
+    pub const CAPTURE_1_SEALED: &str = "capture in process, one at a time, encrypted";
+    pub const CAPTURE_16_SEALED: &str = "capture in process, 16 at a time, encrypted";
     pub const HTTP_1: &str = "capture `POST /v1/transactions`, one at a time";
     pub const HTTP_16: &str = "capture `POST /v1/transactions`, 16 at a time";
     pub const HTTP_LINES: &str = "capture `POST` of 100 NDJSON lines (time per POST)";
@@ -33,6 +35,7 @@ pub mod row {
     pub const LIVE_CUSTODY: &str = "live: POST until the till shows it at the hub";
     pub const LIVE_POLL: &str = "live: one poll of the hub (how coarse the above is)";
     pub const DRAIN_1: &str = "drain, 1 till: link up until all in the books";
+    pub const DRAIN_1_SEALED: &str = "drain, 1 till: link up until all in the books, both encrypted";
     pub const DRAIN_1_BACK: &str = "drain, 1 till: hub back until all in the books";
     pub const DRAIN_8: &str = "drain, 8 tills: first link up until all in the books";
     pub const DRAIN_8_BACK: &str = "drain, 8 tills: hub back until all in the books";
@@ -46,6 +49,11 @@ pub mod row {
     pub const TILL_KILLED: &str = "restart: till, 10,000 records, after kill -9";
     pub const HUB_CLEAN: &str = "restart: hub, 10,000 records, after a clean stop";
     pub const HUB_KILLED: &str = "restart: hub, 10,000 records, after kill -9";
+    pub const MEMORY_HUB: &str = "memory: hub, each further record of history (of 25 days)";
+    pub const MEMORY_HUB_AGAIN: &str = "memory: hub after a restart, each further record of history";
+    pub const MEMORY_TILL: &str = "memory: till, each further record of its store's history";
+    pub const LONG_CLEAN: &str = "restart: hub, 100,000 records over 25 days, after a clean stop";
+    pub const LONG_KILLED: &str = "restart: hub, 100,000 records over 25 days, after kill -9";
     pub const BOOKS_SMALL: &str = "books: 10,000 records at once";
     pub const BOOKS_LARGE: &str = "books: 100,000 records at once";
     pub const BOOKS_FILING: &str = "books: 100,000 records at once, of which filing (before `settle`)";
@@ -54,6 +62,13 @@ pub mod row {
         "books: one more record on 10,000",
         "books: one more record on 100,000",
     ];
+    pub const CONSOLE_START: &str = "console: start of a hub with 500 stores, 5,000 tills, 1,000,000 records";
+    pub const CONSOLE_FIRST: &str = "console: its first page, the first time";
+    pub const CONSOLE_AGAIN: &str = "console: its first page, afterwards";
+    pub const CONSOLE_GRID_FIRST: &str = "console: its grid of days, the first time";
+    pub const CONSOLE_GRID_AGAIN: &str = "console: its grid of days, afterwards";
+    pub const SIMULATED_HOURS: &str = "simulator: hours of five tills and a hub with faults, one thread";
+    pub const SIMULATED_SEEDS: &str = "simulator: one seed of a week; beside it seeds a minute, one thread";
 }
 
 const PLAN: &[(&str, By)] = &[
@@ -65,6 +80,8 @@ const PLAN: &[(&str, By)] = &[
     (row::HTTP_1, By::Rate(row::RAW)),
     (row::CAPTURE_16, By::Rate(row::RAW_16)),
     (row::HTTP_16, By::Rate(row::RAW_16)),
+    (row::CAPTURE_1_SEALED, By::Rate(row::CAPTURE_1)),
+    (row::CAPTURE_16_SEALED, By::Rate(row::CAPTURE_16)),
     (row::HTTP_LINES, By::Rate(row::RAW_1000)),
     (row::HTTP_EMPTY, By::Nothing),
     (row::RAW_TWICE, By::Nothing),
@@ -73,6 +90,7 @@ const PLAN: &[(&str, By)] = &[
     (row::LIVE_BOOKS, By::Time(row::RAW_TWICE)),
     (row::LIVE_POLL, By::Nothing),
     (row::DRAIN_1, By::Rate(row::RAW_1000)),
+    (row::DRAIN_1_SEALED, By::Rate(row::DRAIN_1)),
     (row::DRAIN_8, By::Rate(row::RAW_1000)),
     (row::DRAIN_1_BACK, By::Rate(row::RAW_1000)),
     (row::DRAIN_8_BACK, By::Rate(row::RAW_1000)),
@@ -90,6 +108,18 @@ const PLAN: &[(&str, By)] = &[
     (row::TILL_KILLED, By::Time(row::TILL_CLEAN)),
     (row::HUB_CLEAN, By::Nothing),
     (row::HUB_KILLED, By::Time(row::HUB_CLEAN)),
+    (row::LONG_CLEAN, By::Time(row::HUB_CLEAN)),
+    (row::LONG_KILLED, By::Time(row::LONG_CLEAN)),
+    (row::MEMORY_HUB, By::Nothing),
+    (row::MEMORY_HUB_AGAIN, By::Nothing),
+    (row::MEMORY_TILL, By::Nothing),
+    (row::CONSOLE_START, By::Nothing),
+    (row::CONSOLE_FIRST, By::Nothing),
+    (row::CONSOLE_AGAIN, By::Nothing),
+    (row::CONSOLE_GRID_FIRST, By::Nothing),
+    (row::CONSOLE_GRID_AGAIN, By::Nothing),
+    (row::SIMULATED_HOURS, By::Nothing),
+    (row::SIMULATED_SEEDS, By::Nothing),
 ];
 
 /// Everything that was measured, by row.

@@ -40,6 +40,9 @@ pub struct Document {
     sessions: BTreeMap<SessionId, Chain>,
     automerge: Option<Automerge>,
     pending: Vec<Change>,
+    pending_bytes: usize,
+    /// Some of its batches are not in memory: it is read from the log.
+    released: bool,
 }
 
 /// A session's changes in one document.
@@ -55,6 +58,8 @@ pub struct Prepared {
     session: SessionId,
     chain: Chain,
     changes: Vec<Change>,
+    /// Bytes of the batch.
+    bytes: usize,
 }
 
 impl Prepared {
@@ -76,6 +81,12 @@ pub enum DocumentError {
         /// What Automerge said.
         reason: String,
     },
+    /// A batch cannot be read.
+    #[error("the document of {day} cannot be read: a batch of it is not where the log should have it")]
+    Unread {
+        /// The business day.
+        day: Day,
+    },
     /// The heads differ from those that the batches imply.
     #[error("the document of {day} has other heads than its batches imply")]
     Heads {
@@ -88,7 +99,8 @@ impl Document {
     /// The empty document of a store's day.
     #[must_use]
     pub fn new(store: StoreId, day: Day) -> Self {
-        Self { store, day, sessions: BTreeMap::new(), automerge: None, pending: Vec::new() }
+        let sessions = BTreeMap::new();
+        Self { store, day, sessions, automerge: None, pending: Vec::new(), pending_bytes: 0, released: false }
     }
 
     /// A document whose batches are known by position only: it is applied from its batches when it is read
@@ -103,7 +115,7 @@ impl Document {
             .into_iter()
             .map(|(session, writer, count, last)| (session, Chain { writer, count, last }))
             .collect();
-        Self { store, day, sessions, automerge: None, pending: Vec::new() }
+        Self { sessions, released: true, ..Self::new(store, day) }
     }
 
     /// Number of batches of a session.
@@ -130,13 +142,46 @@ impl Document {
         let change = self.append(session, writer, index, dependency, sealed);
         let last = change.hash().0;
         changes.push(change);
-        Prepared { session, chain: Chain { writer, count: index + 1, last }, changes }
+        Prepared { session, chain: Chain { writer, count: index + 1, last }, changes, bytes: sealed.len() }
     }
 
     /// Takes a prepared change in.
     pub fn admit(&mut self, prepared: Prepared) {
         self.sessions.insert(prepared.session, prepared.chain);
-        self.pending.extend(prepared.changes);
+        if !self.released {
+            self.pending_bytes += prepared.bytes;
+            self.pending.extend(prepared.changes);
+        }
+    }
+
+    /// Takes a prepared change in by its place alone, and lets the document go.
+    pub fn admit_unread(&mut self, prepared: &Prepared) {
+        self.sessions.insert(prepared.session, prepared.chain);
+        self.let_go();
+    }
+
+    /// Lets the document go, once what Automerge makes of it was held against what its batches imply.
+    ///
+    /// # Errors
+    /// Automerge failed or has other heads; the document is let go all the same.
+    pub fn release(&mut self) -> Result<(), DocumentError> {
+        if self.released {
+            return Ok(());
+        }
+        let applied = self.apply();
+        let agrees = self.heads().is_none_or(|heads| heads == self.implied_heads());
+        self.let_go();
+        applied.and(if agrees { Ok(()) } else { Err(DocumentError::Heads { day: self.day }) })
+    }
+
+    fn let_go(&mut self) {
+        (self.automerge, self.pending, self.pending_bytes, self.released) = (None, Vec::new(), 0, true);
+    }
+
+    /// Whether it has to be read from the log.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.released
     }
 
     /// Sessions with their writer, number of batches and last change, in order.
@@ -172,6 +217,12 @@ impl Document {
         self.pending.len()
     }
 
+    /// Bytes of the batches in them.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// Applies what waits, in bulk. A failure or panic inside Automerge costs this document a rebuild, never more.
     ///
     /// # Errors
@@ -182,6 +233,7 @@ impl Document {
         }
         let mut automerge = self.automerge.take().unwrap_or_default();
         let changes = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
         let applied = catch_unwind(AssertUnwindSafe(|| {
             automerge.apply_changes(changes).map_err(|error| error.to_string())?;
             Ok::<_, String>(automerge)
@@ -205,6 +257,25 @@ impl Document {
         &mut self,
         batches: impl IntoIterator<Item = (WriterId, SessionId, &'a [u8])>,
     ) -> Result<(), DocumentError> {
+        *self = self.applied(batches)?;
+        Ok(())
+    }
+
+    /// Heads of the Automerge document that its batches make, without keeping it.
+    ///
+    /// # Errors
+    /// As [`Document::apply_batches`].
+    pub fn heads_from<'a>(
+        &self,
+        batches: impl IntoIterator<Item = (WriterId, SessionId, &'a [u8])>,
+    ) -> Result<Vec<ChangeId>, DocumentError> {
+        Ok(self.applied(batches)?.heads().unwrap_or_default())
+    }
+
+    fn applied<'a>(
+        &self,
+        batches: impl IntoIterator<Item = (WriterId, SessionId, &'a [u8])>,
+    ) -> Result<Self, DocumentError> {
         let mut fresh = Self::new(self.store.clone(), self.day);
         for (writer, session, sealed) in batches {
             let prepared = fresh.prepare(writer, session, sealed);
@@ -214,8 +285,7 @@ impl Document {
             return Err(DocumentError::Heads { day: self.day });
         }
         fresh.apply()?;
-        *self = fresh;
-        Ok(())
+        Ok(fresh)
     }
 
     /// Heads of the Automerge document itself, sorted; `None` if it is not in memory.
@@ -256,7 +326,7 @@ impl Document {
     }
 
     fn failed(&mut self, reason: String) -> DocumentError {
-        self.automerge = None;
+        self.let_go();
         DocumentError::Failed { day: self.day, reason }
     }
 

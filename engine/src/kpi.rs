@@ -3,6 +3,7 @@
 //! it reckons over samples and knows neither replica nor clock.
 
 use crate::money::Currency;
+use crate::time::Day;
 
 /// A record's way into the books, ms since 1970 by the hub's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,6 +123,8 @@ pub fn captured_within(samples: &[Sample], ms: i64) -> u64 {
 /// One figure of a till's day, in the books and in its Z.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Cell {
+    /// The business day of the Z.
+    pub day: Day,
     /// `tender cash`, `tax S`.
     pub name: String,
     /// Its currency.

@@ -4,6 +4,7 @@
 //! Start at [`replica`]: one door, `Replica::handle(now, Input) -> Outputs`. Floors, downwards only: money, ids,
 //! time → transaction, policy → record → batch, document → ledger, review, sync → replica.
 
+pub mod attic;
 pub mod batch;
 pub mod codec;
 pub mod document;
@@ -18,7 +19,9 @@ pub mod record;
 pub mod registry;
 pub mod replica;
 pub mod review;
+mod runs;
 pub mod scenario;
+pub mod shelf;
 pub mod sync;
 pub mod time;
 pub mod transaction;

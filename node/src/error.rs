@@ -52,3 +52,9 @@ impl From<std::io::Error> for Failure {
         Self::refused(error)
     }
 }
+
+impl From<crate::storage::StorageError> for Failure {
+    fn from(error: crate::storage::StorageError) -> Self {
+        Self::refused(error)
+    }
+}

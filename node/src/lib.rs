@@ -1,20 +1,27 @@
 //! The node obeys: it carries out what the engine decides, over real disks, networks and clocks.
 //!
-//! Rooms: `cli` (commands), `hub` and `terminal` (the two roles), `api` (HTTP), `runtime` (a task for each store),
-//! `transport` (QUIC), `identity` (keys, certificates, enrolment), `storage` (the log and its index), `import` (logs
-//! of other POS), `export`, `verify`, `project`, `demo`.
+//! Rooms: `cli` (commands), `client` (the API for other programs), `hub` and `terminal` (the two roles), `api` (HTTP), `console` (the hub's pages),
+//! `till_page` (the till's), `metrics`, `runtime` (a task for each store),
+//! `transport` (QUIC), `identity` (keys, certificates, enrolment), `storage` (the log, its index and the key to both), `import` (logs
+//! of other POS), `export`, `verify`, `doctor`, `project`, `demo`.
 
 pub mod api;
+pub mod backup;
 pub mod cli;
+pub mod client;
+pub mod console;
 pub mod demo;
+pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod hub;
 pub mod identity;
 pub mod import;
+pub mod metrics;
 pub mod project;
 pub mod runtime;
 pub mod storage;
 pub mod terminal;
+pub mod till_page;
 pub mod transport;
 pub mod verify;

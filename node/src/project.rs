@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use engine::ids::{LogId, StoreId, TerminalId};
+use engine::ids::{StoreId, WriterId};
 use engine::ledger::{Books, Settled};
 use engine::policy::PolicyChange;
 use engine::replica::{Identity as ReplicaIdentity, Replica};
@@ -17,7 +17,7 @@ use crate::hub::base_policy;
 use crate::runtime::clock::now_ms;
 use crate::runtime::restore::restore;
 use crate::storage::{Options, Storage};
-use crate::verify::owner;
+use crate::verify::{own_log, owner};
 
 /// Projects scenarios (a JSON list, or NDJSON) and gives `{"name","balances","cases"}` for each.
 ///
@@ -52,7 +52,8 @@ fn project_dir(
     let (key, hub, currency) = owner(dir)?;
     let (storage, _) = Storage::open(dir, &Options::default()).map_err(Failure::refused)?;
     let restored = restore(&storage, |store| {
-        let log = LogId { terminal: TerminalId::hub(), incarnation: 1 };
+        // The directory's own log: under another name what waits unsealed in it would be another till's, and count twice.
+        let log = own_log(dir, WriterId(key.public()) == hub);
         let (key, nonce) = (key.signing_key().clone(), [0; 16]);
         Ok(Replica::new(
             ReplicaIdentity { store: store.clone(), log, key, nonce, hub },

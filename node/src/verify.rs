@@ -12,13 +12,14 @@ use engine::money::Currency;
 use engine::replica::{Identity as ReplicaIdentity, Input, Output, Replica};
 use engine::sync::{Carried, Message};
 use engine::time::Instant;
+use engine::transaction::Enrolment as ReplicaEnrolment;
 use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::hub::{EXPORT_KIND, Exports, HubConfig, base_policy};
-use crate::identity::{Enrolment, NodeKey};
+use crate::identity::{Authority, Enrolment, NodeKey};
 use crate::runtime::clock::now_ms;
-use crate::storage::{Options, Position, Scan, Storage, StorageError, audit};
+use crate::storage::{Options, Position, Scan, Storage, StorageError, audit, manifest};
 
 /// Problems listed at most; the first are the ones to look at.
 const PROBLEMS_LISTED: usize = 100;
@@ -38,6 +39,8 @@ struct StoreCheck {
     restored: Replica,
     witness: Replica,
     number: u64,
+    /// Where the batches stand, by ordinal.
+    batches: Vec<Position>,
     /// Batches refused so far. A till may have captured before the hub's word of its enrolment arrived; peers deliver
     /// such a batch again, and so does this.
     refused: Vec<(Carried, Position, String)>,
@@ -82,6 +85,7 @@ fn verify_dir(dir: &Path) -> Result<Value, Failure> {
         checker.report.problem(problem.to_string());
     }
     if checker.report.problems.is_empty() {
+        checker.small_files(dir, &key)?;
         let options = Options { scan: Scan::All, ..Options::default() };
         let (storage, _) = Storage::open(dir, &options).map_err(Failure::refused)?;
         let identity = |store: &StoreId, log: LogId| ReplicaIdentity {
@@ -98,7 +102,7 @@ fn verify_dir(dir: &Path) -> Result<Value, Failure> {
         if let Err(error) = read {
             checker.report.problem(error.to_string());
         }
-        checker.conclude();
+        checker.conclude(&storage);
         storage.close().map_err(Failure::refused)?;
     }
     let Report { entries, batches, records, journal_entries, captured_unsealed, documents, problems } =
@@ -138,6 +142,27 @@ pub(crate) fn owner(dir: &Path) -> Result<(NodeKey, WriterId, Currency), Failure
 }
 
 impl Checker {
+    /// What the log does not prove: the small files beside it, and that key and certificates belong together.
+    fn small_files(&mut self, dir: &Path, key: &NodeKey) -> Result<(), Failure> {
+        let problems = manifest::problems(dir).map_err(Failure::refused)?;
+        problems.into_iter().for_each(|it| self.report.problem(it));
+        match Enrolment::load(dir).map_err(Failure::refused)? {
+            Some(enrolment) => {
+                if let Err(error) = enrolment.identity(key.clone()) {
+                    self.report.problem(format!("the enrolment does not belong to the key: {error}"));
+                }
+            }
+            None => match Authority::load(dir) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    self.report.problem("the certificate authority is missing; restore it from a backup");
+                }
+                Err(error) => self.report.problem(error.to_string()),
+            },
+        }
+        Ok(())
+    }
+
     fn entry(
         &mut self,
         identity: &impl Fn(&StoreId, LogId) -> ReplicaIdentity,
@@ -166,14 +191,19 @@ impl Checker {
             let witness_log = LogId { terminal: witness_name(), incarnation: 1 };
             let witness =
                 ReplicaIdentity { store: store.clone(), log: witness_log, key: nobody, nonce: [0; 16], hub };
+            let own = identity(&store, log.clone());
+            let writer = WriterId(own.key.verifying_key().to_bytes());
             let mut check = StoreCheck {
-                restored: Replica::new(identity(&store, log), policy.clone()),
+                restored: Replica::new(own, policy.clone()),
                 witness: Replica::new(witness, policy),
                 number: 0,
+                batches: Vec::new(),
                 refused: Vec::new(),
                 journal: VecDeque::new(),
                 appended: Vec::new(),
             };
+            // A till that has not reached the hub since it was enrolled has its certificate's word for it only.
+            check.witness.trust_enrolment(&ReplicaEnrolment { log, writer });
             check.witness.handle(Instant::utc(now_ms()), Input::PeerUp(hub));
             check
         });
@@ -181,6 +211,7 @@ impl Checker {
             LogEntry::Batch(batch) => {
                 self.report.batches += 1;
                 let carried = Carried { bytes: batch.bytes.clone(), change: batch.change };
+                check.batches.push(at);
                 check.admit(hub, &carried, at);
             }
             LogEntry::Journal(journal) => {
@@ -194,10 +225,10 @@ impl Checker {
         }
     }
 
-    fn conclude(&mut self) {
+    fn conclude(&mut self, storage: &Storage) {
         let hub = self.hub;
         for (store, check) in &mut self.stores {
-            check.conclude(store, hub, &mut self.report);
+            check.conclude(store, hub, storage, &mut self.report);
         }
         let hashes = |check: &StoreCheck| check.journal.iter().map(|entry| entry.hash).collect();
         let journals = self.stores.iter().map(|(store, check)| (store.clone(), hashes(check))).collect();
@@ -240,23 +271,37 @@ impl StoreCheck {
         }
     }
 
-    fn conclude(&mut self, store: &StoreId, hub: WriterId, report: &mut Report) {
+    fn conclude(&mut self, store: &StoreId, hub: WriterId, storage: &Storage, report: &mut Report) {
         self.admit_again(hub, report);
         let now = Instant::utc(now_ms());
-        self.restored.restored(None);
-        for output in self.restored.handle(now, Input::Wakeup) {
-            if let Output::Persist { entry: LogEntry::Journal(entry), .. } = output {
-                self.appended.push(entry);
+        if let Err(stale) = self.restored.restored() {
+            report.problem(format!("store {store}: {stale}"));
+        }
+        while self.restored.next_wakeup().is_some_and(|at| at <= 0) {
+            for output in self.restored.handle(now, Input::Wakeup) {
+                if let Output::Persist { entry: LogEntry::Journal(entry), .. } = output {
+                    self.appended.push(entry);
+                }
             }
         }
-        self.witness.handle(now, Input::Wakeup);
+        while self.witness.next_wakeup().is_some_and(|at| at <= 0) {
+            self.witness.handle(now, Input::Wakeup);
+        }
         let heads: u64 = self.restored.log_heads().values().sum();
         report.records += heads;
         report.captured_unsealed += self.restored.unsealed_count() as u64;
         if self.restored.digest() != self.witness.digest() {
             report.problem(format!("store {store}: the batches admitted anew make other documents"));
         }
-        match self.restored.document_heads() {
+        let batches = &self.batches;
+        let read = |ordinal: u64| {
+            let entry = storage.read(*batches.get(usize::try_from(ordinal).ok()?)?).ok()?;
+            match LogEntry::decode(entry.kind, &entry.bytes) {
+                Ok((_, LogEntry::Batch(batch))) => Some(batch.bytes),
+                _ => None,
+            }
+        };
+        match self.restored.document_heads(read) {
             Ok(heads) => {
                 report.documents += heads.len() as u64;
                 for (day, document) in self.restored.days() {
@@ -342,7 +387,8 @@ fn witness_name() -> TerminalId {
     "verify".parse().unwrap_or_else(|_| TerminalId::hub())
 }
 
-fn own_log(dir: &Path, is_hub: bool) -> LogId {
+/// The log that a directory's node writes.
+pub(crate) fn own_log(dir: &Path, is_hub: bool) -> LogId {
     let enrolled = Enrolment::load(dir).ok().flatten().filter(|_| !is_hub);
     let log = enrolled.and_then(|enrolment| {
         let incarnation = u32::try_from(enrolment.incarnation).ok()?;

@@ -178,10 +178,10 @@ fn the_log_of_a_real_store_comes_out_to_the_cent_and_what_opens_is_what_a_person
     assert_eq!(shop.sum("Income"), -(264_372 - 5_715 - 1_188));
     let mut cases = shop.cases();
     cases.sort();
-    let skew = ("CLOCK_SKEW".to_owned(), "9.31.20171001.114".to_owned());
-    let bottle = ("NO_REFERENCE".to_owned(), "9.34.20171001.101".to_owned());
-    // The first record of history is older than what the till had seen when it took it in: for information.
-    assert_eq!(cases, [skew, bottle]);
+    // A record of history is older than what the till had seen of the hub by then, and which is chance: for information.
+    assert_eq!(cases.len(), 2, "{cases:?}");
+    assert_eq!(cases[0].0, "CLOCK_SKEW");
+    assert_eq!(cases[1], ("NO_REFERENCE".to_owned(), "9.34.20171001.101".to_owned()));
     shop.company.ask(&["policy", "set", "--store", "store-1", "blind_refunds=allow"]);
     until("the deposit allowed", || shop.sum("Assets:Suspense") == 0);
     assert_eq!(shop.sum("Income"), -(264_372 - 5_715));

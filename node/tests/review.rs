@@ -287,4 +287,12 @@ fn kpis(company: &Company) {
         cells["cells"].as_u64().unwrap(),
         cells["equal"].as_u64().unwrap() + cells["explained"].as_u64().unwrap()
     );
+    let sum = |field: &str| -> u64 {
+        report["by_day"].as_array().unwrap().iter().map(|day| day[field].as_u64().unwrap()).sum()
+    };
+    assert_eq!(
+        (sum("records"), sum("cells")),
+        (records, cells["cells"].as_u64().unwrap()),
+        "the days add up"
+    );
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use engine::batch::Sealed;
+use engine::document::Document;
 use engine::entry::Entry;
 use engine::ids::LogId;
 use engine::ledger::{Account, Books, Standing};
@@ -17,6 +18,7 @@ use engine::review::Reason;
 use crate::books_model;
 use crate::compare;
 use crate::disk::Disk;
+use crate::kpis;
 use crate::truth::Truth;
 use crate::world::{HUB, World};
 
@@ -75,6 +77,10 @@ pub const CHECKED: &[&str] = &[
     "every failed payment is flagged",
     "nothing honest is held",
     "the Z of an honest till agrees",
+    "causes come before effects",
+    kpis::LATENCY,
+    kpis::CAPTURES,
+    kpis::RECONCILIATION,
     "the plain model of the rules agrees",
     NO_PANIC,
 ];
@@ -89,7 +95,7 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
     for node in world.nodes.values().filter(|node| node.is_up()) {
         let replica = node.replica();
         balances_to_zero(&node.name, &replica.books().balances())?;
-        if let Some(heads) = hub_heads.as_ref().filter(|_| !truth.hub_lost && node.name != HUB) {
+        if let Some(heads) = hub_heads.as_ref().filter(|_| !truth.hub_lost && *node.name != *HUB) {
             let (believed, there) =
                 (replica.at_hub_through(), heads.get(&replica.identity().log).copied().unwrap_or(0));
             if believed > there {
@@ -111,7 +117,7 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
         }
     }
     // A till whose log forked may know better than the branch that its number came from.
-    if let Some((_, found)) = world.overstated.iter().find(|row| !truth.suspicious.contains(row.0)) {
+    if let Some((_, found)) = world.overstated.iter().find(|row| !truth.forked.contains(row.0)) {
         return Err(Broken::new("custody says what is so", found.clone()));
     }
     for (receipt, (id, till)) in &truth.acknowledged {
@@ -155,7 +161,7 @@ pub fn not_level(world: &World) -> Vec<String> {
             engine::replica::SyncEvent::Refused { reason, .. } => Some(reason.as_str()),
             _ => None,
         });
-        let linked = world.network.linked_to(&node.name);
+        let linked: Vec<&str> = world.network.linked_to(&node.name).collect();
         if waiting > 0 {
             found.push(format!(
                 "{} has {waiting} waiting ({} unsealed) of {:?} behind {}, linked to {linked:?}, last refusal {refused:?}",
@@ -195,6 +201,9 @@ pub fn at_the_end(world: &mut World, truth: &Truth) -> Result<(), Broken> {
     honest_is_not_held(hub, truth)?;
     closes_agree(hub, truth)?;
     causes_come_first(hub)?;
+    kpis::latency_is_true(world, truth)?;
+    kpis::captures_are_true(world, truth)?;
+    kpis::reconciliation_is_true(world, truth)?;
     model_agrees(&world.policy, hub)
 }
 
@@ -206,9 +215,9 @@ pub fn same_everywhere(world: &mut World) -> Result<(), Broken> {
     let mut views = Vec::new();
     for node in world.nodes.values_mut().filter(|node| node.is_up()) {
         let name = node.name.clone();
-        let replica = node.replica_mut();
         let heads =
-            replica.document_heads().map_err(|error| Broken::new("documents apply", error.to_string()))?;
+            node.document_heads().map_err(|error| Broken::new("documents apply", error.to_string()))?;
+        let replica = node.replica();
         for (day, document) in replica.days() {
             if heads.get(&day) != Some(&document.implied_heads()) {
                 return Err(Broken::new("Automerge agrees with the batches", format!("{name} on {day}")));
@@ -235,16 +244,28 @@ pub fn same_everywhere(world: &mut World) -> Result<(), Broken> {
 /// A batch is not there, or another.
 pub fn documents_hold_the_batches(disk: &Disk, hub: &Replica) -> Result<(), Broken> {
     let mut expected: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut by_day: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for entry in disk.read().unwrap_or_default() {
         let Entry::Batch(admitted) = entry else { continue };
         if let Ok(sealed) = Sealed::reopen(Arc::from(admitted.bytes.as_slice())) {
-            let place = (sealed.batch.day, sealed.batch.writer, sealed.batch.session());
-            expected.entry(place).or_default().push(admitted.bytes);
+            let (day, writer, session) = (sealed.batch.day, sealed.batch.writer, sealed.batch.session());
+            expected.entry((day, writer, session)).or_default().push(admitted.bytes.clone());
+            by_day.entry(day).or_default().push((writer, session, admitted.bytes));
         }
     }
-    let documents: BTreeMap<_, _> = hub.days().collect();
+    // What is not in memory any more is applied from the log, as a reader would have it.
+    let mut documents: BTreeMap<_, Document> = BTreeMap::new();
+    for (day, document) in hub.days().filter(|row| row.1.is_released()) {
+        let mut read = Document::resumed(hub.identity().store.clone(), day, document.chains());
+        let batches = by_day.remove(&day).unwrap_or_default();
+        let batches = batches.iter().map(|(writer, session, bytes)| (*writer, *session, bytes.as_slice()));
+        read.apply_batches(batches).map_err(|error| Broken::new("documents apply", error.to_string()))?;
+        documents.insert(day, read);
+    }
+    let in_memory: BTreeMap<_, &Document> = hub.days().filter(|row| !row.1.is_released()).collect();
     for ((day, writer, session), batches) in expected {
-        if documents.get(&day).is_none_or(|document| document.batches(&writer, &session) != batches) {
+        let document = documents.get(&day).or_else(|| in_memory.get(&day).copied());
+        if document.is_none_or(|document| document.batches(&writer, &session) != batches) {
             let found = format!("{} batches of session {session} on {day}", batches.len());
             return Err(Broken::new("the documents hold every batch", found));
         }

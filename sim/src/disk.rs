@@ -25,12 +25,20 @@ pub enum DiskState {
     Full,
 }
 
+/// A line, what it is checked by when it is read, and when it was written (true ms).
+#[derive(Debug, Clone)]
+struct Written {
+    line: Line,
+    check: [u8; 16],
+    at_ms: i64,
+}
+
 /// Lines with their checks.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     /// How it behaves.
     pub state: DiskState,
-    lines: Vec<(Line, [u8; 16])>,
+    lines: Vec<Written>,
     durable: usize,
     /// Lengths of the appends that are on their way.
     appends: VecDeque<usize>,
@@ -57,15 +65,15 @@ fn check(line: &Line) -> [u8; 16] {
 }
 
 impl Disk {
-    /// Takes lines in; they are durable after `synced`.
-    pub fn append(&mut self, lines: Vec<Line>) {
+    /// Takes lines in at a time (true ms); they are durable after `synced`.
+    pub fn append(&mut self, lines: Vec<Line>, at_ms: i64) {
         self.appends.push_back(lines.len());
         for line in lines {
             if line.looked == Looked::Batch {
                 self.batches.push(self.lines.len());
             }
             let check = check(&line);
-            self.lines.push((line, check));
+            self.lines.push(Written { line, check, at_ms });
         }
     }
 
@@ -115,7 +123,7 @@ impl Disk {
     /// A bit of a durable line flips. Gives the line; `None` of an empty disk.
     pub fn rot(&mut self, at: u64) -> Option<usize> {
         let line = usize::try_from(at % self.durable.max(1) as u64).ok().filter(|_| self.durable > 0)?;
-        let bytes = &mut self.lines[line].0.bytes;
+        let bytes = &mut self.lines[line].line.bytes;
         let byte = usize::try_from(at / 7).unwrap_or(0) % bytes.len().max(1);
         *bytes.get_mut(byte)? ^= 1 << (at % 8);
         Some(line)
@@ -129,19 +137,30 @@ impl Disk {
     /// # Panics
     /// If a line that passes its check is no entry: then it was written wrong.
     pub fn read(&self) -> Result<Vec<Entry>, Rotten> {
-        let entry = |(at, (line, known)): (usize, &(Line, [u8; 16]))| {
-            if check(line) != *known {
+        Ok(self.read_with_times()?.into_iter().map(|row| row.1).collect())
+    }
+
+    /// The same with the time at which each line was written, true ms.
+    ///
+    /// # Errors
+    /// A line is not what was written.
+    ///
+    /// # Panics
+    /// As [`Disk::read`].
+    pub fn read_with_times(&self) -> Result<Vec<(i64, Entry)>, Rotten> {
+        let entry = |(at, written): (usize, &Written)| {
+            if check(&written.line) != written.check {
                 return Err(Rotten { line: at });
             }
-            let decoded = Entry::decode(line.kind, &line.bytes);
-            Ok(decoded.expect("what passes its check was written so").1)
+            let decoded = Entry::decode(written.line.kind, &written.line.bytes);
+            Ok((written.at_ms, decoded.expect("what passes its check was written so").1))
         };
         self.lines[..self.durable].iter().enumerate().map(entry).collect()
     }
 
     /// How far a log goes in the batches that are durable here.
     pub fn durable_head(&mut self, writer: &WriterId) -> u64 {
-        for (line, _) in &self.lines[self.looked_through..self.durable] {
+        for Written { line, .. } in &self.lines[self.looked_through..self.durable] {
             if line.looked == Looked::Batch
                 && let Ok((_, Entry::Batch(batch))) = Entry::decode(line.kind, &line.bytes)
                 && let Ok(sealed) = Sealed::reopen(Arc::from(batch.bytes))
@@ -158,7 +177,7 @@ impl Disk {
     #[must_use]
     pub fn batch(&self, ordinal: u64) -> Option<Carried> {
         let line = *self.batches.get(usize::try_from(ordinal).ok()?)?;
-        let (line, known) = &self.lines[line];
+        let Written { line, check: known, .. } = &self.lines[line];
         if check(line) != *known {
             return None;
         }
@@ -182,12 +201,14 @@ mod tests {
     #[test]
     fn power_takes_what_was_not_synced_and_rot_is_found() {
         let mut disk = Disk::default();
-        disk.append(vec![line(1), line(2)]);
-        disk.append(vec![line(3)]);
+        disk.append(vec![line(1), line(2)], 5);
+        disk.append(vec![line(3)], 7);
         assert_eq!((disk.synced(), disk.durable(), disk.unsynced()), (Some(2), 2, 1));
         let copy = disk.copy();
         disk.lose_power(0);
         assert_eq!((disk.durable(), disk.unsynced(), copy.durable()), (2, 0, 2));
+        let times = disk.read_with_times().unwrap().iter().map(|row| row.0).collect::<Vec<_>>();
+        assert_eq!(times, [5, 5]);
         disk.rot(1);
         assert_eq!(disk.read().unwrap_err(), Rotten { line: 1 });
     }

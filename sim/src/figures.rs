@@ -69,8 +69,8 @@ impl Spread {
 /// The way of every record of a till that the hub holds, on the hub's clock as far as it knows the till's.
 #[must_use]
 pub fn ways(hub: &Replica, now_ms: i64) -> Vec<Sample> {
-    let days = hub.batch_metas().iter().map(|meta| meta.day);
-    let (Some(first), Some(last)) = (days.clone().min(), days.max()) else { return Vec::new() };
+    let days = || hub.batch_metas(0).map(|meta| meta.day);
+    let (Some(first), Some(last)) = (days().min(), days().max()) else { return Vec::new() };
     // Nobody asks here when a nightly batch would have come.
     let never = |_: i64| i64::MAX;
     hub.kpi_samples(&KpiRange { days: (first, last), now_ms, next_batch: &never }).0
@@ -80,7 +80,7 @@ pub fn ways(hub: &Replica, now_ms: i64) -> Vec<Sample> {
 #[must_use]
 pub fn batches(hub: &Replica) -> u64 {
     let own = hub.identity().hub;
-    hub.batch_metas().iter().filter(|meta| meta.writer != own).count() as u64
+    hub.batch_metas(0).filter(|meta| meta.writer != own).count() as u64
 }
 
 /// How long after an outage the last of what had been sold before its end arrived, ms; 0: nothing had waited.

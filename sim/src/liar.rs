@@ -20,6 +20,7 @@ pub fn lie(world: &mut World, truth: &mut Truth, till: &str, how: Lying) -> bool
     let receipt = format!("LIE-{}-{}", till, truth.lies.len());
     truth.lies.insert(receipt.clone());
     truth.suspicious.insert(till.to_owned());
+    truth.forked.insert(till.to_owned());
     for frame in frames(world, till, &receipt, how) {
         world.put_frame(till, HUB, &frame);
     }

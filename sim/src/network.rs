@@ -2,7 +2,7 @@
 //! sent again and comes late. A partition holds back what is sent; when it lasts, the link dies at both ends. Rules may
 //! meddle with every frame: one small trait for all misery.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::chance::Chance;
 
@@ -98,13 +98,21 @@ pub struct LinkSpeed {
     pub bytes_a_ms: u64,
 }
 
-/// One link.
+/// One link, between two ends of which the first comes first by name.
 #[derive(Debug, Clone)]
-pub struct Link {
+struct Link {
+    ends: (String, String),
     /// Its number; another link between the same two has another.
-    pub id: u64,
-    /// When the last frame arrives in each direction (by sender), ms.
-    last_ms: BTreeMap<String, i64>,
+    id: u64,
+    /// When the last frame from the first end arrives, and from the second, ms.
+    last_ms: (i64, i64),
+}
+
+impl Link {
+    fn is_between(&self, one: &str, two: &str) -> bool {
+        let (first, second) = (self.ends.0.as_str(), self.ends.1.as_str());
+        (first == one && second == two) || (first == two && second == one)
+    }
 }
 
 /// A frame that was put on its way.
@@ -116,13 +124,15 @@ pub struct Departure {
     pub link: u64,
 }
 
-/// All links, partitions and rules.
+/// All links, partitions and rules. There are few links and fewer partitions, and every frame asks for them: short lists
+/// are looked through faster than a map of names is searched, and nothing is copied for the question.
 #[derive(Default)]
 pub struct Network {
-    links: BTreeMap<(String, String), Link>,
+    /// In the order of their ends.
+    links: Vec<Link>,
     next_link: u64,
     /// Directions in which nothing gets through, with when that began.
-    blocked: BTreeMap<(String, String), i64>,
+    blocked: Vec<(String, String, i64)>,
     rules: Vec<Box<dyn Rule>>,
     /// When the next link dies of a partition; reckoned when links or partitions change.
     next_death_ms: Option<i64>,
@@ -153,63 +163,70 @@ impl Network {
 
     /// From now on nothing gets from one node to another (in this direction).
     pub fn block(&mut self, from: &str, to: &str, now_ms: i64) {
-        self.blocked.entry((from.to_owned(), to.to_owned())).or_insert(now_ms);
+        if self.blocked_since(from, to).is_none() {
+            self.blocked.push((from.to_owned(), to.to_owned(), now_ms));
+        }
         self.reckon_death();
     }
 
     /// It gets through again.
     pub fn unblock(&mut self, from: &str, to: &str) {
-        self.blocked.remove(&(from.to_owned(), to.to_owned()));
+        self.blocked.retain(|row| row.0 != from || row.1 != to);
         self.reckon_death();
+    }
+
+    /// Since when nothing gets from one node to another, true ms.
+    fn blocked_since(&self, from: &str, to: &str) -> Option<i64> {
+        self.blocked.iter().find(|row| row.0 == from && row.1 == to).map(|row| row.2)
     }
 
     /// Whether something gets through both ways.
     #[must_use]
     pub fn is_open(&self, one: &str, two: &str) -> bool {
-        let blocked = |from: &str, to: &str| self.blocked.contains_key(&(from.to_owned(), to.to_owned()));
-        !blocked(one, two) && !blocked(two, one)
+        self.blocked_since(one, two).is_none() && self.blocked_since(two, one).is_none()
     }
 
     /// Makes a link. There is none between the two.
     pub fn link(&mut self, one: &str, two: &str) -> u64 {
         self.next_link += 1;
-        let link = Link { id: self.next_link, last_ms: BTreeMap::new() };
-        self.links.insert(ends(one, two), link);
+        let link = Link { ends: ends(one, two), id: self.next_link, last_ms: (0, 0) };
+        let at = self.links.partition_point(|known| known.ends < link.ends);
+        self.links.insert(at, link);
         self.reckon_death();
         self.next_link
     }
 
     /// Ends a link. Gives whether there was one.
     pub fn unlink(&mut self, one: &str, two: &str) -> bool {
-        let was_there = self.links.remove(&ends(one, two)).is_some();
+        let before = self.links.len();
+        self.links.retain(|link| !link.is_between(one, two));
         self.reckon_death();
-        was_there
+        self.links.len() < before
     }
 
     /// The link between two nodes.
     #[must_use]
     pub fn between(&self, one: &str, two: &str) -> Option<u64> {
-        self.links.get(&ends(one, two)).map(|link| link.id)
+        self.links.iter().find(|link| link.is_between(one, two)).map(|link| link.id)
     }
 
     /// Who is linked to a node.
-    #[must_use]
-    pub fn linked_to(&self, name: &str) -> BTreeSet<String> {
-        let other = |(one, two): &(String, String)| match name {
-            name if one == name => Some(two.clone()),
-            name if two == name => Some(one.clone()),
+    pub fn linked_to<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.links.iter().filter_map(move |link| match (link.ends.0.as_str(), link.ends.1.as_str()) {
+            (one, two) if one == name => Some(two),
+            (one, two) if two == name => Some(one),
             _ => None,
-        };
-        self.links.keys().filter_map(other).collect()
+        })
     }
 
     /// Links that a partition has killed by now.
     #[must_use]
     pub fn dead(&self, now_ms: i64) -> Vec<(String, String)> {
-        let old = |from: &String, to: &String| {
-            self.blocked.get(&(from.clone(), to.clone())).is_some_and(|since| now_ms - since >= IDLE_MS)
+        let old = |from: &str, to: &str| {
+            self.blocked_since(from, to).is_some_and(|since_ms| now_ms - since_ms >= IDLE_MS)
         };
-        self.links.keys().filter(|(one, two)| old(one, two) || old(two, one)).cloned().collect()
+        let dead = |link: &&Link| old(&link.ends.0, &link.ends.1) || old(&link.ends.1, &link.ends.0);
+        self.links.iter().filter(dead).map(|link| link.ends.clone()).collect()
     }
 
     /// When the next link dies of a partition, true ms.
@@ -219,17 +236,14 @@ impl Network {
     }
 
     fn reckon_death(&mut self) {
-        let linked = |(from, to): &(String, String)| self.links.contains_key(&ends(from, to));
-        let deaths = self.blocked.iter().filter(|(pair, _)| linked(pair)).map(|(_, since)| since + IDLE_MS);
-        self.next_death_ms = deaths.min();
+        let linked = self.blocked.iter().filter(|row| self.between(&row.0, &row.1).is_some());
+        self.next_death_ms = linked.map(|row| row.2 + IDLE_MS).min();
     }
 
     /// Puts a frame on its way: when it arrives, once or twice; nothing if it is lost or there is no link.
     pub fn send(&mut self, frame: &Frame<'_>, speed: LinkSpeed, chance: &mut Chance) -> Vec<Departure> {
-        let pair = ends(frame.from, frame.to);
-        if !self.links.contains_key(&pair) {
-            return Vec::new();
-        }
+        let found = self.links.iter().position(|link| link.is_between(frame.from, frame.to));
+        let Some(found) = found else { return Vec::new() };
         self.frames += 1;
         self.bytes += frame.bytes.len() as u64;
         let (mut late_ms, mut overtakes, mut twice, mut lost) = (0, false, false, false);
@@ -249,8 +263,8 @@ impl Network {
         let transfer = (frame.bytes.len() as u64).checked_div(speed.bytes_a_ms).unwrap_or(0);
         let delay_ms =
             chance.between(speed.delay_ms.0, speed.delay_ms.1) + i64::try_from(transfer).unwrap_or(0);
-        let Some(link) = self.links.get_mut(&pair) else { return Vec::new() };
-        let last = link.last_ms.entry(frame.from.to_owned()).or_insert(0);
+        let link = &mut self.links[found];
+        let last = if link.ends.0 == frame.from { &mut link.last_ms.0 } else { &mut link.last_ms.1 };
         let earliest_ms = frame.now_ms + delay_ms + late_ms;
         let at_ms = if overtakes { frame.now_ms } else { earliest_ms.max(*last) };
         *last = at_ms.max(*last);
@@ -265,7 +279,6 @@ impl Network {
     /// Whether a frame that should arrive now gets through: `None` if its link is gone, else whether the way is open.
     #[must_use]
     pub fn arrives(&self, from: &str, to: &str, link: u64) -> Option<bool> {
-        (self.between(from, to) == Some(link))
-            .then(|| !self.blocked.contains_key(&(from.to_owned(), to.to_owned())))
+        (self.between(from, to) == Some(link)).then(|| self.blocked_since(from, to).is_none())
     }
 }

@@ -1,33 +1,31 @@
 //! One scenario, from the first sale to the last check: its happenings are made to happen in the order of time, what is
 //! answered becomes truth, and in the end everything is mended and held against it.
 
+mod answers;
+mod desk;
+mod faults;
 mod lost;
+mod mend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::host::NotRecorded;
-use engine::policy::{Policy, PolicyChange};
-use engine::replica::Receipt;
-use engine::review::CaseState;
-use engine::transaction::{
-    Decision, DecisionAction, Draft, HubRecord, Lock, Outcome as PaymentOutcome, Payment,
-};
+use engine::policy::Policy;
+use engine::transaction::Draft;
 
 use crate::checks::{self, Broken};
-use crate::disk::{Disk, DiskState};
+use crate::disk::Disk;
 use crate::drafts;
 use crate::figures::{self, Ages};
-use crate::liar;
-use crate::network::{Broken as BrokenTransport, LinkSpeed, Loss, Verdict};
-use crate::scenario::{Meddling, Scenario, Timed, What};
-use crate::truth::{Sale, Truth};
+use crate::scenario::{Scenario, Timed, What};
+use crate::truth::{Rung, Sale, Truth};
 use crate::watch::Watch;
 use crate::world::{Delays, HUB, START_MS, World};
 
-pub use crate::watch::Moment;
+use answers::Asked;
 
-/// After mending, everything must be level within this, virtual ms.
-const CONVERGENCE_MS: i64 = 15 * 60_000;
+pub use crate::watch::Moment;
+pub use mend::CONVERGENCE_MS;
+
 /// Checks of the whole state at least so often, virtual ms.
 const CHECK_EVERY_MS: i64 = 2 * 3_600_000;
 
@@ -78,6 +76,8 @@ pub struct Run {
     revoked: BTreeSet<String>,
     /// Nodes that are down and when they start again, true ms.
     restarts: BTreeSet<(i64, String)>,
+    /// What was handed to tills, by receipt.
+    rings: BTreeMap<String, Rung>,
     /// What each till was asked last: a POS that lost its till sends that again.
     last: BTreeMap<String, Draft>,
     checked_ms: i64,
@@ -86,27 +86,6 @@ pub struct Run {
     /// Directions that a partition holds cut now, and when the last outage ended, true ms.
     cut: BTreeSet<(String, String)>,
     outage_ended_ms: Option<i64>,
-}
-
-/// What a token stands for until it is answered.
-enum Asked {
-    Sale(Box<Sale>),
-    Refund { of: String, pieces: i64, receipt: String },
-    Exchange { of: String, receipt: String },
-    Void { of: String, receipt: String },
-    Other { receipt: String },
-}
-
-impl Asked {
-    fn receipt(&self) -> &str {
-        match self {
-            Self::Sale(sale) => &sale.receipt,
-            Self::Refund { receipt, .. }
-            | Self::Exchange { receipt, .. }
-            | Self::Void { receipt, .. }
-            | Self::Other { receipt } => receipt,
-        }
-    }
 }
 
 /// Runs a scenario.
@@ -203,6 +182,7 @@ impl Run {
             copies: BTreeMap::new(),
             revoked: BTreeSet::new(),
             restarts: BTreeSet::new(),
+            rings: BTreeMap::new(),
             last: BTreeMap::new(),
             checked_ms: 0,
             happening: (HUB.to_owned(), String::new()),
@@ -250,26 +230,6 @@ impl Run {
         if let Some(moments) = &mut self.moments {
             let (node, what) = (node.to_owned(), what.to_owned());
             moments.push(Moment { at_ms, node, what, figure, text });
-        }
-    }
-
-    fn ask(&mut self, till: &str, draft: Draft, asked: Asked) {
-        // Somebody who copied a till sells there too, now and then.
-        let till = match self.copies.get(till) {
-            Some(copy) if asked.receipt().bytes().last().is_some_and(|digit| digit % 3 == 0) => copy.clone(),
-            _ => till.to_owned(),
-        };
-        if !self.world.nodes[&till].is_up() {
-            return;
-        }
-        self.last.insert(till.clone(), draft.clone());
-        let token = self.world.capture(&till, draft);
-        self.asked.insert((till.clone(), token), asked);
-        let waiting = self.world.nodes[&till].replica().waiting().count;
-        self.moment(&till, "capture", waiting);
-        let at_ms = self.world.now_ms - START_MS;
-        if let Some(watch) = &mut self.world.watch {
-            watch.waits(at_ms, &till, waiting);
         }
     }
 
@@ -340,390 +300,5 @@ impl Run {
             }
             other => self.strike_or_state(other),
         }
-    }
-
-    /// What the hub states, and what goes wrong.
-    #[expect(clippy::collapsible_match, reason = "what strikes is one thing, whether it can is another")]
-    fn strike_or_state(&mut self, what: &What) {
-        match what {
-            What::Outcome { of, approved } => {
-                if self.truth.sales.contains_key(of) {
-                    let outcome = if *approved { PaymentOutcome::Approved } else { PaymentOutcome::Declined };
-                    let stated =
-                        self.world.state(HubRecord::Payment(Payment { payment: format!("P-{of}"), outcome }));
-                    self.outcomes.extend(stated.map(|token| (token, (of.clone(), *approved))));
-                }
-            }
-            What::Decide { draw } => self.decide(*draw),
-            What::Lock => self.lock(),
-            What::Policy { setting } => {
-                if let Ok(change) = PolicyChange::parse([setting.as_str()], None, "admin")
-                    && self.world.state(HubRecord::Config(change)).is_some()
-                {
-                    self.strike("policy");
-                    self.truth.policy_changed = true;
-                }
-            }
-            What::Revoke { till } => self.revoke(till),
-            What::Block { from, to } => {
-                if self.world.nodes.contains_key(from) && self.world.nodes.contains_key(to) {
-                    let now_ms = self.world.now_ms;
-                    self.world.network.block(from, to, now_ms);
-                    self.cut.insert((from.clone(), to.clone()));
-                    self.strike("partition");
-                    self.tell(if from == HUB { to } else { from }, "block", 0, from.clone());
-                }
-            }
-            What::Open { from, to } => {
-                self.world.network.unblock(from, to);
-                if self.cut.remove(&(from.clone(), to.clone())) {
-                    self.outage_ended_ms = Some(self.world.now_ms);
-                }
-                self.tell(if from == HUB { to } else { from }, "open", 0, from.clone());
-            }
-            What::Gossip { one, two } => {
-                if self.world.network.is_open(one, two) && one != two {
-                    self.world.connect(one, two);
-                    self.strike("gossip");
-                }
-            }
-            What::Crash { node, down_ms, survive } => self.crash(node, *down_ms, *survive),
-            What::Restart { node } => {
-                if self.world.nodes[node].is_up() {
-                    self.collect();
-                    self.world.shut_down(node);
-                    self.start(node);
-                    self.strike("restart");
-                }
-            }
-            What::DiskHangs { node } => self.disk(node, DiskState::Hangs, "disk-hangs"),
-            What::SyncFails { node } => self.disk(node, DiskState::SyncFails, "sync-fails"),
-            What::DiskFull { node } => self.disk(node, DiskState::Full, "disk-full"),
-            What::Rot { node, draw } => self.rot(node, *draw),
-            What::Backup { node } => {
-                let held = self.held_by(node);
-                self.backups.insert(node.clone(), (self.world.backup(node), held));
-            }
-            What::RestoreBackup { node } => self.restore_backup(node),
-            What::Wipe { till } => {
-                if self.world.nodes[HUB].is_up() {
-                    self.lose_device(till, &BTreeSet::new());
-                    self.world.wipe(till);
-                    self.truth.suspicious.insert(till.clone());
-                    self.strike("wipe");
-                }
-            }
-            What::CloneDevice { till, copy } => {
-                if !self.world.nodes.contains_key(copy) && self.world.nodes[till].is_up() {
-                    self.world.clone_device(till, copy);
-                    self.world.dial(copy, HUB);
-                    self.copies.insert(till.clone(), copy.clone());
-                    self.truth.suspicious.extend([till.clone(), copy.clone()]);
-                    self.strike("clone");
-                }
-            }
-            What::Clock { node, ahead_ms } => {
-                let now_ms = self.world.now_ms;
-                let shows_ms = if *ahead_ms == i64::MIN { 0 } else { (now_ms + ahead_ms).max(0) };
-                self.world.node(node).clock.set(now_ms, shows_ms);
-                self.truth.suspicious.insert(node.clone());
-                self.strike(if *ahead_ms == i64::MIN { "clock-1970" } else { "clock-jump" });
-            }
-            What::Drift { node, ppm } => {
-                let now_ms = self.world.now_ms;
-                let clock = &mut self.world.node(node).clock;
-                (clock.drift_ppm, clock.since_ms) = (*ppm, now_ms);
-                self.strike("drift");
-            }
-            What::Slow { node, disk_ms, link_ms, bytes_a_ms } => {
-                let slow = self.world.node(node);
-                slow.disk_ms = (0, (*disk_ms).max(0));
-                slow.speed = LinkSpeed { delay_ms: (1, (*link_ms).max(1)), bytes_a_ms: *bytes_a_ms };
-                self.strike("slow");
-            }
-            What::Loss { percent } => self.world.network.meddle(Box::new(Loss { percent: *percent })),
-            What::Meddle { how, once_in } => {
-                let how = match how {
-                    Meddling::Duplicate => Verdict::Twice,
-                    Meddling::Reorder => Verdict::Overtake,
-                    Meddling::Drop => Verdict::Lost,
-                };
-                self.world.network.meddle(Box::new(BrokenTransport { once_in: *once_in, how }));
-            }
-            What::Lie { till, how } => {
-                if liar::lie(&mut self.world, &mut self.truth, till, *how) {
-                    self.strike("lie");
-                }
-            }
-            What::Heal => self.heal(),
-            _ => {}
-        }
-    }
-
-    fn disk(&mut self, node: &str, state: DiskState, name: &str) {
-        if self.world.nodes[node].is_up() {
-            self.world.node(node).disk.state = state;
-            self.strike(name);
-        }
-    }
-
-    fn crash(&mut self, node: &str, down_ms: i64, survive: usize) {
-        if !self.world.nodes.contains_key(node) || !self.world.nodes[node].is_up() {
-            return;
-        }
-        self.collect();
-        let unsynced = self.world.nodes[node].disk.unsynced();
-        self.world.stop(node, survive.min(unsynced));
-        self.strike(if survive > 0 && unsynced > 0 { "torn-write" } else { "crash" });
-        // The others trade on meanwhile.
-        self.restarts.insert((self.world.now_ms + down_ms.max(1), node.to_owned()));
-    }
-
-    fn heal(&mut self) {
-        self.world.network.heal();
-        self.moment(HUB, "heal", 0);
-        if !self.cut.is_empty() {
-            self.cut.clear();
-            self.outage_ended_ms = Some(self.world.now_ms);
-        }
-    }
-
-    fn start(&mut self, node: &str) {
-        self.outage_ended_ms = Some(self.world.now_ms);
-        // What rot has eaten is found at the start: the device is given up.
-        if self.world.start(node).is_err() {
-            self.give_up(node);
-        }
-        self.abandon(node);
-    }
-
-    /// What was asked before power failed and not answered may or may not have happened. The cashier looks at the till
-    /// afterwards, as people do, and counts what it holds.
-    fn abandon(&mut self, node: &str) {
-        let unanswered: Vec<(String, u64)> =
-            self.asked.keys().filter(|(till, _)| till == node).cloned().collect();
-        let last = self.last.remove(node);
-        let mut again = None;
-        for key in unanswered {
-            let Some(asked) = self.asked.remove(&key) else { continue };
-            let kept = self.world.nodes[node].replica().own_record(asked.receipt()).cloned();
-            if let Some(record) = kept {
-                let receipt = Receipt {
-                    id: record.id,
-                    receipt: record.transaction.receipt.clone(),
-                    seq: record.seq,
-                    business_day: record.business_day,
-                    repeated: false,
-                };
-                self.acknowledge(node, asked, &receipt);
-            } else if last.as_ref().is_some_and(|draft| draft.transaction.receipt == asked.receipt()) {
-                again = Some(asked);
-            }
-        }
-        // The POS sends its last basket again, because it cannot know whether the till has recorded it.
-        if let Some(draft) = last {
-            let receipt = draft.transaction.receipt.clone();
-            let token = self.world.capture(node, draft);
-            self.asked.insert((node.to_owned(), token), again.unwrap_or(Asked::Other { receipt }));
-        }
-    }
-
-    fn rot(&mut self, node: &str, draw: u64) {
-        // A damaged device is enrolled anew, so the hub has to be there.
-        if node == HUB || !self.world.nodes[node].is_up() || !self.world.nodes[HUB].is_up() {
-            return;
-        }
-        self.collect();
-        self.world.stop(node, 0);
-        if self.world.node(node).disk.rot(draw).is_some() {
-            self.strike("rot");
-        }
-        self.start(node);
-    }
-
-    /// A damaged device is enrolled anew; what only it held is gone.
-    fn give_up(&mut self, node: &str) {
-        self.lose_device(node, &BTreeSet::new());
-        self.world.wipe(node);
-        self.truth.suspicious.insert(node.to_owned());
-        self.strike("rot-found");
-    }
-
-    fn revoke(&mut self, till: &str) {
-        if !self.world.nodes[HUB].is_up() || !self.revoked.insert(till.to_owned()) {
-            return;
-        }
-        let log = self.world.nodes[till].identity().log.clone();
-        let last_valid_seq = self.world.nodes[HUB].replica().log_heads().get(&log).copied().unwrap_or(0);
-        let record =
-            HubRecord::Revoke { terminal: log.terminal, incarnation: Some(log.incarnation), last_valid_seq };
-        if self.world.state(record).is_some() {
-            self.truth.suspicious.insert(till.to_owned());
-            self.strike("revoke");
-        }
-    }
-
-    fn decide(&mut self, draw: u64) {
-        if !self.world.nodes[HUB].is_up() {
-            return;
-        }
-        let replica = self.world.node(HUB).replica_mut();
-        let open: Vec<_> =
-            replica.books().cases().filter(|case| case.state == CaseState::Open).cloned().collect();
-        let Some(case) = usize::try_from(draw % open.len().max(1) as u64).ok().and_then(|at| open.get(at))
-        else {
-            return;
-        };
-        let options = replica.options(case);
-        let draw = draw / 7;
-        let Some(option) =
-            usize::try_from(draw % options.len().max(1) as u64).ok().and_then(|at| options.get(at))
-        else {
-            return;
-        };
-        let decision = Decision {
-            number: replica.books().next_decision_number(),
-            case_type: case.key.case_type.as_str().to_owned(),
-            subject: case.key.subject.clone(),
-            case_version: Some(case.version),
-            member: option.choice.member,
-            action: option.choice.action,
-            parameter: (option.choice.action == DecisionAction::Classify)
-                .then(|| "Expenses:Other".to_owned()),
-            terminal: None,
-            reviewer: "anna".to_owned(),
-            approver: Some("bert".to_owned()),
-            reason: "drawn".to_owned(),
-        };
-        if self.world.state(HubRecord::Decision(decision)).is_some() {
-            self.truth.decided = true;
-            self.strike("decide");
-        }
-    }
-
-    fn lock(&mut self) {
-        if !self.world.nodes[HUB].is_up() {
-            return;
-        }
-        let today = self.world.nodes[HUB].clock.shows(self.world.now_ms).day();
-        let books = self.world.nodes[HUB].replica().books();
-        if books.open_day().is_some_and(|open| open >= today) {
-            return;
-        }
-        let lock = Lock { number: books.next_lock_number(), heads: books.lock_heads(today), open_day: today };
-        if self.world.state(HubRecord::Lock(lock)).is_some() {
-            self.truth.locked = true;
-            self.strike("lock");
-        }
-    }
-
-    /// Takes the answers that nodes have given.
-    fn collect(&mut self) {
-        let answered: Vec<(String, u64, Result<Receipt, NotRecorded>)> = self
-            .world
-            .nodes
-            .values_mut()
-            .flat_map(|node| {
-                let name = node.name.clone();
-                std::mem::take(&mut node.answers)
-                    .into_iter()
-                    .map(move |(token, result)| (name.clone(), token, result))
-            })
-            .collect();
-        for (till, token, result) in answered {
-            if let (Some((of, approved)), Ok(_)) = (self.outcomes.remove(&token), &result)
-                && let Some(sale) = self.truth.sales.get_mut(&of)
-            {
-                sale.outcome = Some(approved);
-            }
-            let Some(asked) = self.asked.remove(&(till.clone(), token)) else { continue };
-            if let Ok(receipt) = result {
-                self.acknowledge(&till, asked, &receipt);
-            }
-        }
-    }
-
-    fn acknowledge(&mut self, till: &str, asked: Asked, receipt: &Receipt) {
-        self.truth.acknowledge(till, &receipt.receipt, receipt.id);
-        match asked {
-            Asked::Sale(mut sale) => {
-                sale.id = receipt.id;
-                till.clone_into(&mut sale.till);
-                self.truth.sales.insert(sale.receipt.clone(), *sale);
-            }
-            Asked::Refund { of, pieces, receipt } => {
-                if let Some(sale) = self.truth.sales.get_mut(&of) {
-                    sale.returned += pieces;
-                    sale.reversals.push(receipt);
-                }
-            }
-            Asked::Exchange { of, receipt } => {
-                if let Some(sale) = self.truth.sales.get_mut(&of) {
-                    sale.returned += 1;
-                    sale.reversals.push(receipt);
-                }
-            }
-            Asked::Void { of, receipt } => {
-                if let Some(sale) = self.truth.sales.get_mut(&of) {
-                    sale.voids += 1;
-                    sale.reversals.push(receipt);
-                }
-            }
-            Asked::Other { .. } => {}
-        }
-    }
-
-    /// Everything works again; gives how long it took until everybody was level.
-    fn mend(&mut self) -> Result<i64, Broken> {
-        self.heal();
-        self.happening = (HUB.to_owned(), "found while mending".to_owned());
-        let names: Vec<String> = self.world.nodes.keys().cloned().collect();
-        for name in &names {
-            let node = self.world.node(name);
-            node.disk_ms = (0, 4);
-            node.speed = LinkSpeed { delay_ms: (1, 20), bytes_a_ms: 0 };
-            let host_failed = node.host().is_some_and(|host| host.failed().is_some());
-            if !node.is_up()
-                || node.disk.state != DiskState::Works
-                || host_failed
-                || node.disk.on_their_way() > 0
-            {
-                self.collect();
-                self.world.stop(name, 0);
-                self.start(name);
-            }
-        }
-        // Two devices with one key take turns at the hub; the copy is found and switched off once it is empty.
-        let from_ms = self.world.now_ms;
-        let copies: Vec<String> = self.copies.values().cloned().collect();
-        for copy in copies {
-            for name in [copy.trim_end_matches("-copy"), copy.as_str()] {
-                self.world.connect(name, HUB);
-                self.world.run_for(30_000);
-            }
-            self.collect();
-            self.world.node(&copy).dials = None;
-            self.world.stop(&copy, 0);
-            // Nobody takes its place any more.
-            self.world.connect(copy.trim_end_matches("-copy"), HUB);
-        }
-        let until_ms = self.world.now_ms + CONVERGENCE_MS;
-        while self.world.now_ms < until_ms {
-            self.world.run_for(15_000);
-            if checks::is_level(&self.world) {
-                break;
-            }
-        }
-        self.collect();
-        if !checks::is_level(&self.world) {
-            let waits: Vec<String> = checks::not_level(&self.world);
-            return Err(Broken::new(
-                "everybody is level within bounded time after mending",
-                waits.join("; "),
-            ));
-        }
-        let took_ms = self.world.now_ms - from_ms;
-        self.world.run_for(30_000);
-        Ok(took_ms)
     }
 }

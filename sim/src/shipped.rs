@@ -21,6 +21,7 @@ pub const ALL: &[Shipped] = &[
     Shipped { name: "reviewers-and-a-thief", text: include_str!("../scenarios/reviewers-and-a-thief.toml") },
     Shipped { name: "slow-2g", text: include_str!("../scenarios/slow-2g.toml") },
     Shipped { name: "bad-disks", text: include_str!("../scenarios/bad-disks.toml") },
+    Shipped { name: "two-days-of-abuse", text: include_str!("../scenarios/two-days-of-abuse.toml") },
 ];
 
 impl Shipped {

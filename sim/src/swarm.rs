@@ -37,6 +37,7 @@ pub const FAULTS: &[&str] = &[
     "policy",
     "decide",
     "lock",
+    "forgotten-till",
 ];
 
 struct Drawer<'a> {
@@ -58,7 +59,7 @@ pub fn draw(seed: u64, tills: &[String], days: u64) -> Vec<Timed> {
         }
         let times = match *fault {
             "wipe" | "clone" | "rot" | "old-backup" | "hub-backup" | "revoke" | "loss" | "meddle"
-            | "offline-days" => 1,
+            | "offline-days" | "forgotten-till" => 1,
             "lie" => 2 + drawer.chance.below(6),
             "decide" => 4 + drawer.chance.below(12),
             _ => 1 + drawer.chance.below(2 + days),
@@ -87,11 +88,33 @@ impl Drawer<'_> {
         self.chance.between(600_000, self.end_ms.max(600_001))
     }
 
+    /// A till records something every few seconds, so that more than one message is on its way to the hub at once.
+    fn hurry(&mut self, till: &str, letter: char, from_ms: i64, times: i64) {
+        for number in 0..times {
+            let receipt = format!("{letter}-{till}-{from_ms}-{number}");
+            let at_ms = from_ms + number * 2_000;
+            if at_ms < self.end_ms {
+                self.put(at_ms, What::Cash { till: till.to_owned(), receipt, amount_minor: 100 });
+            }
+        }
+    }
+
     fn cut(&mut self, one: &str, two: &str, from_ms: i64, for_ms: i64) {
         for (from, to) in [(one, two), (two, one)] {
             self.put(from_ms, What::Block { from: from.to_owned(), to: to.to_owned() });
             self.put(from_ms + for_ms, What::Open { from: from.to_owned(), to: to.to_owned() });
         }
+    }
+
+    /// A till is enrolled anew while it cannot hear so, and sells; later the hub is set back to a backup from before: what
+    /// the till brings then is refused until the others have told the hub of it, and must not count as delivered.
+    fn forget(&mut self, till: &str, at_ms: i64) {
+        self.put(at_ms, What::Backup { node: HUB.to_owned() });
+        self.cut(till, HUB, at_ms + 1_000, 300_000);
+        self.put(at_ms + 2_000, What::Wipe { till: till.to_owned() });
+        self.hurry(till, 'N', at_ms + 60_000, 2);
+        self.put(at_ms + 600_000, What::RestoreBackup { node: HUB.to_owned() });
+        self.hurry(till, 'O', at_ms + 630_000, 10);
     }
 
     #[expect(clippy::too_many_lines, reason = "one table: a fault a row")]
@@ -201,6 +224,14 @@ impl Drawer<'_> {
                 let how = *self.chance.pick(&[Meddling::Duplicate, Meddling::Reorder, Meddling::Drop]);
                 let once_in = 3 + self.chance.below(200);
                 self.put(at_ms, What::Meddle { how, once_in });
+                if how == Meddling::Drop {
+                    // What is lost shows when something comes behind it.
+                    for _ in 0..4 {
+                        let (till, from_ms) =
+                            (self.till(), self.chance.between(at_ms, self.end_ms.max(at_ms + 1)));
+                        self.hurry(&till, 'H', from_ms, 40);
+                    }
+                }
             }
             "lie" => {
                 let how = *self.chance.pick(Lying::ALL);
@@ -217,6 +248,10 @@ impl Drawer<'_> {
                     "duplicate_window=10s",
                     "batch_threshold=10",
                     "receipt_scope=store",
+                    "company:refund_limit_minor=4000",
+                    "till:till-01:refund_limit_minor=500",
+                    "till:till-02:sync_interval=30s",
+                    "till:till-01:refund_limit_minor=inherit",
                 ];
                 let setting = (*self.chance.pick(&settings)).to_owned();
                 self.put(at_ms, What::Policy { setting });
@@ -225,6 +260,7 @@ impl Drawer<'_> {
                 let draw = self.chance.draw() >> 1;
                 self.put(at_ms, What::Decide { draw });
             }
+            "forgotten-till" => self.forget(&till, at_ms),
             _ => self.put(at_ms, What::Lock),
         }
     }

@@ -6,6 +6,8 @@ use crate::scenario::{Item, Paid, Timed, Trade, What};
 
 /// A day, ms.
 pub const DAY_MS: i64 = 86_400_000;
+/// What a cashier may pay back alone, minor units, if no policy says otherwise.
+const REFUND_LIMIT_MINOR: i64 = 10_000;
 /// Shops are open so long from 08:00, ms.
 const OPEN_MS: i64 = 12 * 3_600_000;
 
@@ -196,12 +198,29 @@ impl Thinker<'_> {
             }
             1 => {
                 // Above the limit the first waits for a reviewer, and keeps the goods for it meanwhile.
-                refund(self, till, first_ms, pieces, first_ms % 2 == 0);
+                let unapproved = first_ms % 2 == 0;
+                if unapproved {
+                    self.make_dear(&of);
+                }
+                refund(self, till, first_ms, pieces, unapproved);
                 refund(self, other, second_ms, 1, false);
             }
             _ => {
                 void(self, till, first_ms);
                 refund(self, other, second_ms, 1, false);
+            }
+        }
+    }
+
+    /// The pieces of a sale's first line cost more than a cashier may pay back alone.
+    fn make_dear(&mut self, receipt: &str) {
+        for timed in self.happens.iter_mut().rev() {
+            if let What::Sale { receipt: known, items, .. } = &mut timed.what
+                && known == receipt
+            {
+                let dear_minor = REFUND_LIMIT_MINOR / items[0].pieces / 6 * 6 + 6;
+                items[0].price_minor = items[0].price_minor.max(dear_minor);
+                return;
             }
         }
     }

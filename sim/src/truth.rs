@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::ids::RecordId;
+use engine::transaction::{Body, Transaction};
 
 use crate::scenario::{Item, Paid};
 
@@ -49,9 +50,46 @@ impl Sale {
     }
 }
 
+/// What a transaction says of a till's day, by the names of a Z's figures (`tender cash`, `tax`): minor units, a sale
+/// positive. A close has no figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rung {
+    /// Its figures.
+    pub figures: BTreeMap<String, i64>,
+    /// Whether it is the close of a day.
+    pub closes: bool,
+}
+
+impl Rung {
+    /// Of what a POS handed to a till.
+    #[must_use]
+    pub fn of(transaction: &Transaction) -> Self {
+        let (basket, sign) = match &transaction.body {
+            Body::Sale(basket) => (basket, 1),
+            Body::Refund { basket, .. } | Body::Void { basket, .. } => (basket, -1),
+            Body::CashMove { .. } | Body::Hub(_) => return Self::default(),
+            Body::DayClose(_) => return Self { closes: true, ..Self::default() },
+        };
+        let mut figures: BTreeMap<String, i64> = BTreeMap::new();
+        for tender in &basket.tenders {
+            *figures.entry(format!("tender {}", tender.tender.as_str())).or_default() +=
+                sign * tender.amount_minor;
+        }
+        for line in &basket.lines {
+            *figures.entry("tax".to_owned()).or_default() += sign * line.tax_minor;
+        }
+        Self { figures, closes: false }
+    }
+}
+
 /// Everything that is known.
 #[derive(Debug, Default)]
 pub struct Truth {
+    /// What each till acknowledged under each number of its log.
+    pub rung: BTreeMap<String, BTreeMap<u64, Rung>>,
+    /// Tills whose log may have gone on elsewhere, or for which somebody else has spoken: what they believe of the hub
+    /// may rest on another branch.
+    pub forked: BTreeSet<String>,
     /// Acknowledged sales by receipt.
     pub sales: BTreeMap<String, Sale>,
     /// Everything acknowledged: receipt → record and till.

@@ -7,13 +7,16 @@ use engine::ids::RecordId;
 use engine::ledger::Books;
 use engine::policy::Policy;
 use engine::record::Record;
+use engine::replica::Receipt;
 use engine::scenario::read;
+use engine::transaction::Draft;
 use serde_json::{Value, json};
 use sim::checks::{self, Broken};
 use sim::disk::Disk;
 use sim::drafts;
+use sim::kpis;
 use sim::scenario::{Item, Paid};
-use sim::truth::{Sale, Truth};
+use sim::truth::{Rung, Sale, Truth};
 use sim::world::{Delays, HUB, World};
 
 const ITEMS: [Item; 1] = [Item { pieces: 2, price_minor: 600 }];
@@ -32,12 +35,20 @@ fn shop() -> (World, Truth) {
     (world, Truth::default())
 }
 
-/// A sale that is acknowledged and known to be.
-fn ring(world: &mut World, truth: &mut Truth, till: &str, receipt: &str, paid: Paid) -> Sale {
-    let token = world.capture(till, drafts::sale(receipt, &ITEMS, paid, None, 0));
+/// Something that is acknowledged and known to be.
+fn record(world: &mut World, truth: &mut Truth, till: &str, draft: Draft) -> Receipt {
+    let rung = Rung::of(&draft.transaction);
+    let token = world.capture(till, draft);
     world.run_for(2_000);
     let answered = world.node(till).answers[&token].clone().unwrap();
-    truth.acknowledge(till, receipt, answered.id);
+    truth.acknowledge(till, &answered.receipt, answered.id);
+    truth.rung.entry(till.to_owned()).or_default().insert(answered.seq, rung);
+    answered
+}
+
+/// A sale that is acknowledged and known to be.
+fn ring(world: &mut World, truth: &mut Truth, till: &str, receipt: &str, paid: Paid) -> Sale {
+    let answered = record(world, truth, till, drafts::sale(receipt, &ITEMS, paid, None, 0));
     let sale = Sale {
         till: till.to_owned(),
         id: answered.id,
@@ -185,7 +196,7 @@ fn a_batch_that_the_document_lacks_is_missed() {
     let (mut world, mut truth) = shop();
     ring(&mut world, &mut truth, "till-01", "R-1", Paid::Cash);
     let before = world.backup(HUB);
-    world.node(HUB).replica_mut().document_heads().unwrap();
+    world.node(HUB).document_heads().unwrap();
     checks::documents_hold_the_batches(&before, world.nodes[HUB].replica()).unwrap();
     ring(&mut world, &mut truth, "till-01", "R-2", Paid::Cash);
     // Automerge was not given the second batch yet.
@@ -271,4 +282,52 @@ fn a_model_with_another_rule_disagrees() {
     let other = Policy { currencies: vec!["EUR".parse().unwrap()], ..Policy::default() };
     complains(checks::model_agrees(&other, hub(&world)), "the plain model of the rules agrees");
     assert_ne!(truth.acknowledged["R-1"].0, RecordId::default());
+}
+
+#[test]
+fn an_arrival_told_a_minute_late_is_seen() {
+    let (mut world, mut truth) = shop();
+    ring(&mut world, &mut truth, "till-01", "R-1", Paid::Cash);
+    kpis::latency_is_true(&world, &truth).unwrap();
+    let (now_ms, right) = (world.now_ms, world.nodes[HUB].clock);
+    world.node(HUB).clock.set(now_ms, now_ms + 60_000);
+    ring(&mut world, &mut truth, "till-01", "R-2", Paid::Cash);
+    world.node(HUB).clock = right;
+    complains(kpis::latency_is_true(&world, &truth), kpis::LATENCY);
+}
+
+#[test]
+fn a_commit_told_by_a_wrong_clock_that_nobody_admits_is_seen() {
+    let (mut world, mut truth) = shop();
+    let (now_ms, right) = (world.now_ms, world.nodes["till-01"].clock);
+    world.node("till-01").clock.set(now_ms, now_ms + 60_000);
+    ring(&mut world, &mut truth, "till-01", "R-1", Paid::Cash);
+    world.node("till-01").clock = right;
+    complains(kpis::latency_is_true(&world, &truth), kpis::LATENCY);
+    truth.suspicious.insert("till-01".to_owned());
+    kpis::latency_is_true(&world, &truth).unwrap();
+}
+
+#[test]
+fn a_number_that_the_hub_does_not_count_is_seen() {
+    let (mut world, mut truth) = shop();
+    ring(&mut world, &mut truth, "till-01", "R-1", Paid::Cash);
+    kpis::captures_are_true(&world, &truth).unwrap();
+    world.cut("till-01", HUB);
+    ring(&mut world, &mut truth, "till-01", "R-2", Paid::Cash);
+    complains(kpis::captures_are_true(&world, &truth), kpis::CAPTURES);
+}
+
+#[test]
+fn a_z_whose_sum_is_off_by_a_penny_is_seen() {
+    let (mut world, mut truth) = shop();
+    for (receipt, paid) in [("R-1", Paid::Cash), ("R-2", Paid::Split)] {
+        ring(&mut world, &mut truth, "till-01", receipt, paid);
+    }
+    record(&mut world, &mut truth, "till-01", drafts::close("Z-1"));
+    kpis::reconciliation_is_true(&world, &truth).unwrap();
+    let rung = truth.rung.get_mut("till-01").and_then(|rung| rung.get_mut(&2)).unwrap();
+    assert_eq!(rung.figures.keys().collect::<Vec<_>>(), ["tax", "tender card", "tender cash"]);
+    *rung.figures.get_mut("tender card").unwrap() += 1;
+    complains(kpis::reconciliation_is_true(&world, &truth), kpis::RECONCILIATION);
 }

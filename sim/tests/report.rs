@@ -97,8 +97,8 @@ fn watching_changes_nothing() {
     assert_eq!(seen, unseen);
 }
 
+// The longest test there is: about three minutes of one core.
 #[test]
-#[ignore = "a hundred tills over a week take minutes: cargo test --release -p sim --test report -- --ignored"]
 fn a_hundred_tills_over_a_week_stay_readable() {
     let scenario = weather(100, 7, 1);
     let html = rendered(&scenario, "large.html");

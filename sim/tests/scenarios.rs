@@ -24,6 +24,9 @@ fn every_shipped_scenario_holds_and_does_what_it_is_about() {
             "reviewers-and-a-thief" => &["revoke", "lie", "decide"],
             "slow-2g" => &["loss", "partition"],
             "bad-disks" => &["sync-fails", "disk-full", "rot", "crash"],
+            "two-days-of-abuse" => {
+                &["lie", "clone", "crash", "disk-full", "sync-fails", "rot", "loss", "revoke"]
+            }
             other => panic!("say here what {other} must do"),
         };
         for fault in wanted {

@@ -11,6 +11,8 @@ use super::families::Slot;
 use super::journal::{JournalEntry, JournalHead, Posting, Sheet, difference};
 use super::judgement::{Outcome, Standing, Verdicts, judge};
 use super::log::LogCase;
+use super::outcomes::Outcomes;
+use crate::attic::Workroom;
 use crate::ids::{LogId, RecordId, StoreId};
 use crate::money::Currency;
 use crate::policy::Policy;
@@ -30,12 +32,15 @@ pub struct Settled {
     pub standing: Vec<(RecordId, Standing)>,
 }
 
+/// Cases of logs that are looked at with one family.
+const LOG_CASES_A_FAMILY: usize = 8;
+
 /// The books of one store.
 #[derive(Clone, Debug)]
 pub struct Books {
     pub(super) facts: Facts,
     pub(super) base: Policy,
-    pub(super) outcomes: Vec<Option<Outcome>>,
+    pub(super) outcomes: Outcomes,
     pub(super) cases: BTreeMap<CaseKey, Case>,
     /// Cases by the family that has them, under one of its members.
     pub(super) family_cases: BTreeMap<Slot, BTreeSet<CaseKey>>,
@@ -46,17 +51,22 @@ pub struct Books {
     pub(super) sheets: BTreeMap<Day, Sheet>,
     /// Hash of the restated view of each day, reckoned when it is asked for.
     pub(super) day_views: BTreeMap<Day, OnceLock<[u8; 32]>>,
-    pub(super) dirty_days: BTreeSet<Day>,
 }
 
 impl Books {
     /// Empty books. `policy` is what the store starts from; the hub's records change it.
     #[must_use]
     pub fn new(store: StoreId, policy: Policy) -> Self {
+        Self::in_room(store, policy, &Workroom::default())
+    }
+
+    /// Empty books that keep more or less unpacked, and the rest elsewhere.
+    #[must_use]
+    pub fn in_room(store: StoreId, policy: Policy, room: &Workroom) -> Self {
         Self {
-            facts: Facts::new(store, policy.clone()),
+            facts: Facts::new(store, policy.clone(), room),
             base: policy,
-            outcomes: Vec::new(),
+            outcomes: Outcomes::new(room),
             cases: BTreeMap::new(),
             family_cases: BTreeMap::new(),
             log_cases: BTreeMap::new(),
@@ -64,7 +74,6 @@ impl Books {
             restored: BTreeMap::new(),
             sheets: BTreeMap::new(),
             day_views: BTreeMap::new(),
-            dirty_days: BTreeSet::new(),
         }
     }
 
@@ -76,7 +85,8 @@ impl Books {
     )]
     pub fn insert(&mut self, record: Arc<Record>, seen: &[(LogId, u64)]) {
         if self.facts.insert(&record, seen).is_some() {
-            self.outcomes.push(None);
+            self.outcomes.push();
+            self.rest();
         }
     }
 
@@ -90,24 +100,38 @@ impl Books {
     /// Judges everything that was touched since the last settle. `today` dates corrections.
     pub fn settle(&mut self, today: Day) -> Settled {
         let mut settled = Settled::default();
+        while self.settle_part(today, usize::MAX, &mut settled) {}
+        settled
+    }
+
+    /// Judges some of what was touched, about `limit` families, and adds to `settled` what that changed. Returns whether
+    /// something is left: until then a record that was not judged stands as if it had not arrived.
+    pub fn settle_part(&mut self, today: Day, limit: usize, settled: &mut Settled) -> bool {
         self.facts.settle_cycles();
         let mut suspects = self.touch_decided();
-        let touched = self.facts.families.take_touched();
-        for slot in touched.iter().flat_map(|(members, _)| members) {
-            let entry = self.facts.entry(*slot);
-            let (day, lock) = (entry.record.business_day, entry.lock);
-            self.facts.hub.prepare_policy(day, lock);
-        }
+        let touched = self.facts.families.take_touched(limit);
         for (members, cause) in &touched {
+            for slot in members {
+                let (record, lock) = (Arc::clone(self.facts.record(*slot)), self.facts.entry(*slot).lock);
+                self.facts.hub.prepare_policy(record.business_day, lock, &record.log.terminal);
+            }
             let verdicts = judge(&self.facts, members);
             suspects.extend(self.with_twins(members));
-            self.apply(members, verdicts, *cause, today, &mut settled);
+            self.apply(members, verdicts, *cause, today, settled);
+            self.rest();
         }
-        self.settle_log_cases(&mut settled);
+        self.settle_log_cases(limit.saturating_mul(LOG_CASES_A_FAMILY), settled);
         for slot in suspects {
-            self.settle_suspect(slot, &mut settled);
+            self.settle_suspect(slot, settled);
+            self.rest();
         }
-        settled
+        self.facts.families.is_touched() || !self.facts.dirty_logs.is_empty()
+    }
+
+    /// Packs what is not in use. No answer depends on it.
+    pub(crate) fn rest(&mut self) {
+        self.facts.rest();
+        self.outcomes.rest();
     }
 
     /// A decision touches the members of the case it names, wherever the case comes from.
@@ -180,13 +204,11 @@ impl Books {
         today: Day,
         settled: &mut Settled,
     ) {
-        let entry = self.facts.entry(slot);
-        let record = Arc::clone(&entry.record);
+        let record = Arc::clone(self.facts.record(slot));
         let of_log = self.facts.integrity_cases(slot);
         self.facts.dirty_logs.extend(of_log);
         self.day_views.insert(record.business_day, OnceLock::new());
-        self.dirty_days.insert(record.business_day);
-        let before = self.outcomes[slot as usize].take();
+        let before = self.outcomes.get(slot).cloned();
         if before.as_ref().map(|before| before.standing) != Some(outcome.standing) {
             settled.standing.push((record.id, outcome.standing));
         }
@@ -205,18 +227,24 @@ impl Books {
             self.sheets.entry(date).or_default().add_all(&missing, 1);
             settled.journal.push(self.journal.append(date, record.id, because, missing));
         }
-        self.outcomes[slot as usize] = Some(outcome);
+        self.outcomes.set(slot, outcome);
     }
 
-    fn settle_log_cases(&mut self, settled: &mut Settled) {
-        let dirty = std::mem::take(&mut self.facts.dirty_logs);
+    fn settle_log_cases(&mut self, limit: usize, settled: &mut Settled) {
+        let mut dirty = BTreeSet::new();
+        while let Some(log_case) = self.facts.dirty_logs.pop_first() {
+            // A gap and a missing tail have one form of subject; only one of them can be there.
+            dirty.extend(log_case.other_form());
+            dirty.insert(log_case);
+            if dirty.len() >= limit {
+                break;
+            }
+        }
         let mut found: BTreeMap<CaseKey, Option<(LogCase, Case)>> = BTreeMap::new();
         for log_case in dirty {
-            let netted =
-                |slot: Slot| self.outcomes[slot as usize].as_ref().is_some_and(|outcome| outcome.netted);
+            let netted = |slot: Slot| self.outcomes.get(slot).is_some_and(|outcome| outcome.netted);
             let (key, case) = self.facts.log_case(&log_case, netted);
             let known = found.entry(key).or_default();
-            // A gap and a missing tail have one form of subject; only one of them can be there.
             if let Some(case) = case {
                 *known = Some((log_case, case));
             }
@@ -234,8 +262,7 @@ impl Books {
     }
 
     fn settle_suspect(&mut self, slot: Slot, settled: &mut Settled) {
-        let is_twin =
-            |slot: Slot| self.outcomes[slot as usize].as_ref().is_some_and(|outcome| outcome.twin_ok);
+        let is_twin = |slot: Slot| self.outcomes.get(slot).is_some_and(|outcome| outcome.twin_ok);
         let key = |slot: Slot| self.facts.record(slot).transaction.idempotency_key.as_ref();
         let same_key = |other: Slot| key(slot).is_some() && key(slot) == key(other);
         let (key, case) = self.facts.suspect(slot, is_twin, same_key);
@@ -264,6 +291,12 @@ impl Books {
         settled.cases.extend(case.or(old).map(|case| CaseEvent { change, case }));
     }
 
+    /// Where they rest.
+    #[must_use]
+    pub fn room(&self) -> &Workroom {
+        self.facts.records.room()
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> &StoreId {
@@ -279,7 +312,7 @@ impl Books {
     /// Whether no record is here.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.outcomes.is_empty()
+        self.outcomes.len() == 0
     }
 
     /// The current cases, by type and subject.
@@ -332,13 +365,13 @@ impl Books {
     /// A record by its id.
     #[must_use]
     pub fn record(&self, id: &RecordId) -> Option<&Arc<Record>> {
-        self.facts.slot(id).map(|slot| &self.facts.entry(slot).record)
+        self.facts.slot(id).map(|slot| self.facts.record(slot))
     }
 
     /// Records with a receipt number, in the order K.
     #[must_use]
     pub fn find_receipt(&self, receipt: &str) -> Vec<RecordId> {
-        self.in_order(self.facts.with_receipt(receipt).to_vec())
+        self.in_order(self.facts.with_receipt(receipt))
     }
 
     /// The record that a reference means here.
@@ -355,7 +388,7 @@ impl Books {
 
     fn in_order(&self, mut slots: Vec<Slot>) -> Vec<RecordId> {
         slots.sort_by_cached_key(|slot| self.facts.place(*slot));
-        slots.into_iter().map(|slot| self.facts.record(slot).id).collect()
+        slots.into_iter().map(|slot| self.facts.id(slot)).collect()
     }
 
     /// Where a record stands, once it is settled.
@@ -371,7 +404,7 @@ impl Books {
     }
 
     fn outcome(&self, id: &RecordId) -> Option<&Outcome> {
-        self.outcomes[self.facts.slot(id)? as usize].as_ref()
+        self.outcomes.get(self.facts.slot(id)?)
     }
 
     /// The policy that judges a record.
@@ -425,10 +458,9 @@ impl Books {
     #[must_use]
     pub fn rebuild(&self, today: Day) -> Self {
         let mut books = Self::new(self.facts.store.clone(), self.base.clone());
-        for slot in self.facts.slots() {
-            let record = &self.facts.entry(slot).record;
+        self.facts.records.for_each(|_, record| {
             books.insert(Arc::clone(record), &self.facts.seen.learned_at(&record.log, record.seq));
-        }
+        });
         books.settle(today);
         books
     }

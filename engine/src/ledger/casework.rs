@@ -220,8 +220,8 @@ impl Facts {
             LogCase::Revoked(terminal) => {
                 let key = CaseKey::new(CaseType::RevokedTerminal, terminal.as_str());
                 for slot in self.logs_of(terminal).flat_map(|(_, log)| log.from(0)) {
-                    let entry = self.entry(slot);
-                    if self.hub.is_revoked(&entry.record.log, entry.record.seq, entry.lock) {
+                    let (record, entry) = (self.record(slot), self.entry(slot));
+                    if self.hub.is_revoked(&record.log, record.seq, entry.lock) {
                         self.enter(&mut draft, &key, slot, Reason::RevokedTerminal, netted(slot));
                     }
                 }

@@ -71,7 +71,7 @@ impl TillDay {
 impl Books {
     /// Every business day that has a record here, oldest first.
     pub fn business_days(&self) -> impl Iterator<Item = Day> {
-        self.facts.days.keys().copied()
+        self.facts.days.all()
     }
 
     /// How far a till's day has come. `now_ms` ages cases; `day_ends_ms` is when the day is over by the shop's clock.
@@ -89,11 +89,7 @@ impl Books {
         let urgent = self.urgent_cases(log, day, now_ms);
         let z_agrees = close.is_some_and(|close| self.z_agrees(close));
         let traded_after = numbers.is_some_and(|numbers| closed_at.is_some_and(|closed| numbers.1 > closed));
-        let later = self
-            .facts
-            .days
-            .range(day.plus(1)..)
-            .any(|(later, _)| !self.of_log_and_day(log, *later).is_empty());
+        let later = self.facts.logs.get(log).is_some_and(|log| log.latest_day > day);
         let state = match (numbers, closed_at) {
             _ if missing.iter().any(|range| range.1 < head) => DayState::Gap,
             _ if !missing.is_empty() => DayState::Missing,
@@ -124,13 +120,11 @@ impl Books {
 
     /// How many records wait for a reviewer.
     pub(crate) fn in_review(&self) -> u64 {
-        let waits = |outcome: &&super::judgement::Outcome| outcome.standing == super::Standing::InReview;
-        self.outcomes.iter().flatten().filter(waits).count() as u64
+        self.outcomes.in_review()
     }
 
     fn of_log_and_day(&self, log: &LogId, day: Day) -> Vec<Slot> {
-        let slots = self.facts.days.get(&day).map_or(&[][..], Vec::as_slice);
-        slots.iter().copied().filter(|slot| self.facts.record(*slot).log == *log).collect()
+        self.facts.days.of_log(day, log)
     }
 
     /// Ranges of numbers up to `last` that are not here.
@@ -184,8 +178,7 @@ impl Books {
         let mut heads = Vec::new();
         for (log, known) in self.facts.logs.iter().filter(|(log, _)| !log.terminal.is_hub()) {
             let covered = known.from(0).filter(|slot| {
-                let entry = self.facts.entry(*slot);
-                entry.record.business_day < open_day && entry.chain.is_none()
+                self.facts.record(*slot).business_day < open_day && self.facts.entry(*slot).chain.is_none()
             });
             let order = |slot: &Slot| {
                 let record = self.facts.record(*slot);

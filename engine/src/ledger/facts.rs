@@ -2,23 +2,30 @@
 //! what has to be judged again; nothing here judges. No answer depends on the order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::days::Days;
 use super::families::{Families, Slot};
 use super::hub::HubFacts;
 use super::log::{ChainHold, Log, LogCase};
+use super::records::Records;
 use super::seen::Seen;
+use super::slot_index::{SlotIndex, Tag};
+use crate::attic::Workroom;
 use crate::ids::{LogId, RecordId, StoreId, TerminalId};
 use crate::policy::{Policy, ReceiptScope};
 use crate::record::Record;
 use crate::review::CaseKey;
-use crate::time::Day;
+use crate::runs::{Row, Runs};
+use crate::shelf::{Pressed, Shelf};
 use crate::transaction::{Basket, Body, HubRecord, Kind, Reference, TenderStatus, TenderType};
 
-/// A record with what the set says about it.
-#[derive(Clone, Debug)]
+/// What the set says about a record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    pub(crate) record: Arc<Record>,
     /// Effective time with what the set adds to that of capture (see `order`).
     pub(crate) ms: i64,
     /// Number of the first lock that covers it.
@@ -47,7 +54,28 @@ pub(crate) enum RefKey {
     Receipt(String),
 }
 
+impl Joint {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Key(key) => Tag::of(&[b"key", key.as_bytes()]),
+            Self::Authorisation(auth) => Tag::of(&[b"authorisation", auth.as_bytes()]),
+            Self::Payment(payment) => Tag::of(&[b"payment", payment.as_bytes()]),
+        }
+    }
+}
+
 impl RefKey {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Id(id) => Tag::of_hash(&id.0),
+            Self::Seq(terminal, seq) => Tag::of(&[b"seq", terminal.as_str().as_bytes(), &seq.to_le_bytes()]),
+            Self::TillReceipt(terminal, receipt) => {
+                Tag::of(&[b"till", terminal.as_str().as_bytes(), receipt.as_bytes()])
+            }
+            Self::Receipt(receipt) => Tag::of(&[b"receipt", receipt.as_bytes()]),
+        }
+    }
+
     /// The key of a reference; `None` if it names nothing.
     pub(crate) fn of(reference: &Reference) -> Option<Self> {
         if let Some(id) = reference.id {
@@ -72,17 +100,17 @@ pub(crate) struct Facts {
     pub(crate) seen: Seen,
     pub(crate) families: Families,
     pub(crate) logs: BTreeMap<LogId, Log>,
-    pub(crate) days: BTreeMap<Day, Vec<Slot>>,
+    pub(crate) days: Days,
     pub(crate) dirty_logs: BTreeSet<LogCase>,
-    pub(super) entries: Vec<Entry>,
-    pub(super) by_id: BTreeMap<RecordId, Slot>,
-    pub(super) receipts: BTreeMap<String, Vec<Slot>>,
-    pub(super) joints: BTreeMap<Joint, Vec<Slot>>,
-    pub(super) referrers: BTreeMap<RefKey, Vec<Slot>>,
+    pub(super) records: Records,
+    entries: Shelf<Entry>,
+    receipts: SlotIndex,
+    joints: SlotIndex,
+    referrers: SlotIndex,
     pub(super) awaited_numbers: BTreeMap<TerminalId, BTreeSet<(u64, Slot)>>,
     pub(super) foreign: BTreeMap<RecordId, Slot>,
     /// Baskets by fingerprint, clock and number: the same order on every replica.
-    pub(super) twins: BTreeSet<(u64, i64, u64, Slot)>,
+    twins: Runs<Twin>,
     /// Payments accepted offline that have no outcome yet, with the records that took them.
     pub(super) unanswered: BTreeMap<String, BTreeSet<Slot>>,
     pub(super) cyclic: bool,
@@ -90,23 +118,23 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn new(store: StoreId, policy: Policy) -> Self {
+    pub(crate) fn new(store: StoreId, policy: Policy, room: &Workroom) -> Self {
         Self {
             store,
             hub: HubFacts::new(policy),
             seen: Seen::default(),
-            families: Families::default(),
+            families: Families::new(room),
             logs: BTreeMap::new(),
-            days: BTreeMap::new(),
+            days: Days::new(room),
             dirty_logs: BTreeSet::new(),
-            entries: Vec::new(),
-            by_id: BTreeMap::new(),
-            receipts: BTreeMap::new(),
-            joints: BTreeMap::new(),
-            referrers: BTreeMap::new(),
+            records: Records::new(room),
+            entries: Shelf::of_small(room),
+            receipts: SlotIndex::new(room),
+            joints: SlotIndex::new(room),
+            referrers: SlotIndex::new(room),
             awaited_numbers: BTreeMap::new(),
             foreign: BTreeMap::new(),
-            twins: BTreeSet::new(),
+            twins: Runs::new(room),
             unanswered: BTreeMap::new(),
             cyclic: false,
             hub_decided: BTreeMap::new(),
@@ -114,46 +142,96 @@ impl Facts {
     }
 
     pub(crate) fn entry(&self, slot: Slot) -> &Entry {
-        &self.entries[slot as usize]
+        self.entries.get(slot, &Pressed)
     }
 
-    pub(crate) fn record(&self, slot: Slot) -> &Record {
-        &self.entries[slot as usize].record
+    pub(super) fn entry_mut(&mut self, slot: Slot) -> &mut Entry {
+        self.entries.get_mut(slot, &Pressed)
+    }
+
+    /// Packs what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.records.rest();
+        self.entries.rest(&Pressed);
+        self.families.rest();
+        self.days.rest();
+    }
+
+    pub(crate) fn record(&self, slot: Slot) -> &Arc<Record> {
+        self.records.get(slot)
+    }
+
+    /// The id of a record, without looking into it.
+    pub(crate) fn id(&self, slot: Slot) -> RecordId {
+        self.records.id(slot)
     }
 
     pub(crate) fn slot(&self, id: &RecordId) -> Option<Slot> {
-        self.by_id.get(id).copied()
+        self.records.slot(id)
     }
 
-    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+    pub(crate) fn slots(&self) -> Range<Slot> {
         0..Slot::try_from(self.entries.len()).expect("slots are 32 bits")
     }
 
-    pub(crate) fn with_receipt(&self, receipt: &str) -> &[Slot] {
-        self.receipts.get(receipt).map_or(&[], Vec::as_slice)
+    /// Records with a receipt number that have lines and tenders, in the order of arrival.
+    pub(crate) fn with_receipt(&self, receipt: &str) -> Vec<Slot> {
+        let mut slots = self.any_with_receipt(receipt);
+        slots.retain(|slot| self.record(*slot).transaction.basket().is_some());
+        slots
     }
 
-    pub(crate) fn sharing(&self, joint: &Joint) -> &[Slot] {
-        self.joints.get(joint).map_or(&[], Vec::as_slice)
+    /// Records of any kind with a receipt number, in the order of arrival.
+    pub(crate) fn any_with_receipt(&self, receipt: &str) -> Vec<Slot> {
+        let mut slots = self.receipts.find(Tag::of(&[receipt.as_bytes()]));
+        slots.retain(|slot| self.record(*slot).transaction.receipt == receipt);
+        slots
+    }
+
+    /// Records of any kind with an idempotency key, in the order of arrival.
+    pub(crate) fn any_with_key(&self, key: &str) -> Vec<Slot> {
+        let mut slots = self.joints.find(Joint::Key(key.to_owned()).tag());
+        slots.retain(|slot| self.record(*slot).transaction.idempotency_key.as_deref() == Some(key));
+        slots
+    }
+
+    /// Records that share something, in the order of arrival.
+    pub(crate) fn sharing(&self, joint: &Joint) -> Vec<Slot> {
+        let mut slots = self.joints.find(joint.tag());
+        slots.retain(|slot| {
+            let record = self.record(*slot);
+            record.transaction.basket().is_some_and(|basket| joints(record, basket).contains(joint))
+        });
+        slots
+    }
+
+    /// Records that refer to something by a key, in the order of arrival.
+    pub(super) fn referring(&self, key: &RefKey) -> Vec<Slot> {
+        let mut slots = self.referrers.find(key.tag());
+        slots.retain(|slot| {
+            references(self.record(*slot)).any(|reference| RefKey::of(reference).as_ref() == Some(key))
+        });
+        slots
     }
 
     /// The policy that judges a record: that of its day, and no change later than the lock that covers it.
     pub(crate) fn policy(&self, slot: Slot) -> Arc<Policy> {
         let entry = self.entry(slot);
-        self.hub.policy(entry.record.business_day, entry.lock)
+        let record = self.record(slot);
+        self.hub.policy_of_till(record.business_day, entry.lock, &record.log.terminal)
     }
 
     /// Files a record. The same id again has no effect; what its writer had seen counts all the same.
     pub(crate) fn insert(&mut self, record: &Arc<Record>, seen: &[(LogId, u64)]) -> Option<Slot> {
         self.learn(&record.log, record.seq, seen);
-        if self.by_id.contains_key(&record.id) {
+        if self.slot(&record.id).is_some() {
             return None;
         }
         let slot = self.families.push();
         let (ms, lock) = (record.effective_ms, UNLOCKED);
-        self.by_id.insert(record.id, slot);
-        self.days.entry(record.business_day).or_default().push(slot);
-        self.entries.push(Entry { record: Arc::clone(record), ms, lock, chain: None });
+        self.records.push(record);
+        self.days.file(record.business_day, &record.log, slot);
+        self.entries.push(Entry { ms, lock, chain: None });
         self.touch(slot, Some(slot));
         self.file_joints(slot, record);
         self.file_references(slot, record);
@@ -169,8 +247,9 @@ impl Facts {
     /// Marks a record to be judged again, and with it whatever looks at it across families.
     pub(crate) fn touch(&mut self, slot: Slot, cause: Option<Slot>) {
         self.families.touch(slot, cause);
-        let record = Arc::clone(&self.entries[slot as usize].record);
+        let record = self.record(slot);
         if record.transaction.kind() == Kind::DayClose {
+            let record = Arc::clone(record);
             self.touch_voided_before(&record.log, record.seq, cause);
         }
     }
@@ -186,9 +265,16 @@ impl Facts {
     }
 
     fn file_joints(&mut self, slot: Slot, record: &Record) {
-        let Some(basket) = record.transaction.basket() else { return };
+        let receipt = &record.transaction.receipt;
+        let by_receipt = Tag::of(&[receipt.as_bytes()]);
+        let Some(basket) = record.transaction.basket() else {
+            let key = record.transaction.idempotency_key.clone().map(Joint::Key);
+            key.into_iter().for_each(|key| self.joints.insert(key.tag(), slot));
+            self.receipts.insert(by_receipt, slot);
+            return;
+        };
         if let Some(twin) = fingerprint(record, basket) {
-            self.twins.insert((twin, record.at.ms, record.seq, slot));
+            self.twins.insert(Twin { basket: twin, ms: record.at.ms, seq: record.seq, slot });
         }
         let pending = basket.tenders.iter().filter(|tender| tender.status == TenderStatus::Pending);
         for payment in pending.filter_map(|tender| tender.payment.as_ref()) {
@@ -197,29 +283,30 @@ impl Facts {
             }
         }
         for joint in joints(record, basket) {
-            let sharing = self.joints.entry(joint).or_default();
-            sharing.push(slot);
-            let first = sharing[0];
-            self.families.join(first, slot);
+            let first = self.sharing(&joint).first().copied();
+            self.joints.insert(joint.tag(), slot);
+            first.into_iter().for_each(|first| self.families.join(first, slot));
         }
-        let receipt = &record.transaction.receipt;
         let store_wide = self.hub.receipt_scope_ever_wide();
-        let same: Vec<Slot> = self.with_receipt(receipt).to_vec();
-        for other in same {
+        for other in self.with_receipt(receipt) {
             if store_wide || self.record(other).log.terminal == record.log.terminal {
                 self.families.join(other, slot);
             }
         }
-        self.receipts.entry(receipt.clone()).or_default().push(slot);
+        self.receipts.insert(by_receipt, slot);
     }
 
     /// Receipt numbers are from now on unique in the store: whoever shares one is judged together.
     pub(super) fn join_receipts_store_wide(&mut self) {
-        for sharing in self.receipts.values() {
-            for pair in sharing.windows(2) {
-                self.families.join(pair[0], pair[1]);
+        let mut first: BTreeMap<String, Slot> = BTreeMap::new();
+        let mut pairs = Vec::new();
+        self.records.for_each(|slot, record| {
+            if record.transaction.basket().is_some() {
+                let first = first.entry(record.transaction.receipt.clone()).or_insert(slot);
+                pairs.push((*first, slot));
             }
-        }
+        });
+        pairs.into_iter().for_each(|(first, slot)| self.families.join(first, slot));
     }
 
     fn file_references(&mut self, slot: Slot, record: &Record) {
@@ -228,10 +315,9 @@ impl Facts {
         }
         for reference in references(record) {
             let Some(key) = RefKey::of(reference) else { continue };
-            let same = self.referrers.entry(key).or_default();
-            same.push(slot);
-            let first = same[0];
-            self.families.join(first, slot);
+            let first = self.referring(&key).first().copied();
+            self.referrers.insert(key.tag(), slot);
+            first.into_iter().for_each(|first| self.families.join(first, slot));
             for target in self.candidates(reference) {
                 self.families.join(target, slot);
                 self.mark_referred(target);
@@ -257,11 +343,11 @@ impl Facts {
             RefKey::TillReceipt(terminal.clone(), receipt.clone()),
             RefKey::Receipt(receipt.clone()),
         ];
-        keys.iter().filter_map(|key| self.referrers.get(key)).flatten().copied().collect()
+        keys.iter().flat_map(|key| self.referring(key)).collect()
     }
 
     fn mark_referred(&mut self, target: Slot) {
-        let record = Arc::clone(&self.entries[target as usize].record);
+        let record = Arc::clone(self.record(target));
         if let Some(log) = self.logs.get_mut(&record.log) {
             log.referred.insert(record.seq);
         }
@@ -279,13 +365,71 @@ impl Facts {
         let Some(twin) = record.transaction.basket().and_then(|basket| fingerprint(record, basket)) else {
             return Vec::new();
         };
-        let (from, to) = (record.at.ms.saturating_sub(window_ms), record.at.ms.saturating_add(window_ms));
-        let own = (twin, record.at.ms, record.seq, slot);
-        let before = self.twins.range((twin, from, 0, 0)..own).rev().take(TWINS_NEAREST);
-        let after =
-            self.twins.range((twin, record.at.ms, record.seq, slot)..=(twin, to, u64::MAX, Slot::MAX));
-        let after = after.filter(|row| row.3 != slot).take(TWINS_NEAREST);
-        before.chain(after).map(|row| row.3).collect()
+        let own = Twin { basket: twin, ms: record.at.ms, seq: record.seq, slot };
+        let from = Twin { ms: own.ms.saturating_sub(window_ms), seq: 0, slot: 0, ..own };
+        let to = Twin { ms: own.ms.saturating_add(window_ms), seq: u64::MAX, slot: Slot::MAX, ..own };
+        let before = self.twins.down(from, own, TWINS_NEAREST + 1, &from.marks_up_to(own.ms));
+        let after = self.twins.up(own, to, TWINS_NEAREST + 1, &own.marks_up_to(to.ms));
+        let near = |side: Vec<Twin>| side.into_iter().filter(|row| row.slot != slot).take(TWINS_NEAREST);
+        near(before).chain(near(after)).map(|row| row.slot).collect()
+    }
+}
+
+/// A basket by what it is, the clock and its number: the same order on every replica.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Twin {
+    /// See `fingerprint`.
+    basket: u64,
+    ms: i64,
+    seq: u64,
+    slot: Slot,
+}
+
+/// Baskets within so many ms have one mark: about half an hour.
+const TWIN_MARK_MS: i64 = 1 << 21;
+/// A window of more marks is looked through without them.
+const TWIN_MARKS_LIMIT: i64 = 16;
+
+impl Twin {
+    fn mark_at(basket: u64, step: i64) -> u64 {
+        basket ^ step.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The marks of such baskets up to a time; none if they are too many.
+    fn marks_up_to(&self, ms: i64) -> Vec<u64> {
+        let (first, last) = (self.ms.div_euclid(TWIN_MARK_MS), ms.div_euclid(TWIN_MARK_MS));
+        let few = last - first < TWIN_MARKS_LIMIT;
+        let steps = if few { first..=last } else { RangeInclusive::new(1, 0) };
+        steps.map(|step| Self::mark_at(self.basket, step)).collect()
+    }
+}
+
+impl Row for Twin {
+    const BYTES: usize = 28;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend(self.basket.to_le_bytes());
+        to.extend(self.ms.to_le_bytes());
+        to.extend(self.seq.to_le_bytes());
+        to.extend(self.slot.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        let eight = |at: usize| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[at..at + 8]);
+            number
+        };
+        Self {
+            basket: u64::from_le_bytes(eight(0)),
+            ms: i64::from_le_bytes(eight(8)),
+            seq: u64::from_le_bytes(eight(16)),
+            slot: Slot::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]),
+        }
+    }
+
+    fn mark(&self) -> u64 {
+        Self::mark_at(self.basket, self.ms.div_euclid(TWIN_MARK_MS))
     }
 }
 

@@ -2,37 +2,65 @@
 //! a key, a payment, a receipt number) are joined; joining too many is only slow, joining too few would be wrong.
 //! Families only grow, and which records are in one is a function of the set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attic::Workroom;
+use crate::shelf::{Pressed, Shelf};
 
 /// A record by the order of its arrival here. A handle, never an argument of a rule.
 pub(crate) type Slot = u32;
 
-/// Families as a forest; only families of two or more have a list of members.
-#[derive(Clone, Debug, Default)]
+/// Families as a forest.
+#[derive(Clone, Debug)]
 pub(crate) struct Families {
-    parent: Vec<Slot>,
-    members: BTreeMap<Slot, Vec<Slot>>,
+    kin: Shelf<Kin>,
     touched: BTreeMap<Slot, Option<Slot>>,
 }
 
+/// Where a record stands in its family.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Kin {
+    /// It has no other members.
+    Alone,
+    /// Nearer to the root.
+    Under(Slot),
+    /// The root, with everybody of the family.
+    Root(Vec<Slot>),
+}
+
 impl Families {
-    /// Adds the next record, alone and touched.
+    /// No records yet.
+    pub(crate) fn new(room: &Workroom) -> Self {
+        Self { kin: Shelf::of_small(room), touched: BTreeMap::new() }
+    }
+
+    /// Adds the next record, alone and not touched.
     pub(crate) fn push(&mut self) -> Slot {
-        let slot = Slot::try_from(self.parent.len()).expect("fewer than 2^32 records in one store");
-        self.parent.push(slot);
+        let slot = Slot::try_from(self.kin.len()).expect("fewer than 2^32 records in one store");
+        self.kin.push(Kin::Alone);
         slot
+    }
+
+    /// Packs what is not in use.
+    pub(crate) fn rest(&mut self) {
+        self.kin.rest(&Pressed);
     }
 
     fn root(&self, slot: Slot) -> Slot {
         let mut at = slot;
-        while self.parent[at as usize] != at {
-            at = self.parent[at as usize];
+        while let Kin::Under(above) = self.kin.get(at, &Pressed) {
+            at = *above;
         }
         at
     }
 
     fn size(&self, root: Slot) -> usize {
-        self.members.get(&root).map_or(1, Vec::len)
+        match self.kin.get(root, &Pressed) {
+            Kin::Root(members) => members.len(),
+            Kin::Alone | Kin::Under(_) => 1,
+        }
     }
 
     /// Joins two families, the smaller into the larger, and touches the result.
@@ -42,9 +70,14 @@ impl Families {
             return;
         }
         let (into, from) = if self.size(a) >= self.size(b) { (a, b) } else { (b, a) };
-        let moved = self.members.remove(&from).unwrap_or_else(|| vec![from]);
-        self.parent[from as usize] = into;
-        self.members.entry(into).or_insert_with(|| vec![into]).extend(moved);
+        let moved = match self.kin.replace(from, Kin::Under(into), &Pressed) {
+            Kin::Root(members) => members,
+            Kin::Alone | Kin::Under(_) => vec![from],
+        };
+        match self.kin.get_mut(into, &Pressed) {
+            Kin::Root(members) => members.extend(moved),
+            alone => *alone = Kin::Root([into].into_iter().chain(moved).collect()),
+        }
     }
 
     /// Marks the family of `slot` to be judged again; `cause` is the record that made it necessary.
@@ -53,15 +86,20 @@ impl Families {
         *known = cause.or(*known);
     }
 
-    /// Members of the touched families, each with the cause, and forgets that they were touched.
-    pub(crate) fn take_touched(&mut self) -> Vec<(Vec<Slot>, Option<Slot>)> {
-        let touched = std::mem::take(&mut self.touched);
+    /// Members of touched families, at most `limit`, each with the cause, and forgets that they were touched.
+    pub(crate) fn take_touched(&mut self, limit: usize) -> Vec<(Vec<Slot>, Option<Slot>)> {
         let mut roots: BTreeMap<Slot, Option<Slot>> = BTreeMap::new();
-        for (slot, cause) in touched {
+        while roots.len() < limit {
+            let Some((slot, cause)) = self.touched.pop_first() else { break };
             let known = roots.entry(self.root(slot)).or_insert(cause);
             *known = (*known).max(cause);
         }
         roots.into_iter().map(|(root, cause)| (self.of_root(root), cause)).collect()
+    }
+
+    /// Whether anything is touched.
+    pub(crate) fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     /// Forgets what was touched: after a checkpoint was read, everything is as it was judged.
@@ -75,13 +113,21 @@ impl Families {
     }
 
     fn of_root(&self, root: Slot) -> Vec<Slot> {
-        self.members.get(&root).cloned().unwrap_or_else(|| vec![root])
+        match self.kin.get(root, &Pressed) {
+            Kin::Root(members) => members.clone(),
+            Kin::Alone | Kin::Under(_) => vec![root],
+        }
     }
 
     /// Every family that is there.
     pub(crate) fn touch_everything(&mut self, cause: Option<Slot>) {
-        let all: BTreeSet<Slot> = self.parent.iter().copied().collect();
-        for slot in all {
+        let mut roots = Vec::new();
+        self.kin.for_each(&Pressed, |slot, kin| {
+            if !matches!(kin, Kin::Under(_)) {
+                roots.push(slot);
+            }
+        });
+        for slot in roots {
             self.touch(slot, cause);
         }
     }
@@ -93,17 +139,17 @@ mod tests {
 
     #[test]
     fn joined_records_are_one_family_and_touched_once() {
-        let mut families = Families::default();
+        let mut families = Families::new(&Workroom::default());
         let slots: Vec<Slot> = (0..5).map(|_| families.push()).collect();
         families.join(slots[0], slots[3]);
         families.join(slots[3], slots[4]);
         families.touch(slots[4], None);
         families.touch(slots[0], Some(4));
-        let touched = families.take_touched();
+        let touched = families.take_touched(usize::MAX);
         assert_eq!(touched.len(), 1);
         assert_eq!(touched[0].0.len(), 3);
         assert_eq!(touched[0].1, Some(4));
         assert_eq!(families.of(slots[1]), vec![slots[1]]);
-        assert!(families.take_touched().is_empty());
+        assert!(families.take_touched(usize::MAX).is_empty());
     }
 }

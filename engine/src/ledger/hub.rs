@@ -1,7 +1,7 @@
 //! What the hub states in its own log: outcomes, settlements, decisions, locks, policies, revocations. Filed by the
 //! hub's own numbers, so that "the last" and "the first" mean the same everywhere. Nothing here judges a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::facts::{Facts, Joint, UNLOCKED};
@@ -35,7 +35,9 @@ struct LockFact {
 pub(crate) struct HubFacts {
     base: Policy,
     changes: BTreeMap<HubPlace, PolicyChange>,
-    judged_by: BTreeMap<(Day, u64), Arc<Policy>>,
+    /// Tills with settings of their own; the others have the store's.
+    tills: BTreeSet<TerminalId>,
+    judged_by: BTreeMap<(Day, u64, Option<TerminalId>), Arc<Policy>>,
     payments: BTreeMap<String, BTreeMap<HubPlace, (Outcome, Slot)>>,
     settled: BTreeMap<String, BTreeMap<HubPlace, i64>>,
     pub(crate) decisions: DecisionBook,
@@ -50,6 +52,7 @@ impl HubFacts {
         Self {
             base,
             changes: BTreeMap::new(),
+            tills: BTreeSet::new(),
             judged_by: BTreeMap::new(),
             payments: BTreeMap::new(),
             settled: BTreeMap::new(),
@@ -61,45 +64,54 @@ impl HubFacts {
         }
     }
 
-    /// The policy of a day, for records covered by lock `lock` (or by none).
+    /// The store's policy of a day, for records covered by lock `lock` (or by none).
     pub(crate) fn policy(&self, day: Day, lock: u64) -> Arc<Policy> {
-        match self.judged_by.get(&(day, lock)) {
+        self.policy_for(day, lock, None)
+    }
+
+    /// The policy of a day for records of a till.
+    pub(crate) fn policy_of_till(&self, day: Day, lock: u64, till: &TerminalId) -> Arc<Policy> {
+        self.policy_for(day, lock, self.tills.get(till))
+    }
+
+    fn policy_for(&self, day: Day, lock: u64, till: Option<&TerminalId>) -> Arc<Policy> {
+        match self.judged_by.get(&(day, lock, till.cloned())) {
             Some(policy) => Arc::clone(policy),
-            None => Arc::new(self.derive_policy(day, lock)),
+            None => Arc::new(self.derive_policy(day, lock, till)),
         }
     }
 
     /// Remembers the policies of all days in sight, so that judging a record costs a look-up.
-    pub(crate) fn prepare_policy(&mut self, day: Day, lock: u64) {
-        if !self.judged_by.contains_key(&(day, lock)) {
-            let policy = Arc::new(self.derive_policy(day, lock));
-            self.judged_by.insert((day, lock), policy);
+    pub(crate) fn prepare_policy(&mut self, day: Day, lock: u64, till: &TerminalId) {
+        let till = self.tills.get(till).cloned();
+        let of = (day, lock, till);
+        if !self.judged_by.contains_key(&of) {
+            let policy = Arc::new(self.derive_policy(day, lock, of.2.as_ref()));
+            self.judged_by.insert(of, policy);
         }
     }
 
     /// A change never re-judges what a lock covered before it, nor, if it names no day, a day that was locked.
-    fn derive_policy(&self, day: Day, lock: u64) -> Policy {
+    fn derive_policy(&self, day: Day, lock: u64, till: Option<&TerminalId>) -> Policy {
         let locked_at =
             self.locks.iter().find(|((number, _), _)| *number == lock).map(|(_, fact)| fact.place);
-        let mut policy = self.base.clone();
-        for (place, change) in &self.changes {
-            let applies = match change.from {
+        let applies = |place: &HubPlace, change: &PolicyChange| {
+            let begun = match change.from {
                 Some(from) => from <= day,
                 None => !self.locks.values().any(|lock| lock.place < *place && day < lock.open_day),
             };
-            if applies && locked_at.is_none_or(|locked| *place < locked) {
-                for (key, value) in &change.settings {
-                    // A setting of a newer version is left aside.
-                    let _ = policy.set(key, value);
-                }
-            }
-        }
+            begun && locked_at.is_none_or(|locked| *place < locked)
+        };
+        let changes: Vec<&PolicyChange> =
+            self.changes.iter().filter(|row| applies(row.0, row.1)).map(|row| row.1).collect();
+        let mut policy = self.base.clone();
+        policy.apply(&changes.iter().copied(), till);
         policy
     }
 
     pub(crate) fn receipt_scope_ever_wide(&self) -> bool {
         let wide = |change: &PolicyChange| {
-            change.settings.iter().any(|(key, value)| key == "receipt_scope" && value != "till")
+            change.parts().any(|setting| setting.key == "receipt_scope" && setting.value != "till")
         };
         self.base.receipt_scope != ReceiptScope::Till || self.changes.values().any(wide)
     }
@@ -169,7 +181,7 @@ impl HubFacts {
 impl Facts {
     /// Files a hub record and marks everything it bears on.
     pub(super) fn file_hub(&mut self, slot: Slot, statement: &HubRecord) {
-        let record = Arc::clone(&self.entry(slot).record);
+        let record = Arc::clone(self.record(slot));
         let place: HubPlace = (record.log.incarnation, record.seq, record.id);
         match statement {
             HubRecord::Enrol(enrolment) => {
@@ -215,10 +227,7 @@ impl Facts {
         self.dirty_logs.insert(LogCase::Revoked(terminal.clone()));
         let slots: Vec<Slot> = self.logs_of(terminal).flat_map(|(_, log)| log.from(0)).collect();
         for slot in slots {
-            let entry = self.entry(slot);
-            if self.hub.is_revoked(&entry.record.log, entry.record.seq, entry.lock) || entry.record.seq > 0 {
-                self.touch(slot, Some(cause));
-            }
+            self.touch(slot, Some(cause));
         }
     }
 
@@ -231,6 +240,7 @@ impl Facts {
 
     fn file_policy(&mut self, place: HubPlace, change: &PolicyChange, cause: Slot) {
         let was_wide = self.hub.receipt_scope_ever_wide();
+        self.hub.tills.extend(change.tills());
         self.hub.changes.insert(place, change.clone());
         self.hub.judged_by.clear();
         if !was_wide && self.hub.receipt_scope_ever_wide() {
@@ -259,7 +269,7 @@ impl Facts {
     }
 
     pub(super) fn first_referrer(&self, id: &RecordId) -> Option<Slot> {
-        self.referrers.get(&super::facts::RefKey::Id(*id)).and_then(|slots| slots.first()).copied()
+        self.referring(&super::facts::RefKey::Id(*id)).first().copied()
     }
 
     /// Cases that were decided since the last call, with the decision's record.
@@ -278,9 +288,7 @@ impl Facts {
                 self.settle_lock(slot);
             }
         }
-        let late: Vec<Slot> =
-            self.days.range(..lock.open_day).flat_map(|(_, slots)| slots).copied().collect();
-        for slot in late {
+        for slot in self.days.slots(..lock.open_day) {
             if self.entry(slot).lock > lock.number {
                 self.touch(slot, Some(cause));
             }
@@ -291,7 +299,7 @@ impl Facts {
     }
 
     fn file_foreign(&mut self, slot: Slot, sale: &ForeignOriginal) {
-        self.entries[slot as usize].ms = sale.effective_ms;
+        self.entry_mut(slot).ms = sale.effective_ms;
         let place = |slot: Slot| {
             let record = self.record(slot);
             (record.log.incarnation, record.seq, record.id)

@@ -215,7 +215,7 @@ impl Facts {
     /// Holds of stage B: clone, broken chain, revocation.
     pub(crate) fn integrity_holds(&self, slot: Slot) -> Vec<Hold> {
         let entry = self.entry(slot);
-        let record = &entry.record;
+        let record = self.record(slot);
         let chain = entry.chain.map(|hold| Hold {
             reason: hold.reason,
             key: CaseKey::new(hold.reason.case_type(), subject::point(&record.log, hold.point)),

@@ -3,13 +3,15 @@
 //! one number is passed on to the next until nothing changes. Decisions do not enter here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::facts::{Facts, UNLOCKED};
 use super::families::Slot;
+use super::numbers::Numbers;
+use crate::attic::Workroom;
 use crate::ids::{LogId, TerminalId};
 use crate::record::Record;
 use crate::review::Reason;
+use crate::time::Day;
 use crate::transaction::Kind;
 
 /// Why a log holds a record: the reason, and the number where the trouble started.
@@ -34,10 +36,23 @@ pub(crate) enum LogCase {
     Tail(LogId, u64),
 }
 
+impl LogCase {
+    /// The case of another form that would have the same subject.
+    pub(crate) fn other_form(&self) -> Option<Self> {
+        match self {
+            Self::Gap(log, seq) => Some(Self::Tail(log.clone(), seq.checked_sub(1)?)),
+            Self::Tail(log, seq) => Some(Self::Gap(log.clone(), seq.checked_add(1)?)),
+            Self::Chain(..) | Self::Skew(..) | Self::Revoked(_) => None,
+        }
+    }
+}
+
 /// One log: the records by number, and what is remarkable about it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
-    numbers: BTreeSet<(u64, Slot)>,
+    numbers: Numbers,
+    /// The latest business day of a record.
+    pub(crate) latest_day: Day,
     /// Every number up to this one is here.
     pub(crate) complete_to: u64,
     /// Highest number known from any source.
@@ -50,24 +65,46 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    pub(crate) fn new(room: &Workroom) -> Self {
+        Self {
+            numbers: Numbers::new(room),
+            latest_day: Day(i32::MIN),
+            complete_to: 0,
+            known_to: 0,
+            referred: BTreeSet::new(),
+            closes: BTreeSet::new(),
+            held: BTreeMap::new(),
+        }
+    }
+
     /// The records with a number: none, one, or the branches of a fork.
     pub(crate) fn at(&self, seq: u64) -> impl Iterator<Item = Slot> + use<'_> {
-        self.numbers.range((seq, 0)..=(seq, Slot::MAX)).map(|row| row.1)
+        self.numbers.at(seq)
     }
 
     /// The highest number that is here.
     pub(crate) fn head(&self) -> u64 {
-        self.numbers.last().map_or(0, |row| row.0)
+        self.numbers.head()
     }
 
+    /// How many numbers have a record.
     pub(crate) fn distinct_numbers(&self) -> u64 {
-        let mut last = None;
-        self.numbers.iter().filter(|row| last.replace(row.0) != Some(row.0)).count() as u64
+        self.numbers.distinct()
     }
 
     /// The records from a number on.
     pub(crate) fn from(&self, seq: u64) -> impl Iterator<Item = Slot> + use<'_> {
-        self.numbers.range((seq, 0)..).map(|row| row.1)
+        self.between(seq, u64::MAX)
+    }
+
+    /// The records with numbers from the first to the last, in order.
+    pub(crate) fn between(&self, first: u64, last: u64) -> impl Iterator<Item = Slot> + use<'_> {
+        self.numbers.between(first, last).map(|row| row.1)
+    }
+
+    fn take(&mut self, slot: Slot, record: &Record) {
+        self.numbers.insert(record.seq, slot);
+        self.latest_day = self.latest_day.max(record.business_day);
     }
 
     /// The last day close before a number.
@@ -87,7 +124,7 @@ impl Log {
 
     /// A record with the highest number below `seq`; of several branches the first by `order`.
     pub(crate) fn last_before<K: Ord>(&self, seq: u64, order: impl Fn(Slot) -> K) -> Option<Slot> {
-        let number = self.numbers.range(..(seq, 0)).next_back()?.0;
+        let number = self.numbers.below(seq)?;
         self.at(number).min_by_key(|slot| order(*slot))
     }
 
@@ -104,7 +141,7 @@ impl Log {
         let chains = self.held.keys().map(|hold| LogCase::Chain(id.clone(), *hold));
         let numbers = self
             .numbers
-            .iter()
+            .between(0, u64::MAX)
             .flat_map(|row| [LogCase::Gap(id.clone(), row.0), LogCase::Skew(id.clone(), row.0)]);
         let others = [LogCase::Revoked(id.terminal.clone()), LogCase::Tail(id.clone(), self.known_to)];
         chains.chain(numbers).chain(others).collect()
@@ -133,7 +170,7 @@ impl Facts {
     pub(crate) fn predecessor(&self, slot: Slot) -> Option<Slot> {
         let record = self.record(slot);
         let log = self.logs.get(&record.log)?;
-        log.at(record.seq.checked_sub(1)?).find(|before| Some(self.record(*before).id) == record.prev)
+        log.at(record.seq.checked_sub(1)?).find(|before| Some(self.id(*before)) == record.prev)
     }
 
     /// Records that follow a record in its log.
@@ -149,9 +186,14 @@ impl Facts {
         seq > 1 && self.logs.get(log).is_none_or(|log| log.at(seq - 1).next().is_none())
     }
 
+    fn log_mut(&mut self, id: &LogId) -> &mut Log {
+        let room = self.records.room();
+        self.logs.entry(id.clone()).or_insert_with(|| Log::new(room))
+    }
+
     /// A number is known to exist, whether its record is here or not.
     pub(super) fn know_number(&mut self, id: &LogId, seq: u64) {
-        let log = self.logs.entry(id.clone()).or_default();
+        let log = self.log_mut(id);
         let before = log.known_to;
         if seq > before {
             log.known_to = seq;
@@ -165,18 +207,17 @@ impl Facts {
 
     pub(super) fn file_in_log(&mut self, slot: Slot, record: &Record) {
         if record.log.terminal.is_hub() {
-            self.logs.entry(record.log.clone()).or_default().numbers.insert((record.seq, slot));
+            self.log_mut(&record.log).take(slot, record);
             return;
         }
         self.know_number(&record.log, record.seq);
         let is_referred = !self.referrers_of(slot).is_empty();
         let log = self.logs.get_mut(&record.log).expect("known a line above");
-        log.numbers.insert((record.seq, slot));
+        log.take(slot, record);
         if record.transaction.kind() == Kind::DayClose {
             log.closes.insert(record.seq);
             // A gap that a close covers is urgent.
-            let whole = (log.complete_to.min(record.seq), 0);
-            let open = log.numbers.range(whole..=(record.seq, Slot::MAX));
+            let open = log.numbers.between(log.complete_to.min(record.seq), record.seq);
             self.dirty_logs.extend(open.map(|row| LogCase::Gap(record.log.clone(), row.0)));
         }
         if is_referred {
@@ -254,7 +295,7 @@ impl Facts {
     }
 
     fn set_chain(&mut self, id: &LogId, slot: Slot, hold: Option<ChainHold>) {
-        let before = std::mem::replace(&mut self.entries[slot as usize].chain, hold);
+        let before = std::mem::replace(&mut self.entry_mut(slot).chain, hold);
         let log = self.logs.get_mut(id).expect("the log of a filed record");
         if let Some(before) = before {
             if let Some(held) = log.held.get_mut(&before) {
@@ -281,7 +322,7 @@ impl Facts {
         let contending: Vec<usize> = (0..branches.len()).filter(contenders).collect();
         let order = |at: &usize| {
             let entry = self.entry(branches[*at]);
-            (entry.lock, first_hold[*at].is_some(), entry.record.at.ms, entry.record.id)
+            (entry.lock, first_hold[*at].is_some(), self.record(branches[*at]).at.ms, self.id(branches[*at]))
         };
         let winner = contending.iter().copied().min_by_key(order);
         let hold_of = |at: usize| {
@@ -329,18 +370,18 @@ impl Facts {
     /// The cases of its log that a record is (or may be) held in.
     pub(crate) fn integrity_cases(&self, slot: Slot) -> Vec<LogCase> {
         let entry = self.entry(slot);
-        let log = &entry.record.log;
+        let record = self.record(slot);
+        let log = &record.log;
         let chain = entry.chain.map(|hold| LogCase::Chain(log.clone(), hold));
-        let revoked = self.hub.is_revoked(log, entry.record.seq, entry.lock);
+        let revoked = self.hub.is_revoked(log, record.seq, entry.lock);
         chain.into_iter().chain(revoked.then(|| LogCase::Revoked(log.terminal.clone()))).collect()
     }
 
     /// The branch that a fork at a number leaves standing, if there is a fork.
     pub(crate) fn fork_winner(&self, id: &LogId, seq: u64) -> Option<Slot> {
         let log = self.logs.get(id)?;
-        log.at(seq).filter(|slot| self.entry(*slot).chain.is_none()).min_by_key(|slot| {
-            let entry = self.entry(*slot);
-            (entry.lock, entry.record.at.ms, Arc::clone(&entry.record).id)
-        })
+        log.at(seq)
+            .filter(|slot| self.entry(*slot).chain.is_none())
+            .min_by_key(|slot| (self.entry(*slot).lock, self.record(*slot).at.ms, self.id(*slot)))
     }
 }

@@ -14,14 +14,35 @@ impl Books {
     /// Records of a log from a number on, in order.
     pub fn log_records(&self, log: &LogId, from: u64) -> impl Iterator<Item = &Record> {
         let slots = self.facts.logs.get(log).into_iter().flat_map(move |log| log.from(from));
-        slots.map(|slot| self.facts.record(slot))
+        slots.map(|slot| &**self.facts.record(slot))
+    }
+
+    /// Calls `each` for the records of a log with some numbers, first and last, and keeps none unpacked for it.
+    pub fn visit_log(&self, log: &LogId, numbers: (u64, u64), mut each: impl FnMut(&Record)) {
+        let slots = self.facts.logs.get(log).into_iter().flat_map(|log| log.between(numbers.0, numbers.1));
+        let slots: Vec<Slot> = slots.collect();
+        self.facts.records.for_slots(&slots, |_, record| each(record));
+    }
+
+    /// The first record of a log with a receipt number (of the hub's: with the name of a statement).
+    #[must_use]
+    pub fn with_receipt(&self, log: &LogId, receipt: &str) -> Option<&Arc<Record>> {
+        let slots = self.facts.any_with_receipt(receipt).into_iter();
+        slots.map(|slot| self.facts.record(slot)).find(|record| record.log == *log)
+    }
+
+    /// The first record of a log with an idempotency key.
+    #[must_use]
+    pub fn with_key(&self, log: &LogId, key: &str) -> Option<&Arc<Record>> {
+        let slots = self.facts.any_with_key(key).into_iter();
+        slots.map(|slot| self.facts.record(slot)).find(|record| record.log == *log)
     }
 
     /// The record of a log with a number; one of them, if the log is forked there.
     #[must_use]
     pub fn log_record(&self, log: &LogId, seq: u64) -> Option<&Arc<Record>> {
         let slot = self.facts.logs.get(log)?.at(seq).next()?;
-        Some(&self.facts.entry(slot).record)
+        Some(self.facts.record(slot))
     }
 
     /// Receipt numbers that held records refer to and that nothing here carries: the hub looks for them in the other
@@ -51,7 +72,7 @@ impl Books {
 
     /// Payments accepted offline that have no outcome yet, each with the records that took it.
     pub fn unanswered_payments(&self) -> impl Iterator<Item = (&str, Vec<&Record>)> {
-        let records = |slots: &BTreeSet<Slot>| slots.iter().map(|slot| self.facts.record(*slot)).collect();
+        let records = |slots: &BTreeSet<Slot>| slots.iter().map(|slot| &**self.facts.record(*slot)).collect();
         self.facts.unanswered.iter().map(move |(payment, slots)| (payment.as_str(), records(slots)))
     }
 
@@ -59,7 +80,7 @@ impl Books {
     /// function of.
     pub fn arrivals(&self) -> impl Iterator<Item = (Arc<Record>, Vec<(LogId, u64)>)> {
         self.facts.slots().map(|slot| {
-            let record = &self.facts.entry(slot).record;
+            let record = self.facts.record(slot);
             (Arc::clone(record), self.facts.seen.learned_at(&record.log, record.seq))
         })
     }

@@ -4,6 +4,8 @@
 //! The door is [`Books`]. Behind it, from the ground up:
 //!
 //! * `account`, `journal`: the chart, postings, entries chained by hash.
+//! * `slot_index`, `records`, `outcomes`, `numbers`, `days`: what is kept of every record; what is not in use rests
+//!   packed, in the attic.
 //! * `families`, `facts`, `seen`, `hub`, `reference`, `order`, `log`: the set and what is looked up in it; `log` is
 //!   stage B, kept up to date number by number, `order` the canonical order K.
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
@@ -19,6 +21,7 @@ mod casework;
 mod checkpoint;
 mod close;
 mod day_status;
+mod days;
 mod duplicates;
 mod facts;
 mod families;
@@ -27,24 +30,29 @@ mod journal;
 mod judgement;
 mod log;
 mod lookup;
+mod numbers;
 mod order;
+mod outcomes;
 mod payments;
 mod posting;
 mod preview;
 mod reconcile;
+mod records;
 mod reference;
 mod returns;
 mod reversals;
 mod seen;
+mod slot_index;
 mod view;
 mod z_check;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::shelf::WorkLimits;
 pub use account::{Account, BadAccount};
 pub use books::{Books, Settled};
-pub use checkpoint::{DayPart, Filed, SharedPart, Stale};
+pub use checkpoint::{Filed, Image, SharedPart, Stale};
 pub use day_status::{DayState, Heard, TillDay};
 pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
 pub use judgement::Standing;

@@ -7,6 +7,7 @@ use super::facts::{Facts, UNLOCKED};
 use super::families::Slot;
 use super::log::LogCase;
 use crate::ids::{LogId, RecordId};
+use crate::record::Record;
 use crate::transaction::Kind;
 
 /// Place of a record in the canonical order.
@@ -22,9 +23,14 @@ pub(crate) struct Place {
 impl Facts {
     /// Where a record stands.
     pub(crate) fn place(&self, slot: Slot) -> Place {
+        self.place_of(slot, self.record(slot))
+    }
+
+    /// Where a record stands that is at hand.
+    pub(crate) fn place_of(&self, slot: Slot, record: &Record) -> Place {
         let entry = self.entry(slot);
-        let record = &entry.record;
-        let rank = self.rank(slot, &mut BTreeSet::new());
+        let returns = matches!(record.transaction.kind(), Kind::Refund | Kind::Void);
+        let rank = if returns { self.rank(slot, &mut BTreeSet::new()) } else { entry.lock };
         Place { rank, ms: entry.ms, log: record.log.clone(), seq: record.seq, id: record.id }
     }
 
@@ -62,7 +68,7 @@ impl Facts {
             if lock >= self.entry(slot).lock {
                 continue;
             }
-            self.entries[slot as usize].lock = lock;
+            self.entry_mut(slot).lock = lock;
             self.touch(slot, None);
             self.dirty_point(slot);
             for referrer in self.referrers_of(slot) {
@@ -104,7 +110,7 @@ impl Facts {
     }
 
     fn set_time(&mut self, slot: Slot, ms: i64) {
-        self.entries[slot as usize].ms = ms;
+        self.entry_mut(slot).ms = ms;
         self.touch(slot, None);
         self.dirty_point(slot);
     }
@@ -145,17 +151,18 @@ impl Facts {
             let same = |target: &Slot| component[slot as usize] == component[*target as usize];
             cut.extend(self.targets(slot).into_iter().filter(same).map(|target| (slot, target)));
         }
-        let before: Vec<i64> = self.entries.iter().map(|entry| entry.ms).collect();
+        let before: Vec<i64> = self.slots().map(|slot| self.entry(slot).ms).collect();
         for slot in self.slots() {
             if !self.is_foreign(slot) {
-                self.entries[slot as usize].ms = self.record(slot).effective_ms;
+                let ms = self.record(slot).effective_ms;
+                self.entry_mut(slot).ms = ms;
             }
         }
         let mut pending: BTreeSet<Slot> = self.slots().collect();
         while let Some(slot) = pending.pop_first() {
             let (ms, _) = self.time_of(slot, &cut);
             if ms != self.entry(slot).ms {
-                self.entries[slot as usize].ms = ms;
+                self.entry_mut(slot).ms = ms;
                 pending.extend(self.depends_on_time(slot));
             }
         }
@@ -169,7 +176,7 @@ impl Facts {
 
     /// Tarjan's components of the graph of predecessors and references, without recursion.
     fn strong_components(&self) -> Vec<u32> {
-        let count = self.entries.len();
+        let count = self.slots().len();
         let (mut index, mut low) = (vec![0u32; count], vec![0u32; count]);
         let mut component = vec![0u32; count];
         let (mut next, mut found) = (1u32, 0u32);

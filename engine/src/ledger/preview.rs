@@ -186,7 +186,7 @@ impl Books {
     fn changed(&self, outcomes: BTreeMap<Slot, Outcome>) -> Vec<(RecordId, Vec<Posting>)> {
         let mut changed: Vec<(Slot, Vec<Posting>)> = Vec::new();
         for (slot, outcome) in outcomes {
-            let now = self.outcomes[slot as usize].as_ref().map_or(&[][..], |known| &known.postings);
+            let now = self.outcomes.get(slot).map_or(&[][..], |known| &known.postings);
             let missing = difference(&outcome.postings, now);
             if !missing.is_empty() {
                 changed.push((slot, missing));

@@ -2,6 +2,7 @@
 //! compares only; what a difference means is told by cases.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::account::Account;
 use super::books::Books;
@@ -10,31 +11,45 @@ use super::judgement::Standing;
 use crate::ids::{LogId, RecordId};
 use crate::kpi::Cell;
 use crate::money::Currency;
+use crate::record::Record;
 use crate::time::Day;
-use crate::transaction::{Body, DayClose, LineFlag};
+use crate::transaction::{Body, DayClose, Kind, LineFlag};
 
 impl Books {
     /// Figures of every Z of some days beside those of the books: net money by tender, tax by code. Records that are (or
     /// were) under review may account for a difference.
     pub(crate) fn z_cells(&self, days: (Day, Day)) -> BTreeMap<LogId, Vec<Cell>> {
         let mut cells: BTreeMap<LogId, Vec<Cell>> = BTreeMap::new();
-        for slot in self.facts.days.range(days.0..=days.1).flat_map(|day| day.1).copied() {
-            let record = self.facts.record(slot);
+        let mut closes: Vec<(Slot, Arc<Record>)> = Vec::new();
+        self.facts.records.for_slots(&self.facts.days.slots(days.0..=days.1), |slot, record| {
+            if record.transaction.kind() == Kind::DayClose {
+                closes.push((slot, Arc::clone(record)));
+            }
+        });
+        let doubtful: BTreeSet<RecordId> =
+            self.cases().flat_map(|case| case.members.iter().copied()).collect();
+        for (slot, record) in closes {
             if let Body::DayClose(close) = &record.transaction.body {
-                cells.entry(record.log.clone()).or_default().extend(self.cells_of(slot, close));
+                cells.entry(record.log.clone()).or_default().extend(self.cells_of(slot, close, &doubtful));
             }
         }
         cells
     }
 
-    fn cells_of(&self, slot: Slot, close: &DayClose) -> Vec<Cell> {
+    /// `doubtful`: what is or was under review.
+    fn cells_of(&self, slot: Slot, close: &DayClose, doubtful: &BTreeSet<RecordId>) -> Vec<Cell> {
         let Some((first, last)) = close.covers else { return Vec::new() };
         let record = self.facts.record(slot);
         let covered = self.facts.covered(&record.log, self.facts.predecessor(slot), first);
         let covered: Vec<Slot> =
             covered.into_iter().filter(|slot| self.facts.record(*slot).seq <= last).collect();
-        let doubtful: BTreeSet<RecordId> =
-            self.cases().flat_map(|case| case.members.iter().copied()).collect();
+        let accounts_for = |slot: Slot| {
+            let record = self.facts.record(slot);
+            // The void of a sale that is held goes where the sale went.
+            let follows = record.transaction.original().filter(|_| record.transaction.kind() == Kind::Void);
+            let sale = follows.and_then(|reference| self.resolve(reference));
+            doubtful.contains(&record.id) || sale.is_some_and(|sale| doubtful.contains(&sale))
+        };
         let mut cells = Vec::new();
         for totals in &close.totals {
             let stated =
@@ -42,12 +57,18 @@ impl Books {
             let tax =
                 totals.tax.iter().map(|(code, minor)| (format!("tax {code}").trim_end().to_owned(), *minor));
             for (name, control_minor) in stated.chain(tax) {
-                let mut cell =
-                    Cell { name, currency: totals.currency, control_minor, ledger_minor: 0, explained: true };
+                let mut cell = Cell {
+                    day: record.business_day,
+                    name,
+                    currency: totals.currency,
+                    control_minor,
+                    ledger_minor: 0,
+                    explained: true,
+                };
                 for slot in &covered {
                     let (said, posted) = self.share(*slot, &cell.name, totals.currency);
                     cell.ledger_minor = cell.ledger_minor.saturating_add(posted);
-                    cell.explained &= said == posted || doubtful.contains(&self.facts.record(*slot).id);
+                    cell.explained &= said == posted || accounts_for(*slot);
                 }
                 let said: i128 = covered
                     .iter()
@@ -78,7 +99,7 @@ impl Books {
                 .map(|row| row.1)
                 .sum(),
         };
-        let postings = self.outcomes[slot as usize].as_ref().map_or(&[][..], |outcome| &outcome.postings);
+        let postings = self.outcomes.get(slot).map_or(&[][..], |outcome| &outcome.postings);
         let on = |account: &Account| match name.strip_prefix("tender ") {
             Some("cash") => matches!(account, Account::Drawer(_)),
             Some("card") => matches!(
@@ -102,7 +123,7 @@ impl Books {
             .filter(|posting| posting.currency == currency && on(&posting.account))
             .fold(0, |sum, posting| sum.saturating_add(posting.amount_minor));
         let sold: i64 = if name == "tender gift_card"
-            && self.outcomes[slot as usize].as_ref().is_some_and(|it| it.standing == Standing::Posted)
+            && self.outcomes.get(slot).is_some_and(|it| it.standing == Standing::Posted)
         {
             let lines = basket.lines.iter().filter(|line| line.flag == LineFlag::GiftCardSold);
             lines

@@ -43,10 +43,10 @@ impl Facts {
                 logs.into_iter().flat_map(|(_, log)| log.at(seq)).filter(fits_receipt).collect()
             }
             (Some(terminal), None, Some(receipt)) => {
-                let of_till = |slot: &&Slot| self.record(**slot).log.terminal == *terminal;
-                self.with_receipt(receipt).iter().filter(of_till).copied().collect()
+                let of_till = |slot: &Slot| self.record(*slot).log.terminal == *terminal;
+                self.with_receipt(receipt).into_iter().filter(of_till).collect()
             }
-            (None, _, Some(receipt)) => self.with_receipt(receipt).to_vec(),
+            (None, _, Some(receipt)) => self.with_receipt(receipt),
             _ => Vec::new(),
         }
     }
@@ -81,13 +81,13 @@ impl Facts {
         };
         let order = |slot: &Slot| {
             let entry = self.entry(*slot);
-            let kind = entry.record.transaction.kind();
+            let record = self.record(*slot);
+            let kind = record.transaction.kind();
             let fit = match kind {
                 kind if kind == wanted => 0,
                 Kind::Sale | Kind::Refund => 1,
                 _ => 2,
             };
-            let record = &entry.record;
             (fit, entry.lock, record.effective_ms, record.log.clone(), record.seq, record.id)
         };
         candidates.into_iter().filter(|slot| Some(*slot) != from).min_by_key(order)

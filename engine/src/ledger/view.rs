@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use super::books::Books;
 use super::families::Slot;
 use super::journal::Posting;
+use super::order::Place;
 use crate::codec;
+use crate::ids::RecordId;
 use crate::time::Day;
 
 impl Books {
@@ -28,19 +30,25 @@ impl Books {
     }
 
     /// The view of one day: records with their postings, in the order K.
-    pub fn day_view(&self, day: Day) -> impl Iterator<Item = (&crate::record::Record, &[Posting])> {
-        let mut slots: Vec<Slot> = self.facts.days.get(&day).cloned().unwrap_or_default();
-        slots.sort_by_cached_key(|slot| self.facts.place(*slot));
-        slots.into_iter().filter_map(|slot| {
-            let outcome = self.outcomes[slot as usize].as_ref()?;
-            Some((self.facts.record(slot), &*outcome.postings))
-        })
+    #[must_use]
+    pub fn day_view(&self, day: Day) -> Vec<(RecordId, Vec<Posting>)> {
+        let slots: Vec<Slot> = self.facts.days.slots(day..=day);
+        let mut places: BTreeMap<Place, Slot> = BTreeMap::new();
+        self.facts.records.for_slots(&slots, |slot, record| {
+            places.insert(self.facts.place_of(slot, record), slot);
+        });
+        let mut postings: BTreeMap<Slot, Vec<Posting>> = BTreeMap::new();
+        self.outcomes.for_slots(&slots, |slot, outcome| {
+            postings.extend(outcome.as_ref().map(|outcome| (slot, outcome.postings.to_vec())));
+        });
+        let rows = places.into_iter().filter_map(|(place, slot)| Some((place.id, postings.remove(&slot)?)));
+        rows.collect()
     }
 
     fn hash_day(&self, day: Day) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("tillsync restated day v1");
-        for (record, postings) in self.day_view(day).filter(|row| !row.1.is_empty()) {
-            hasher.update(&record.id.0).update(&codec::encode(&postings));
+        for (id, postings) in self.day_view(day).iter().filter(|row| !row.1.is_empty()) {
+            hasher.update(&id.0).update(&codec::encode(postings));
         }
         *hasher.finalize().as_bytes()
     }

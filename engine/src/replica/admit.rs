@@ -126,7 +126,7 @@ impl Replica {
         }
         let Some(ordinals) = self.places.get(&(batch.day, batch.session())) else { return Ok(false) };
         let at = usize::try_from(batch.index).unwrap_or(usize::MAX);
-        match ordinals.get(at).map(|ordinal| self.batch_meta(*ordinal)) {
+        match ordinals.get(at).and_then(|ordinal| self.batches.get(*ordinal)) {
             Some(meta) if meta.hash == sealed.hash => Ok(true),
             Some(_) => Err(Refusal::Overwrite),
             None => Ok(false),
@@ -274,10 +274,13 @@ impl Replica {
         admitted_ms: i64,
     ) -> u64 {
         let batch = &sealed.batch;
-        let (session, ordinal) = (batch.session(), self.batches.len() as u64);
-        self.document(batch.day).admit(prepared);
-        self.places.entry((batch.day, session)).or_default().push(ordinal);
-        self.batches.push(BatchMeta {
+        let session = batch.session();
+        if self.restoring.is_some() {
+            self.document(batch.day).admit_unread(&prepared);
+        } else {
+            self.document(batch.day).admit(prepared);
+        }
+        let ordinal = self.batches.push(BatchMeta {
             day: batch.day,
             session,
             index: batch.index,
@@ -288,12 +291,13 @@ impl Replica {
             hash: sealed.hash,
             admitted_ms,
         });
+        self.places.entry((batch.day, session)).or_default().push(ordinal);
         self.sessions.insert(session, SessionState { writer: batch.writer, head });
         let newest = self.heads.entry(batch.writer).or_insert(head);
         if head.seq > newest.seq {
             *newest = head;
         }
-        ordinal
+        ordinal.into()
     }
 
     /// Takes the records of a foreign batch into the books.
@@ -321,32 +325,17 @@ impl Replica {
                 HubRecord::Enrol(enrolment) => self.registry.enrol(enrolment),
                 HubRecord::Config(change) => {
                     self.policies.insert(record.seq, record.id, change.clone());
-                    self.policy_today = self.policies.on(self.policy_day);
+                    self.policy_today = self.policies.of_till(self.policy_day, &self.identity.log.terminal);
                 }
                 _ => {}
             }
         }
-        if record.log == self.identity.log {
-            self.remember_own(&record);
-        }
         let record = Arc::new(record);
-        match &mut self.restoring {
-            Some(gathered) => gathered.records.push((record, seen.to_vec())),
+        match self.restoring {
+            Some(_) => self.restore_record(record, seen),
             None => self.books.insert(record, seen),
         }
         self.unsettled = true;
-    }
-
-    fn remember_own(&mut self, record: &Record) {
-        let transaction = &record.transaction;
-        self.own_receipts.entry(transaction.receipt.clone()).or_insert(record.id);
-        if let Some(key) = &transaction.idempotency_key {
-            self.own_keys.entry(key.clone()).or_insert(record.id);
-        }
-    }
-
-    fn batch_meta(&self, ordinal: u64) -> &BatchMeta {
-        &self.batches[usize::try_from(ordinal).expect("ordinals count batches in memory")]
     }
 }
 

@@ -4,17 +4,18 @@
 use serde::Serialize;
 
 use super::{BatchMeta, Identity, Replica};
+use crate::attic::Workroom;
 use crate::document::{Document, DocumentError};
-use crate::ids::{LogId, RecordId, WriterId};
+use crate::ids::{LogId, RecordId, SessionId, WriterId};
 use crate::ledger::{Books, Effect, Heard, Possible, Standing, TillDay};
 use crate::money::Currency;
 use crate::policy::Policies;
 use crate::record::Record;
 use crate::registry::Registry;
 use crate::review::Case;
-use crate::sync::Peer;
+use crate::sync::{Peer, Status};
 use crate::time::Day;
-use crate::transaction::Decision;
+use crate::transaction::{Decision, Enrolment};
 use std::collections::BTreeMap;
 
 /// Where a record is on its way into the books.
@@ -55,11 +56,40 @@ pub struct Waiting {
     pub oldest_ms: Option<i64>,
 }
 
+/// See [`Replica::revision`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Revision {
+    life: [u8; 16],
+    persisted: u64,
+    told: u64,
+}
+
+impl Waiting {
+    /// Adds what waits elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.oldest_ms = match (self.oldest_ms, other.oldest_ms) {
+            (Some(one), Some(another)) => Some(one.min(another)),
+            (one, another) => one.or(another),
+        };
+        for (currency, minor) in &other.value_minor {
+            let value = self.value_minor.entry(*currency).or_insert(0);
+            *value = value.saturating_add(*minor);
+        }
+    }
+}
+
 impl Replica {
     /// Who this node is here.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Where its books rest.
+    #[must_use]
+    pub fn room(&self) -> &Workroom {
+        self.books.room()
     }
 
     /// The key this node writes with.
@@ -83,7 +113,7 @@ impl Replica {
     /// The own record with a receipt number (of the hub: with the name of a statement).
     #[must_use]
     pub fn own_record(&self, receipt: &str) -> Option<&Record> {
-        self.own_receipts.get(receipt).and_then(|id| self.books.record(id)).map(|record| &**record)
+        self.books.with_receipt(&self.identity.log, receipt).map(|record| &**record)
     }
 
     /// Whether the hub is connected, and since when it is or is not, ms since 1970.
@@ -102,6 +132,11 @@ impl Replica {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Takes an enrolment in that the hub's log has not brought yet: what a node's own certificate says of its key.
+    pub fn trust_enrolment(&mut self, enrolment: &Enrolment) {
+        self.registry.enrol(enrolment);
     }
 
     /// The policy versions.
@@ -125,12 +160,50 @@ impl Replica {
     pub fn heard(&self, log: &LogId) -> Heard {
         let Some(writer) = self.registry.writer_of(log) else { return Heard::default() };
         let status = self.heard.get(&writer);
-        let batch =
-            || self.batches.iter().rev().find(|meta| meta.writer == writer).map(|meta| meta.admitted_ms);
+        let batch = || self.batches.newest_of(&writer).map(|meta| meta.admitted_ms);
         Heard {
             at_ms: status.map(|row| row.0).or_else(batch),
             head_seq: status.map_or(0, |row| row.1.head_seq),
         }
+    }
+
+    /// What a peer said last of itself, and when, ms; of one that is gone, too.
+    #[must_use]
+    pub fn last_status(&self, writer: &WriterId) -> Option<(i64, &Status)> {
+        self.heard.get(writer).map(|row| (row.0, &row.1))
+    }
+
+    /// What waits at a till, as it said last, and has not arrived since.
+    #[must_use]
+    pub fn waiting_at(&self, writer: &WriterId) -> Waiting {
+        let mut waits = Waiting::default();
+        let Some((_, status)) = self.last_status(writer) else { return waits };
+        let here = self.heads.get(writer).map_or(0, |head| head.seq);
+        waits.count = status.waiting.min(status.head_seq.saturating_sub(here));
+        if waits.count > 0 {
+            waits.oldest_ms = status.oldest_waiting_ms;
+            waits.value_minor = status.waiting_minor.iter().copied().collect();
+        }
+        waits
+    }
+
+    /// The same of every till of the store together.
+    #[must_use]
+    pub fn waiting_at_tills(&self) -> Waiting {
+        let mut sum = Waiting::default();
+        for (writer, _) in self.registry.writers().filter(|row| !row.1.terminal.is_hub()) {
+            sum.add(&self.waiting_at(&writer));
+        }
+        sum
+    }
+
+    /// Another one whenever something was recorded here (a record, a case's entry, a link that came or went) or a peer
+    /// told of records that are not here, and in each life of a replica: what was reckoned under the same one still holds,
+    /// but for what time alone changes.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        let told = self.heard.values().fold(0_u64, |sum, row| sum.wrapping_add(row.1.head_seq));
+        Revision { life: self.identity.nonce, persisted: self.persisted, told }
     }
 
     /// How far a business day of the store has come, till by till.
@@ -154,10 +227,33 @@ impl Replica {
         self.peers.iter().map(|(peer, state)| (*peer, state))
     }
 
-    /// Every batch held, in the order of admission.
+    /// How many batches are held.
     #[must_use]
-    pub fn batch_metas(&self) -> &[BatchMeta] {
-        &self.batches
+    pub fn batch_count(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Every batch held from an ordinal on, in the order of admission.
+    pub fn batch_metas(&self, from: usize) -> impl Iterator<Item = &BatchMeta> {
+        self.batches.from(from)
+    }
+
+    /// Calls `each` for every batch held, in the order of admission, and keeps none unpacked for it.
+    pub fn visit_batches(&self, mut each: impl FnMut(&BatchMeta)) {
+        self.batches.for_each(|_, meta| each(meta));
+    }
+
+    /// The batch that holds a record; `None` while it is captured and not sealed.
+    #[must_use]
+    pub fn batch_of(&self, record: &Record) -> Option<&BatchMeta> {
+        let writer = self.registry.writer_of(&record.log)?;
+        self.batches.holding(&writer, record.seq)
+    }
+
+    /// Packs what questions have unpacked.
+    pub fn rest(&mut self) {
+        self.batches.rest();
+        self.books.rest();
     }
 
     /// Business days that have a document.
@@ -165,15 +261,34 @@ impl Replica {
         self.documents.iter().map(|(day, document)| (*day, document))
     }
 
-    /// Applies what waits for Automerge to every document, and returns the heads by day.
+    /// The heads of the Automerge document of every day. One that is not in memory is applied from its batches, which
+    /// `read` gives by ordinal, and let go again.
     ///
     /// # Errors
-    /// A document failed; it is rebuilt from its batches.
-    pub fn document_heads(&mut self) -> Result<BTreeMap<Day, Vec<[u8; 32]>>, DocumentError> {
+    /// A document failed, or a batch of it cannot be read.
+    pub fn document_heads(
+        &mut self,
+        mut read: impl FnMut(u64) -> Option<Vec<u8>>,
+    ) -> Result<BTreeMap<Day, Vec<[u8; 32]>>, DocumentError> {
         let mut heads = BTreeMap::new();
         for (day, document) in &mut self.documents {
-            document.apply()?;
-            heads.insert(*day, document.heads().unwrap_or_default());
+            if !document.is_released() {
+                document.apply()?;
+                heads.insert(*day, document.heads().unwrap_or_default());
+                continue;
+            }
+            let sessions = self.places.range((*day, SessionId([0; 16]))..=(*day, SessionId([255; 16])));
+            let mut ordinals: Vec<u32> = sessions.flat_map(|row| row.1).copied().collect();
+            ordinals.sort_unstable();
+            let unread = || DocumentError::Unread { day: *day };
+            let mut batches = Vec::with_capacity(ordinals.len());
+            for ordinal in ordinals {
+                let meta = self.batches.get(ordinal).ok_or_else(unread)?;
+                batches.push((meta.writer, meta.session, read(ordinal.into()).ok_or_else(unread)?));
+            }
+            let batches =
+                batches.iter().map(|(writer, session, bytes)| (*writer, *session, bytes.as_slice()));
+            heads.insert(*day, document.heads_from(batches)?);
         }
         Ok(heads)
     }
@@ -201,6 +316,17 @@ impl Replica {
     /// Own records that the hub does not hold yet, oldest first.
     pub fn waiting_records(&self) -> impl Iterator<Item = &Record> {
         self.books.log_records(&self.identity.log, self.at_hub_through() + 1)
+    }
+
+    /// Whether a connected peer has told what it holds, and all of it is here: a restored node has taken back from it what
+    /// it lacked.
+    #[must_use]
+    pub fn has_all_of(&self, peer: &WriterId) -> bool {
+        let here =
+            |day: Day, session: &SessionId| self.documents.get(&day).map_or(0, |day| day.count(session));
+        self.peers.get(peer).is_some_and(|peer| {
+            peer.is_level() && peer.holdings().all(|((day, session), count)| here(day, &session) >= count)
+        })
     }
 
     /// How much waits.
@@ -263,10 +389,6 @@ impl Replica {
 
     /// When the batch that holds a record was admitted here.
     fn admitted_ms(&self, record: &Record) -> Option<i64> {
-        let holds = |meta: &&BatchMeta| {
-            (meta.first_seq..=meta.last_seq).contains(&record.seq)
-                && self.registry.log_of(&meta.writer) == Some(&record.log)
-        };
-        self.batches.iter().rev().find(holds).map(|meta| meta.admitted_ms)
+        self.batch_of(record).map(|meta| meta.admitted_ms)
     }
 }

@@ -195,21 +195,21 @@ impl Replica {
 
     /// The first answer again, if this basket or receipt was recorded before.
     fn repeated(&self, transaction: &Transaction) -> Result<Option<Receipt>, CaptureError> {
-        let by_key =
-            transaction.idempotency_key.as_ref().and_then(|key| self.own_keys.get(key).map(|id| (key, id)));
-        let (what, value, id) = match by_key {
-            Some((key, id)) => ("idempotency_key", key, *id),
-            None => match self.own_receipts.get(&transaction.receipt) {
-                Some(id) => ("receipt", &transaction.receipt, *id),
+        let log = &self.identity.log;
+        let key = transaction.idempotency_key.as_ref();
+        let by_key = key.and_then(|key| Some((key, self.books.with_key(log, key)?)));
+        let (what, value, earlier) = match by_key {
+            Some((key, earlier)) => ("idempotency_key", key, earlier),
+            None => match self.books.with_receipt(log, &transaction.receipt) {
+                Some(earlier) => ("receipt", &transaction.receipt, earlier),
                 None => return Ok(None),
             },
         };
-        let Some(earlier) = self.books.record(&id) else { return Ok(None) };
         if !same_business(transaction, &earlier.transaction) {
-            return Err(CaptureError::Conflict { what, value: value.clone(), id });
+            return Err(CaptureError::Conflict { what, value: value.clone(), id: earlier.id });
         }
         Ok(Some(Receipt {
-            id,
+            id: earlier.id,
             receipt: earlier.transaction.receipt.clone(),
             seq: earlier.seq,
             business_day: earlier.business_day,

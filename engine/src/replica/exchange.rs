@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::admit::Admission;
+use super::admit::{Admission, Refusal};
 use super::{Output, Outputs, Replica, SyncEvent};
 use crate::entry::{CustodyMark, Entry, LinkChange};
 use crate::ids::{BatchHash, SessionId, StoreId, WriterId};
-use crate::sync::{Carried, Held, Message, Peer, Status};
+use crate::sync::{Carried, Held, Message, Peer, Status, WAITING_CURRENCIES};
 use crate::time::{Day, Instant};
 
 /// Sessions told in one vector message; a longer vector goes in several.
 const VECTOR_SESSIONS: usize = 20_000;
+/// Unknown writers remembered, with the peers that brought their batches.
+const TURNED_AWAY_LIMIT: usize = 1_024;
 /// Longest reason passed on to a peer, in characters.
 const REASON_LIMIT: usize = 300;
 
@@ -37,6 +39,11 @@ impl Replica {
 
     pub(super) fn peer_down(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
         self.owed.remove(&peer);
+        self.turned_away.retain(|(_, by)| *by != peer);
+        // What waits for the disk belongs to this conversation: said in the next one it would be out of turn.
+        let of_it =
+            |held: &super::Held| matches!(held, super::Held::Output(Output::Send(to, _)) if *to == peer);
+        self.waiting.retain(|(_, held)| !of_it(held));
         if self.peers.remove(&peer).is_some() {
             self.note_hub_link(now, peer);
             self.note_link(now, peer, LinkChange::Down, outputs);
@@ -97,8 +104,28 @@ impl Replica {
             self.mark_custody(now, peer, outputs);
             return;
         }
+        self.tell_days(peer, outputs);
+    }
+
+    /// Digests of the days that are held: the peer answers with what it holds of those that differ.
+    fn tell_days(&mut self, peer: WriterId, outputs: &mut Outputs) {
         let days = self.documents.iter().map(|(day, document)| (*day, document.digest())).collect();
         self.when_durable(Output::Send(peer, Message::Days(days)), outputs);
+    }
+
+    /// A batch whose writer was not known is refused, and what follows it in its session as well. Once the writer is
+    /// known, who brought it is told what is held here, so that it comes again over the same link: a link may stay up
+    /// for days.
+    fn ask_again(&mut self, outputs: &mut Outputs) {
+        let known = |row: &&(WriterId, WriterId)| self.registry.log_of(&row.0).is_some();
+        let known: Vec<(WriterId, WriterId)> = self.turned_away.iter().filter(known).copied().collect();
+        for row in &known {
+            self.turned_away.remove(row);
+        }
+        let peers: BTreeSet<WriterId> = known.into_iter().map(|row| row.1).collect();
+        for peer in peers {
+            self.tell_days(peer, outputs);
+        }
     }
 
     /// Answers with what is held of the days that differ: theirs, ours, or different in both.
@@ -146,12 +173,13 @@ impl Replica {
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.learn_vector(held);
+        state.forget_refused(&days);
         let mut missing = Vec::new();
         for day in &days {
             let sessions = self.places.range((*day, SessionId([0; 16]))..=(*day, SessionId([255; 16])));
             for ((_, session), ordinals) in sessions {
                 let known = usize::try_from(state.holds(*day, *session)).unwrap_or(usize::MAX);
-                missing.extend(ordinals.iter().skip(known).copied());
+                missing.extend(ordinals.iter().skip(known).map(|ordinal| u64::from(*ordinal)));
             }
         }
         self.level(peer, missing, outputs);
@@ -195,6 +223,11 @@ impl Replica {
                 Err((batch, refusal)) => {
                     let reason: String = refusal.to_string().chars().take(REASON_LIMIT).collect();
                     self.refused += 1;
+                    if let Refusal::UnknownWriter(writer) = refusal
+                        && self.turned_away.len() < TURNED_AWAY_LIMIT
+                    {
+                        self.turned_away.insert((writer, peer));
+                    }
                     outputs.push(Output::Send(peer, Message::Refused { batch, reason: reason.clone() }));
                     outputs.push(Output::Event(SyncEvent::Refused { peer, batch, reason, by_peer: false }));
                 }
@@ -229,9 +262,13 @@ impl Replica {
     fn refused(&mut self, peer: WriterId, batch: BatchHash, reason: &str, outputs: &mut Outputs) {
         let reason = reason.chars().take(REASON_LIMIT).collect();
         outputs.push(Output::Event(SyncEvent::Refused { peer, batch, reason, by_peer: true }));
-        let refused = self.batches.iter().rev().find(|meta| meta.hash == batch);
-        if let (Some(meta), Some(state)) = (refused, self.peers.get_mut(&peer)) {
-            state.refuse(meta.day, meta.session, meta.index);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let sent = state.in_flight().filter_map(|ordinal| self.batches.at(ordinal));
+        let mut places = sent.filter(|meta| meta.hash == batch).map(|it| (it.day, it.session, it.index));
+        let place = places.next();
+        drop(places);
+        if let Some((day, session, index)) = place {
+            state.refuse(day, session, index);
         }
     }
 
@@ -244,7 +281,7 @@ impl Replica {
         let sealed = self.heads.get(&self.writer).map_or(0, |head| head.seq);
         let lacking = state
             .lacking()
-            .filter_map(|ordinal| self.batches.get(usize::try_from(ordinal).ok()?))
+            .filter_map(|ordinal| self.batches.at(ordinal))
             .chain(self.waiting_batches())
             .chain(self.refused_batches(state))
             .filter(|meta| meta.writer == self.writer && state.holds(meta.day, meta.session) <= meta.index)
@@ -262,23 +299,26 @@ impl Replica {
     fn refused_batches<'a>(&'a self, state: &'a Peer) -> impl Iterator<Item = &'a super::BatchMeta> {
         state.refused().filter_map(|(day, session, index)| {
             let ordinal = self.places.get(&(day, session))?.get(usize::try_from(index).ok()?)?;
-            self.batches.get(usize::try_from(*ordinal).ok()?)
+            self.batches.get(*ordinal)
         })
     }
 
     /// Batches that no peer was offered yet, because they are not durable here.
     fn waiting_batches(&self) -> impl Iterator<Item = &super::BatchMeta> {
         self.waiting.iter().filter_map(|(_, held)| match held {
-            super::Held::Offer(ordinal) => self.batches.get(usize::try_from(*ordinal).ok()?),
+            super::Held::Offer(ordinal) => self.batches.at(*ordinal),
             super::Held::Output(_) => None,
         })
     }
 
     /// Sends each peer what its window allows.
     pub(super) fn pump(&mut self, outputs: &mut Outputs) {
+        if !self.turned_away.is_empty() {
+            self.ask_again(outputs);
+        }
         let batches = &self.batches;
         let describe = |ordinal: u64| {
-            let meta = &batches[usize::try_from(ordinal).expect("ordinals count batches in memory")];
+            let meta = batches.at(ordinal).expect("only batches that are here are offered");
             ((meta.day, meta.session, meta.index), usize::try_from(meta.size).unwrap_or(usize::MAX))
         };
         for (peer, state) in &mut self.peers {
@@ -322,9 +362,12 @@ impl Replica {
     pub(super) fn tell_status(&mut self, now: Instant, outputs: &mut Outputs) {
         self.status_told_ms = now.ms;
         self.status_rests_on = (self.persisted, self.peers.len());
+        let waiting = self.waiting();
         let status = Status {
             clock_ms: now.ms,
-            waiting: self.waiting().count,
+            waiting: waiting.count,
+            oldest_waiting_ms: waiting.oldest_ms,
+            waiting_minor: waiting.value_minor.into_iter().take(WAITING_CURRENCIES).collect(),
             policy_version: self.policies.version(),
             head_seq: self.own_head().map_or(0, |head| head.seq),
             software: env!("CARGO_PKG_VERSION").to_owned(),

@@ -7,6 +7,7 @@ use super::{BatchMeta, LinkSpan, Replica};
 use crate::ids::LogId;
 use crate::kpi::{Captured, Cell, Sample};
 use crate::record::Record;
+use crate::shelf::Pressed;
 use crate::time::Day;
 
 /// Which records are looked at, and when nightly batches would have been.
@@ -28,25 +29,22 @@ impl Replica {
     #[must_use]
     pub fn kpi_samples(&self, range: &KpiRange<'_>) -> (Vec<Sample>, u64) {
         let (mut samples, mut imported) = (Vec::new(), 0);
-        for (ordinal, meta) in self.batches.iter().enumerate() {
-            let Some(log) = self.registry.log_of(&meta.writer).filter(|log| !log.terminal.is_hub()) else {
-                continue;
-            };
-            if !(range.days.0..=range.days.1).contains(&meta.day) {
-                continue;
-            }
+        self.batches.for_each(|ordinal, meta| {
+            let log = self.registry.log_of(&meta.writer).filter(|log| !log.terminal.is_hub());
+            let Some(log) = log.filter(|_| (range.days.0..=range.days.1).contains(&meta.day)) else { return };
             let enrolled_ms = self.books.enrolled_at(log).unwrap_or(i64::MIN);
             let spans: Vec<&LinkSpan> = self.links.of(&meta.writer).collect();
-            let posted_ms = self.posted_ms.get(ordinal).copied().unwrap_or(range.now_ms);
-            let records = self.books.log_records(log, meta.first_seq);
-            for record in records.take_while(|record| record.seq <= meta.last_seq) {
+            let posted =
+                ((ordinal as usize) < self.posted_ms.len()).then(|| *self.posted_ms.get(ordinal, &Pressed));
+            let posted_ms = posted.unwrap_or(range.now_ms);
+            self.books.visit_log(log, (meta.first_seq, meta.last_seq), |record| {
                 if record.at.ms < enrolled_ms {
                     imported += 1;
                 } else {
                     samples.push(sample(record, meta, posted_ms, &spans, range));
                 }
-            }
-        }
+            });
+        });
         (samples, imported)
     }
 

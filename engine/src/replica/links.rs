@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{Output, Outputs, Replica};
 use crate::entry::{Entry, LinkChange, LinkMark, PostedMark};
 use crate::ids::WriterId;
+use crate::shelf::Pressed;
 use crate::sync::Message;
 use crate::time::Instant;
 
@@ -137,7 +138,10 @@ impl Replica {
     pub(super) fn take_posted(&mut self, mark: PostedMark) {
         let batches = usize::try_from(mark.batches).unwrap_or(usize::MAX).min(self.batches.len());
         if batches > self.posted_ms.len() {
-            self.posted_ms.resize(batches, mark.at_ms);
+            for _ in self.posted_ms.len()..batches {
+                self.posted_ms.push(mark.at_ms);
+            }
+            self.posted_ms.rest(&Pressed);
         }
     }
 }

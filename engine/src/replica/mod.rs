@@ -10,31 +10,37 @@
 
 mod admit;
 mod ask;
+mod batches;
 mod capture;
 mod exchange;
 mod kpi;
 mod links;
 mod restore;
 
+pub use crate::ledger::{Image, Stale};
 pub use admit::Refusal;
-pub use ask::{Custody, CustodyStep, Waiting};
+pub use ask::{Custody, CustodyStep, Revision, Waiting};
+pub use batches::BatchMeta;
 pub use capture::{Capture, CaptureError, Receipt};
 pub use kpi::KpiRange;
 pub use links::LinkSpan;
 pub use restore::{Checkpoint, RestoreError, records_of};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 
+use self::batches::Batches;
+use crate::attic::Workroom;
 use crate::batch::session_id;
 use crate::document::Document;
 use crate::entry::{CustodyMark, Entry};
 use crate::ids::{BatchHash, LogId, RecordId, SessionId, StoreId, WriterId};
-use crate::ledger::Books;
+use crate::ledger::{Books, Settled, WorkLimits};
 use crate::policy::{Policies, Policy};
 use crate::registry::Registry;
 use crate::review::CaseEvent;
+use crate::shelf::Shelf;
 use crate::sync::{Message, Peer, Status};
 use crate::time::{Day, Instant};
 use crate::transaction::HubRecord;
@@ -184,29 +190,6 @@ pub enum SyncEvent {
 /// What to do, in order.
 pub type Outputs = Vec<Output>;
 
-/// Where a batch stands and what it holds, without its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct BatchMeta {
-    /// Business day.
-    pub day: Day,
-    /// Session that sealed it.
-    pub session: SessionId,
-    /// Position in the session's list of the day.
-    pub index: u32,
-    /// Who wrote it.
-    pub writer: WriterId,
-    /// Number of the first record.
-    pub first_seq: u64,
-    /// Number of the last record.
-    pub last_seq: u64,
-    /// Bytes.
-    pub size: u32,
-    /// Identity.
-    pub hash: BatchHash,
-    /// When it was admitted here, ms since 1970.
-    pub admitted_ms: i64,
-}
-
 /// Head of a log, as far as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Head {
@@ -230,23 +213,17 @@ pub struct Replica {
     registry: Registry,
     policies: Policies,
     books: Books,
-    /// What the store's policy starts from.
-    base: Policy,
     /// Newest head of every log.
     heads: BTreeMap<WriterId, Head>,
     sessions: BTreeMap<SessionId, SessionState>,
     documents: BTreeMap<Day, Document>,
     /// Ordinals of the batches of a day's session, by index.
-    places: BTreeMap<(Day, SessionId), Vec<u64>>,
-    /// Every batch, by ordinal: the order of admission, which is a causal order.
-    batches: Vec<BatchMeta>,
+    places: BTreeMap<(Day, SessionId), Vec<u32>>,
+    batches: Batches,
     /// Own records captured and not sealed.
     unsealed: VecDeque<capture::Unsealed>,
     /// What this session's batches have said they had seen.
     seen_told: BTreeMap<WriterId, u64>,
-    /// Own idempotency keys and receipt numbers, to the record they made.
-    own_keys: BTreeMap<String, RecordId>,
-    own_receipts: BTreeMap<String, RecordId>,
     /// Latest effective time among records of others.
     horizon_ms: Option<i64>,
     /// Custody of the own log at the hub, oldest first.
@@ -254,7 +231,7 @@ pub struct Replica {
     peers: BTreeMap<WriterId, Peer>,
     /// When each till was connected (hub), and when the batches, by ordinal, were in the books (hub).
     links: links::Links,
-    posted_ms: Vec<i64>,
+    posted_ms: Shelf<i64>,
     /// The last time that the log told while it was read back, until the first wake-up.
     log_ends_ms: Option<i64>,
     /// Batches refused since the start.
@@ -266,13 +243,16 @@ pub struct Replica {
     durable: u64,
     waiting: VecDeque<(u64, Held)>,
     unsettled: bool,
-    /// While the log is read back: what the books will be made of.
-    restoring: Option<restore::Gathered>,
+    families_at_once: usize,
+    /// While the log is read back.
+    restoring: Option<restore::Restoring>,
     flush_at_ms: Option<i64>,
     /// When the last status was told, and what it rested on: entries persisted, peers.
     status_told_ms: i64,
     /// What peers owe an answer to, and since when.
     owed: BTreeMap<WriterId, (u64, i64)>,
+    /// Writers that were not known when a peer brought a batch of theirs, with that peer.
+    turned_away: BTreeSet<(WriterId, WriterId)>,
     status_rests_on: (u64, usize),
     hub_link_ms: Option<i64>,
     policy_today: Policy,
@@ -291,8 +271,11 @@ const STATUS_INTERVAL_MS: i64 = 3_000;
 const IDLE_STATUS_INTERVAL_MS: i64 = 30_000;
 /// A peer that owes an answer so long is talked to anew: something was lost that no transport should lose.
 const OWED_LIMIT_MS: i64 = 120_000;
-/// Changes that wait for Automerge before they are applied without being asked for.
+/// Changes, and bytes of batches in them, that wait for Automerge before they are applied without being asked for.
 const DOCUMENT_PENDING_LIMIT: usize = 1_024;
+const DOCUMENT_PENDING_BYTES: usize = 1 << 20;
+/// Business days whose documents are kept applied: the newest.
+const DOCUMENTS_KEPT: usize = 2;
 
 impl Replica {
     /// An empty replica. `policy` is what the store starts from.
@@ -306,21 +289,18 @@ impl Replica {
             policies: Policies::starting_from(policy.clone()),
             books: Books::new(identity.store.clone(), policy.clone()),
             identity,
-            base: policy.clone(),
             heads: BTreeMap::new(),
             sessions: BTreeMap::new(),
             documents: BTreeMap::new(),
             places: BTreeMap::new(),
-            batches: Vec::new(),
+            batches: Batches::new(&Workroom::default()),
             unsealed: VecDeque::new(),
             seen_told: BTreeMap::new(),
-            own_keys: BTreeMap::new(),
-            own_receipts: BTreeMap::new(),
             horizon_ms: None,
             custody: Vec::new(),
             peers: BTreeMap::new(),
             links: links::Links::default(),
-            posted_ms: Vec::new(),
+            posted_ms: Shelf::of_small(&Workroom::default()),
             log_ends_ms: None,
             refused: 0,
             heard: BTreeMap::new(),
@@ -328,15 +308,28 @@ impl Replica {
             durable: 0,
             waiting: VecDeque::new(),
             unsettled: false,
+            families_at_once: WorkLimits::default().families_at_once,
             restoring: None,
             flush_at_ms: None,
             status_told_ms: 0,
             owed: BTreeMap::new(),
+            turned_away: BTreeSet::new(),
             status_rests_on: (0, 0),
             hub_link_ms: None,
             policy_today: policy,
             policy_day: Day::default(),
         }
+    }
+
+    /// Keeps more or less of the books unpacked, the rest elsewhere, and judges more or less at once. Before anything
+    /// else.
+    #[must_use]
+    pub fn in_room(mut self, room: &Workroom) -> Self {
+        self.books = Books::in_room(self.identity.store.clone(), self.policy_today.clone(), room);
+        self.batches = Batches::new(room);
+        self.posted_ms = Shelf::of_small(room);
+        self.families_at_once = room.limits.families_at_once;
+        self
     }
 
     /// Takes one event in and says what to do.
@@ -374,26 +367,43 @@ impl Replica {
             self.tell_status(now, outputs);
             self.end_stalled(now, outputs);
         }
-        let full =
-            self.documents.values_mut().filter(|document| document.pending() >= DOCUMENT_PENDING_LIMIT);
-        for document in full {
-            if let Err(error) = document.apply() {
+        self.follow(outputs);
+    }
+
+    /// Applies what waits for the documents, if it is much, and lets go of those of older days: what they hold is in
+    /// the log, and they are applied again from there when somebody wants to read them.
+    fn follow(&mut self, outputs: &mut Outputs) {
+        let older = self.documents.len().saturating_sub(DOCUMENTS_KEPT);
+        for (at, document) in self.documents.values_mut().enumerate() {
+            let full = document.pending() >= DOCUMENT_PENDING_LIMIT
+                || document.pending_bytes() >= DOCUMENT_PENDING_BYTES;
+            let done = if at < older {
+                document.release()
+            } else if full {
+                document.apply()
+            } else {
+                Ok(())
+            };
+            if let Err(error) = done {
                 outputs.push(Output::Event(SyncEvent::Document(error.to_string())));
             }
         }
     }
 
-    /// Projects what is new. The hub's journal is part of its log; a till's is derived again when needed.
+    /// Projects what is new, a portion at a time: the next comes with the next wake-up, which is at once. The hub's journal is part of its log; a till's is derived again when needed.
     fn settle(&mut self, now: Instant, outputs: &mut Outputs) {
         if !std::mem::take(&mut self.unsettled) {
             return;
         }
-        let settled = self.books.settle(now.day());
+        let mut settled = Settled::default();
+        self.unsettled = self.books.settle_part(now.day(), self.families_at_once, &mut settled);
         if self.is_hub() {
             for entry in settled.journal {
                 self.persist(Entry::Journal(entry), None, outputs);
             }
-            self.note_posted(now, outputs);
+            if !self.unsettled {
+                self.note_posted(now, outputs);
+            }
         }
         outputs.extend(settled.cases.into_iter().map(Output::Case));
     }
@@ -436,7 +446,7 @@ impl Replica {
     fn policy(&mut self, day: Day) -> &Policy {
         if self.policy_day != day {
             self.policy_day = day;
-            self.policy_today = self.policies.on(day);
+            self.policy_today = self.policies.of_till(day, &self.identity.log.terminal);
         }
         &self.policy_today
     }

@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Head, Replica, capture::Unsealed};
 use crate::batch::{BatchError, Sealed};
-use crate::codec::{self, CodecError};
 use crate::entry::{AdmittedBatch, Captured, Entry};
-use crate::ledger::{Books, DayPart, Filed, JournalEntry, SharedPart};
+use crate::ids::LogId;
+use crate::ledger::{Image, JournalEntry, Stale};
 use crate::record::{Place, Record};
 
 /// Why an entry does not continue the log.
@@ -26,69 +24,111 @@ pub enum RestoreError {
     Captured(u64, u64),
 }
 
-/// What the books are made of, gathered while the log is read back.
+/// What is known while the log is read back.
 #[derive(Default)]
-pub(super) struct Gathered {
-    pub records: Vec<Filed>,
-    pub journal: Vec<JournalEntry>,
+pub(super) struct Restoring {
+    /// What a checkpoint judged, until the last of its records is here.
+    image: Option<Image>,
+    /// Records of the checkpoint that was used.
+    judged: u64,
+    stale: Option<Stale>,
+    /// Journal entries that the checkpoint does not know.
+    journal: Vec<JournalEntry>,
+    journal_through: u64,
 }
 
-/// Memory that decoding one part of a checkpoint may claim.
-const PART_LIMIT: usize = 1 << 30;
-
-/// The books as they were judged, in parts of bytes: one shared, one for each business day. It rests on the log and
-/// is worth nothing without it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// What of the books has to be saved for a faster start. It rests on the log and is worth nothing without it.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checkpoint {
-    /// What belongs to no day.
+    /// What belongs to no chunk, in bytes.
     pub shared: Vec<u8>,
-    /// The days.
-    pub days: Vec<Vec<u8>>,
+    /// Chunks of outcomes that changed since the last checkpoint, by number.
+    pub chunks: Vec<(usize, Vec<u8>)>,
 }
 
 impl Replica {
-    /// The books as they are judged now, for a faster start. Call when nothing waits to be settled.
-    #[must_use]
-    pub fn checkpoint(&self) -> Checkpoint {
-        let days = self.books.day_hashes().into_keys();
-        Checkpoint {
-            shared: codec::encode(&self.books.shared_part()),
-            days: days.map(|day| codec::encode(&self.books.day_part(day))).collect(),
+    /// The books as they are judged now: what changed since this was called last. `None` while something waits to be
+    /// judged.
+    pub fn checkpoint(&mut self) -> Option<Checkpoint> {
+        if self.unsettled {
+            return None;
+        }
+        let changed = self.books.take_changed_chunks();
+        let shared = self.books.shared_part().encode();
+        let chunks = changed.into_iter().map(|chunk| (chunk, self.books.chunk_part(chunk))).collect();
+        Some(Checkpoint { shared, chunks })
+    }
+
+    /// A replica of a whole log, from a checkpoint if that fits.
+    ///
+    /// # Errors
+    /// An entry does not continue the log.
+    pub fn from_log(
+        fresh: impl Fn() -> Self,
+        entries: &[Entry],
+        image: Option<Image>,
+    ) -> Result<Self, RestoreError> {
+        let with_image = image.is_some();
+        let mut replica = fresh();
+        if let Some(image) = image {
+            replica.restore_from(image);
+        }
+        for entry in entries {
+            replica.restore(entry.clone())?;
+        }
+        match replica.restored() {
+            Err(_) if with_image => Self::from_log(fresh, entries, None),
+            _ => Ok(replica),
         }
     }
 
-    /// Ends the reading back: makes the books of what was gathered. A checkpoint that does not fit is left aside, and
-    /// everything is judged anew.
+    /// Starts the reading back with what a checkpoint judged. Before the first entry.
+    pub fn restore_from(&mut self, image: Image) {
+        let restoring = self.restoring.get_or_insert_default();
+        restoring.journal_through = image.journal_through();
+        restoring.image = Some(image);
+        self.take_image_if_complete();
+    }
+
+    /// Ends the reading back. Returns how many records a checkpoint had judged; 0: none was used.
     ///
-    /// Returns whether the checkpoint was used.
-    pub fn restored(&mut self, checkpoint: Option<&Checkpoint>) -> bool {
-        let Gathered { records, journal } = self.restoring.take().unwrap_or_default();
+    /// # Errors
+    /// There was one and it is of other records: read the log again into a fresh replica, without it.
+    pub fn restored(&mut self) -> Result<u64, Stale> {
+        let restoring = self.restoring.take().unwrap_or_default();
         self.unsettled = true;
-        let from_image = checkpoint.and_then(|checkpoint| self.books_from(checkpoint, &records).ok());
-        let used = from_image.is_some();
-        match from_image {
-            Some(books) => self.books = books,
-            None => {
-                for (record, seen) in records {
-                    self.books.insert(record, &seen);
-                }
-            }
+        if let Some(stale) = restoring.stale {
+            return Err(stale);
         }
-        let through = self.books.journal_head().number;
-        for entry in journal.iter().filter(|entry| entry.number > through) {
+        if let Some(image) = restoring.image {
+            return Err(Stale(format!("{} of {} are here", self.books.len(), image.records())));
+        }
+        for entry in &restoring.journal {
             self.books.restore_journal(entry);
         }
-        used
+        Ok(restoring.judged)
     }
 
-    fn books_from(&self, image: &Checkpoint, records: &[Filed]) -> Result<Books, String> {
-        let failed = |error: CodecError| error.to_string();
-        let shared: SharedPart = codec::decode::<_, PART_LIMIT>(&image.shared).map_err(failed)?;
-        let days: Result<Vec<DayPart>, _> =
-            image.days.iter().map(|day| codec::decode::<_, PART_LIMIT>(day)).collect();
-        let (store, policy) = (self.identity.store.clone(), self.base.clone());
-        Books::restore(store, policy, records, shared, days.map_err(failed)?)
-            .map_err(|stale| stale.to_string())
+    /// Files a record of the log: as judged, if the checkpoint judged it.
+    pub(super) fn restore_record(&mut self, record: Arc<Record>, seen: &[(LogId, u64)]) {
+        if self.restoring.as_ref().is_some_and(|restoring| restoring.image.is_some()) {
+            self.books.insert_judged(record, seen);
+            self.take_image_if_complete();
+        } else {
+            self.books.insert(record, seen);
+        }
+    }
+
+    fn take_image_if_complete(&mut self) {
+        let Some(restoring) = &mut self.restoring else { return };
+        let complete = |image: &mut Image| self.books.len() as u64 >= image.records();
+        if let Some(image) = restoring.image.take_if(complete) {
+            let judged = image.records();
+            match self.books.take_image(image) {
+                Ok(()) => restoring.judged = judged,
+                Err(stale) => restoring.stale = Some(stale),
+            }
+        }
     }
 
     /// Takes one entry of the own log in again. Entries come in the order in which they were persisted;
@@ -109,8 +149,10 @@ impl Replica {
             Entry::Captured(captured) => self.restore_captured(*captured),
             Entry::Batch(batch) => self.restore_batch(batch),
             Entry::Journal(entry) => {
-                if let Some(gathered) = &mut self.restoring {
-                    gathered.journal.push(entry);
+                if let Some(restoring) =
+                    self.restoring.as_mut().filter(|it| entry.number > it.journal_through)
+                {
+                    restoring.journal.push(entry);
                 }
                 Ok(())
             }

@@ -7,6 +7,7 @@ use crate::batch::BATCH_BYTES_LIMIT;
 use crate::codec::{self, CodecError};
 use crate::document::ChangeId;
 use crate::ids::{BatchHash, SessionId, StoreId};
+use crate::money::Currency;
 use crate::time::Day;
 
 /// Version of the conversation.
@@ -46,7 +47,16 @@ pub struct Status {
     pub head_seq: u64,
     /// Version of the software.
     pub software: String,
+    /// When the oldest record that waits was captured, by the sender's clock, ms since 1970; `None` if none waits.
+    pub oldest_waiting_ms: Option<i64>,
+    /// Gross value of what waits, by currency: sales less refunds and voids, minor units.
+    pub waiting_minor: Vec<(Currency, i64)>,
 }
+
+/// Currencies whose waiting value is told; a store that takes more has the others left out.
+pub const WAITING_CURRENCIES: usize = 16;
+/// Longest version text, in bytes.
+const SOFTWARE_BYTES: usize = 100;
 
 /// What is said.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -139,7 +149,17 @@ impl Message {
         if version != PROTOCOL_VERSION {
             return Err(MessageError::Version(version));
         }
-        Ok(codec::decode::<_, { 4 * MESSAGE_BYTES_LIMIT }>(body)?)
+        let message = codec::decode::<_, { 4 * MESSAGE_BYTES_LIMIT }>(body)?;
+        match &message {
+            // Kept for as long as the node runs.
+            Self::Status(status)
+                if status.software.len() > SOFTWARE_BYTES
+                    || status.waiting_minor.len() > WAITING_CURRENCIES =>
+            {
+                Err(MessageError::Size(bytes.len()))
+            }
+            _ => Ok(message),
+        }
     }
 }
 

@@ -5,5 +5,7 @@
 mod message;
 mod peer;
 
-pub use message::{Carried, Held, MESSAGE_BYTES_LIMIT, Message, MessageError, PROTOCOL_VERSION, Status};
+pub use message::{
+    Carried, Held, MESSAGE_BYTES_LIMIT, Message, MessageError, PROTOCOL_VERSION, Status, WAITING_CURRENCIES,
+};
 pub use peer::{BatchKey, CHUNK_BYTES, Chunk, Peer, WINDOW_BYTES};

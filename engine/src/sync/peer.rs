@@ -11,6 +11,9 @@ pub const WINDOW_BYTES: usize = 4 << 20;
 /// Bytes of batches put into one message, if one batch is not larger.
 pub const CHUNK_BYTES: usize = 256 << 10;
 
+/// Sessions of days that a peer's word is remembered of: more than ten years of a large store.
+pub const HELD_LIMIT: usize = 500_000;
+
 /// A batch by where it stands: day, session, index.
 pub type BatchKey = (Day, SessionId, u32);
 
@@ -65,6 +68,11 @@ impl Peer {
         self.held.get(&(day, session)).copied().unwrap_or(0)
     }
 
+    /// What the peer is known to hold: day and session, how many batches.
+    pub fn holdings(&self) -> impl Iterator<Item = ((Day, SessionId), u32)> {
+        self.held.iter().map(|(session, count)| (*session, *count))
+    }
+
     /// The peer holds at least `count` batches of a session.
     pub fn learn(&mut self, day: Day, session: SessionId, count: u32) {
         let held = self.held.entry((day, session)).or_insert(0);
@@ -84,6 +92,12 @@ impl Peer {
         *first = (*first).min(index);
     }
 
+    /// The peer told what it holds of some days: what it refused of them before is among what it lacks, and is sent
+    /// again.
+    pub fn forget_refused(&mut self, days: &BTreeSet<Day>) {
+        self.refused.retain(|(day, _), _| !days.contains(day));
+    }
+
     /// Where the peer refused a batch: day, session and index of the first.
     pub fn refused(&self) -> impl Iterator<Item = BatchKey> + '_ {
         self.refused.iter().map(|((day, session), index)| (*day, *session, *index))
@@ -91,16 +105,22 @@ impl Peer {
 
     /// Ordinals of batches that the peer is not known to hold: waiting or on their way.
     pub fn lacking(&self) -> impl Iterator<Item = u64> + '_ {
-        self.missing
-            .iter()
-            .copied()
-            .chain(self.in_flight.iter().flat_map(|sent| sent.ordinals.iter().copied()))
+        self.missing.iter().copied().chain(self.in_flight())
+    }
+
+    /// Ordinals of batches that are on their way to the peer.
+    pub fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
+        self.in_flight.iter().flat_map(|sent| sent.ordinals.iter().copied())
     }
 
     /// The peer told what it holds of some days.
     pub fn learn_vector(&mut self, held: &[Held]) {
         for day in held {
             for (session, count) in &day.sessions {
+                // It could think sessions up for ever. What is not remembered is sent to it again, no more.
+                if self.held.len() >= HELD_LIMIT {
+                    return;
+                }
                 self.learn(day.day, *session, *count);
             }
         }
@@ -110,8 +130,7 @@ impl Peer {
     pub fn set_level(&mut self, missing: impl IntoIterator<Item = u64>) {
         self.level = true;
         // Two vectors may cross; what is on its way already is not sent again.
-        let on_the_way: BTreeSet<u64> =
-            self.in_flight.iter().flat_map(|sent| sent.ordinals.iter().copied()).collect();
+        let on_the_way: BTreeSet<u64> = self.in_flight().collect();
         self.missing.extend(missing.into_iter().filter(|ordinal| !on_the_way.contains(ordinal)));
     }
 

@@ -8,8 +8,11 @@ use axum::{Extension, Json, Router};
 use engine::ids::StoreId;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
+use super::openapi::Refused;
 use super::problem::Problem;
+use super::shapes;
 use crate::error::Failure;
 use crate::export::options::Wishes;
 use crate::hub::{Hub, Person, Role};
@@ -25,14 +28,17 @@ pub fn routes(needs: impl Fn(Role, Router<Arc<Hub>>) -> Router<Arc<Hub>>) -> Rou
 type Answer = Result<Json<Value>, Problem>;
 
 /// How the files shall be. Words, so that a wrong one is answered with the right ones.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Form {
     format: Option<String>,
     detail: Option<String>,
     date_format: Option<String>,
     tax_rate: Option<String>,
     /// Cut only this store's entries.
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
     store: Option<StoreId>,
 }
 
@@ -47,6 +53,7 @@ impl Form {
     }
 }
 
+#[utoipa::path(post, path = "/v1/exports", tag = "exports", request_body = Form, responses((status = 200, description = "The next batch with its files.", body = shapes::ExportShape), Refused), security(("token" = [])))]
 async fn export(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
@@ -56,6 +63,7 @@ async fn export(
     Ok(Json(hub.export(form.wishes()?, store, by.name).await?))
 }
 
+#[utoipa::path(get, path = "/v1/exports/{number}", tag = "exports", params(("number" = u64, Path, description = "Number of the batch"), Form), responses((status = 200, description = "An earlier batch, byte for byte.", body = shapes::ExportShape), Refused), security(("token" = [])))]
 async fn export_again(
     State(hub): State<Arc<Hub>>,
     Path(number): Path<u64>,
@@ -67,6 +75,12 @@ async fn export_again(
     Ok(Json(hub.export_again(number, &form.wishes()?).await?))
 }
 
+#[utoipa::path(get, path = "/v1/exports", tag = "exports", responses((status = 200, description = "Every batch with its control totals.", body = Vec<shapes::ExportShape>), Refused), security(("token" = [])))]
 async fn list(State(hub): State<Arc<Hub>>) -> Answer {
     Ok(Json(hub.export_list().await?))
 }
+
+/// What these endpoints are, for OpenAPI.
+#[derive(OpenApi)]
+#[openapi(paths(export, export_again, list))]
+pub struct Doc;

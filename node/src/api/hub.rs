@@ -1,30 +1,32 @@
-//! The hub's API: stores, terminals, cases, books, policies, enrolments, exports, audit. Bearer token on everything
-//! but `/healthz`.
+//! The hub's API: stores, terminals, cases, books, policies, enrolments, exports, audit. Everything but `/healthz` asks
+//! who is there (`session`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
-use engine::ids::StoreId;
-use engine::policy::PolicyChange;
+use engine::ids::{StoreId, TerminalId};
 use engine::time::Day;
-use engine::transaction::HubRecord;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::exports;
 use super::kpi;
+use super::openapi::Refused;
 use super::problem::Problem;
 use super::review;
+use super::session;
+use super::shapes;
 use super::till::{AuditQuery, audit_list, event_stream, find};
 use super::views;
 use crate::error::Failure;
-use crate::hub::{Hub, Person, Role};
+use crate::hub::{Hub, Person, Role, Whose, policy_view};
 use crate::runtime::clock::{now_ms, rfc3339};
 use crate::runtime::store::StoreHandle;
 
@@ -38,7 +40,7 @@ type Answer = Result<Json<Value>, Problem>;
 /// The routes of the hub.
 pub fn router(hub: Arc<Hub>) -> Router {
     let needs = |role: Role, routes: Router<Arc<Hub>>| {
-        routes.route_layer(from_fn_with_state((hub.clone(), role), guard))
+        routes.route_layer(from_fn_with_state((hub.clone(), role), session::guard))
     };
     let viewer = Router::new()
         .route("/v1/stores", get(stores))
@@ -47,39 +49,33 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/ledger/trial-balance", get(trial_balance))
         .route("/v1/ledger/journal", get(journal))
         .route("/v1/transactions/{name}", get(transaction))
+        .route("/v1/policies", get(company_policy))
         .route("/v1/policies/{store}", get(policy))
         .route("/v1/metrics-report", get(kpi::metrics_report))
+        .route("/v1/authority", get(authority))
+        .route("/v1/alarms", get(alarms))
+        .route("/metrics", get(crate::metrics::hub::metrics))
         .route("/v1/audit", get(audit))
         .route("/v1/events", get(events));
     let admin = Router::new()
         .route("/v1/terminals/{terminal}/revoke", post(revoke))
         .route("/v1/enrolments", post(enrol))
+        .route("/v1/authority/rotate", post(rotate_authority))
+        .route("/v1/authority/drop", post(drop_authorities))
+        .route("/v1/policies", put(set_company_policy))
         .route("/v1/policies/{store}", put(set_policy));
     Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(super::openapi::healthz))
+        .route("/openapi.json", get(|| async { Json(super::openapi::hub()) }))
+        .merge(session::routes())
         .merge(needs(Role::Viewer, viewer))
         .merge(needs(Role::Admin, admin))
         .merge(exports::routes(needs))
         .merge(review::routes(needs))
         .fallback(|| async { Problem::not_found("no such endpoint") })
-        .with_state(hub)
-}
-
-/// Lets in who holds a token with the role that the endpoint asks for.
-async fn guard(State((hub, needed)): State<(Arc<Hub>, Role)>, mut request: Request, next: Next) -> Response {
-    let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let person = token.and_then(|value| value.strip_prefix("Bearer ")).and_then(|token| hub.who(token));
-    let Some(person) = person else {
-        let detail = "this needs a token of the hub: pass --token, set TILLSYNC_TOKEN, or use --dir on the hub's machine";
-        return Problem::new(StatusCode::UNAUTHORIZED, "not authorised", detail).into_response();
-    };
-    if person.role < needed {
-        let detail =
-            format!("{} is a {}; this needs a {}", person.name, person.role.as_str(), needed.as_str());
-        return Problem::new(StatusCode::FORBIDDEN, "not allowed", detail).into_response();
-    }
-    request.extensions_mut().insert(person);
-    next.run(request).await
+        .with_state(hub.clone())
+        .merge(crate::console::router(hub))
+        .layer(axum::middleware::from_fn(super::problem::everywhere))
 }
 
 impl From<Failure> for Problem {
@@ -89,10 +85,13 @@ impl From<Failure> for Problem {
 }
 
 /// Which part of the books is asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Part {
+    #[param(value_type = Option<String>)]
     store: Option<StoreId>,
+    #[param(value_type = Option<String>, format = Date)]
     day: Option<Day>,
     #[serde(default)]
     after: u64,
@@ -111,10 +110,11 @@ impl Part {
     }
 }
 
+#[utoipa::path(get, path = "/v1/stores", tag = "hub", responses((status = 200, description = "Every store with its counts.", body = Vec<shapes::StoreShape>), Refused), security(("token" = [])))]
 async fn stores(State(hub): State<Arc<Hub>>) -> Answer {
     let mut views = Vec::new();
     for store in hub.stores() {
-        let view = store
+        let mut view = store
             .ask(|replica| {
                 let books = replica.books();
                 json!({
@@ -125,19 +125,23 @@ async fn stores(State(hub): State<Arc<Hub>>) -> Answer {
                     "open_cases": books.cases().filter(|case| case.state.as_str() == "open").count(),
                     "policy_version": replica.policies().version(),
                     "view_hash": data_encoding::HEXLOWER.encode(&books.view_hash()),
+                    "waiting": views::waits(&replica.waiting_at_tills()),
                 })
             })
             .await?;
+        view["disk_full"] = json!(store.is_disk_full());
         views.push(view);
     }
     Ok(Json(json!(views)))
 }
 
+#[utoipa::path(get, path = "/v1/terminals", tag = "hub", responses((status = 200, description = "Every till with what it said last.", body = Vec<shapes::TerminalShape>), Refused), security(("token" = [])))]
 async fn terminals(State(hub): State<Arc<Hub>>) -> Answer {
     let mut views = Vec::new();
     for store in hub.stores() {
+        let (directory, alarms) = (hub.directory().clone(), hub.alarms().clone());
         let of_store: Vec<Value> = store
-            .ask(|replica| {
+            .ask(move |replica| {
                 let heads = replica.log_heads();
                 let terminals = replica.registry().writers().filter(|(_, log)| !log.terminal.is_hub());
                 terminals
@@ -150,8 +154,11 @@ async fn terminals(State(hub): State<Arc<Hub>>) -> Answer {
                             "incarnation": log.incarnation,
                             "key": writer,
                             "online": peer.is_some(),
+                            "revoked": directory.is_revoked(log),
+                            "alarms": alarms.about(&log.to_string()),
                             "records": heads.get(log).copied().unwrap_or(0),
                             "waiting": status.map(|(_, status)| status.waiting),
+                            "told_waiting": views::waits(&replica.waiting_at(&writer)),
                             "clock_offset_ms": status.map(|(at_ms, status)| status.clock_ms - at_ms),
                             "policy_version": status.map(|(_, status)| status.policy_version),
                             "software": status.map(|(_, status)| &status.software),
@@ -166,7 +173,7 @@ async fn terminals(State(hub): State<Arc<Hub>>) -> Answer {
     Ok(Json(json!(views)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct EnrolRequest {
     store: String,
@@ -174,23 +181,56 @@ struct EnrolRequest {
     ttl_seconds: Option<u64>,
 }
 
+#[utoipa::path(post, path = "/v1/enrolments", tag = "hub", request_body = EnrolRequest, responses((status = 200, description = "A one-time join code.", body = shapes::InvitedShape), Refused), security(("token" = [])))]
 async fn enrol(State(hub): State<Arc<Hub>>, Json(request): Json<EnrolRequest>) -> Answer {
     let ttl = Duration::from_secs(request.ttl_seconds.unwrap_or(900)).min(TTL_LIMIT);
     Ok(Json(hub.invite(&request.store, &request.terminal, ttl).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RevokeRequest {
     after_seq: Option<u64>,
+    incarnation: Option<u32>,
 }
 
+#[utoipa::path(post, path = "/v1/terminals/{terminal}/revoke", tag = "hub", params(("terminal" = String, Path, description = "Name of the till")), request_body = RevokeRequest, responses((status = 200, description = "Ended: later records of the till are held.", body = shapes::RevokedShape), Refused), security(("token" = [])))]
 async fn revoke(
     State(hub): State<Arc<Hub>>,
     Path(terminal): Path<String>,
     Json(request): Json<RevokeRequest>,
 ) -> Answer {
-    Ok(Json(hub.revoke(&terminal, request.after_seq).await?))
+    Ok(Json(hub.revoke(&terminal, request.incarnation, request.after_seq).await?))
+}
+
+#[utoipa::path(get, path = "/v1/authority", tag = "hub", responses((status = 200, description = "The company's certificate authorities.", body = shapes::AuthorityShape), Refused), security(("token" = [])))]
+async fn authority(State(hub): State<Arc<Hub>>) -> Json<Value> {
+    Json(hub.authority_view())
+}
+
+#[utoipa::path(get, path = "/v1/alarms", tag = "hub", responses((status = 200, description = "What somebody should look at.", body = Vec<shapes::AlarmShape>), Refused), security(("token" = [])))]
+async fn alarms(State(hub): State<Arc<Hub>>) -> Json<Value> {
+    Json(hub.alarms().view())
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RotateRequest {
+    overlap_seconds: u64,
+}
+
+#[utoipa::path(post, path = "/v1/authority/rotate", tag = "hub", request_body = RotateRequest, responses((status = 200, description = "There is a new authority; the old one vouches for it.", body = shapes::AuthorityShape), Refused), security(("token" = [])))]
+async fn rotate_authority(
+    State(hub): State<Arc<Hub>>,
+    Extension(by): Extension<Person>,
+    Json(request): Json<RotateRequest>,
+) -> Answer {
+    Ok(Json(hub.rotate_authority(request.overlap_seconds, &by.name)?))
+}
+
+#[utoipa::path(post, path = "/v1/authority/drop", tag = "hub", responses((status = 200, description = "Former authorities count no more.", body = shapes::AuthorityShape), Refused), security(("token" = [])))]
+async fn drop_authorities(State(hub): State<Arc<Hub>>, Extension(by): Extension<Person>) -> Answer {
+    Ok(Json(hub.drop_former_authorities(&by.name)?))
 }
 
 async fn summed(hub: &Hub, part: &Part) -> Result<(Balances, String), Problem> {
@@ -222,16 +262,19 @@ async fn summed(hub: &Hub, part: &Part) -> Result<(Balances, String), Problem> {
 
 type Balances = std::collections::BTreeMap<(engine::ledger::Account, engine::money::Currency), i128>;
 
+#[utoipa::path(get, path = "/v1/ledger/balances", tag = "hub", params(Part), responses((status = 200, description = "Balances by account and currency.", body = shapes::BalancesShape), Refused), security(("token" = [])))]
 async fn balances(State(hub): State<Arc<Hub>>, Query(part): Query<Part>) -> Answer {
     let (sum, view_hash) = summed(&hub, &part).await?;
     Ok(Json(json!({"balances": views::balances(&sum), "as_of": rfc3339(now_ms()), "view_hash": view_hash})))
 }
 
+#[utoipa::path(get, path = "/v1/ledger/trial-balance", tag = "hub", params(Part), responses((status = 200, description = "Debits, credits and their difference by currency.", body = shapes::TrialBalanceShape), Refused), security(("token" = [])))]
 async fn trial_balance(State(hub): State<Arc<Hub>>, Query(part): Query<Part>) -> Answer {
     let (sum, _) = summed(&hub, &part).await?;
     Ok(Json(views::trial_balance(&sum)))
 }
 
+#[utoipa::path(get, path = "/v1/ledger/journal", tag = "hub", params(Part), responses((status = 200, description = "Entries of the journal, and the number to read on after.", body = shapes::JournalShape), Refused), security(("token" = [])))]
 async fn journal(State(hub): State<Arc<Hub>>, Query(part): Query<Part>) -> Answer {
     let (mut entries, mut next) = (Vec::new(), Value::Null);
     let limit = part.limit.unwrap_or(JOURNAL_PAGE).min(JOURNAL_PAGE);
@@ -267,6 +310,7 @@ async fn journal(State(hub): State<Arc<Hub>>, Query(part): Query<Part>) -> Answe
     Ok(Json(json!({"entries": entries, "next": next})))
 }
 
+#[utoipa::path(get, path = "/v1/transactions/{name}", tag = "hub", params(("name" = String, Path, description = "Id or receipt number")), responses((status = 200, description = "The transaction with custody, postings and cases.", body = shapes::RecordShape), Refused), security(("token" = [])))]
 async fn transaction(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> Answer {
     for store in hub.stores() {
         let wanted = name.clone();
@@ -288,63 +332,128 @@ fn known_store(hub: &Hub, name: &str) -> Result<StoreHandle, Problem> {
     })
 }
 
-async fn policy(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> Answer {
+/// Which till's policy is asked for.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OfTill {
+    /// A till of the store; otherwise the store's own policy
+    #[param(value_type = Option<String>)]
+    till: Option<TerminalId>,
+}
+
+#[utoipa::path(get, path = "/v1/policies/{store}", tag = "hub", params(("store" = String, Path, description = "Name of the store"), OfTill), responses((status = 200, description = "The policy in force, for whom each setting was made (company, store or till; the others are the defaults), and its changes.", body = shapes::PolicyShape), Refused), security(("token" = [])))]
+async fn policy(State(hub): State<Arc<Hub>>, Path(name): Path<String>, Query(of): Query<OfTill>) -> Answer {
     let store = known_store(&hub, &name)?;
     let view = store
-        .ask(|replica| {
-            let policies = replica.policies();
-            let settings: Map<String, Value> = policies
-                .on(Day(i32::MAX))
-                .settings()
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), json!(value)))
-                .collect();
-            let changes: Vec<Value> = policies
-                .changes()
-                .map(|(seq, change)| json!({"seq": seq, "from": change.from, "settings": change.settings, "by": change.by}))
-                .collect();
-            json!({"store": replica.identity().store, "version": policies.version(), "settings": settings, "changes": changes})
+        .ask(move |replica| {
+            let mut view = policy_view(replica.policies(), of.till.as_ref());
+            view["store"] = json!(replica.identity().store);
+            view["till"] = json!(of.till);
+            view
         })
         .await?;
     Ok(Json(view))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PolicyRequest {
-    settings: Map<String, Value>,
-    from: Option<Day>,
+#[utoipa::path(get, path = "/v1/policies", tag = "hub", responses((status = 200, description = "The company's policy, which holds where no store or till has its own, and who has their own.", body = shapes::PolicyShape), Refused), security(("token" = [])))]
+async fn company_policy(State(hub): State<Arc<Hub>>) -> Answer {
+    Ok(Json(hub.company_policy_view().await?))
 }
 
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PolicyRequest {
+    /// Setting: value; "inherit" takes one back
+    #[schema(value_type = Object)]
+    settings: Map<String, Value>,
+    /// First business day that it judges
+    #[schema(value_type = Option<String>, format = Date)]
+    from: Option<Day>,
+    /// Only for this till of the store
+    #[schema(value_type = Option<String>)]
+    till: Option<TerminalId>,
+}
+
+impl PolicyRequest {
+    fn lines(&self) -> Result<Vec<String>, Problem> {
+        let line = |(key, value): (&String, &Value)| {
+            format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
+        let lines: Vec<String> = self.settings.iter().map(line).collect();
+        if lines.is_empty() {
+            return Err(Problem::invalid("settings: is empty; give key=value"));
+        }
+        Ok(lines)
+    }
+}
+
+#[utoipa::path(put, path = "/v1/policies/{store}", tag = "hub", params(("store" = String, Path, description = "Name of the store")), request_body = PolicyRequest, responses((status = 200, description = "The new version.", body = shapes::PolicyMadeShape), Refused), security(("token" = [])))]
 async fn set_policy(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
     Path(name): Path<String>,
     Json(request): Json<PolicyRequest>,
 ) -> Answer {
-    let store = known_store(&hub, &name)?;
-    let settings: Vec<String> = request
-        .settings
-        .iter()
-        .map(|(key, value)| {
-            format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        })
-        .collect();
-    if settings.is_empty() {
-        return Err(Problem::invalid("settings: is empty; give key=value"));
-    }
-    let change = PolicyChange::parse(settings.iter().map(String::as_str), request.from, &by.name)
-        .map_err(Problem::invalid)?;
-    let number = store.ask(|replica| replica.policies().version() + 1).await?;
-    store.state(HubRecord::Config(change), format!("policy-{number}")).await?;
-    hub.audit().note(now_ms(), Some(store.store().as_str()), Some(by.name), "policy", settings.join(" "));
-    Ok(Json(json!({"store": store.store(), "version": number, "settings": request.settings})))
+    let store = known_store(&hub, &name)?.store().clone();
+    let lines = request.lines()?;
+    let whose = match request.till {
+        Some(till) => Whose::Till(store, till),
+        None => Whose::Store(store),
+    };
+    let mut said = hub.set_policy(&whose, &lines, request.from, &by.name).await?;
+    said["settings"] = json!(request.settings);
+    Ok(Json(said))
 }
 
+#[utoipa::path(put, path = "/v1/policies", tag = "hub", request_body = PolicyRequest, responses((status = 200, description = "The new version, and in how many stores it stands.", body = shapes::CompanyPolicyMadeShape), Refused), security(("token" = [])))]
+async fn set_company_policy(
+    State(hub): State<Arc<Hub>>,
+    Extension(by): Extension<Person>,
+    Json(request): Json<PolicyRequest>,
+) -> Answer {
+    if request.till.is_some() {
+        return Err(Problem::invalid("till: a till belongs to a store; use /v1/policies/{store}"));
+    }
+    let lines = request.lines()?;
+    Ok(Json(hub.set_policy(&Whose::Company, &lines, request.from, &by.name).await?))
+}
+
+#[utoipa::path(get, path = "/v1/audit", tag = "hub", params(AuditQuery), responses((status = 200, description = "Events, oldest first.", body = Vec<shapes::AuditShape>), Refused), security(("token" = [])))]
 async fn audit(State(hub): State<Arc<Hub>>, Query(query): Query<AuditQuery>) -> Json<Value> {
     audit_list(hub.audit(), &query)
 }
 
-async fn events(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Response {
-    event_stream(hub.audit(), &headers)
+#[utoipa::path(get, path = "/v1/events", tag = "hub", responses((status = 200, description = "Events as they happen; Last-Event-ID resumes.", content_type = "text/event-stream", body = String), Refused), security(("token" = [])))]
+async fn events(
+    State(hub): State<Arc<Hub>>,
+    Extension(by): Extension<Person>,
+    headers: HeaderMap,
+) -> Response {
+    let asked = hub.clone();
+    event_stream(hub.audit(), &headers, move || asked.is_still(&by))
 }
+
+/// What these endpoints are, for OpenAPI.
+#[derive(OpenApi)]
+#[openapi(paths(
+    stores,
+    terminals,
+    enrol,
+    revoke,
+    balances,
+    trial_balance,
+    journal,
+    transaction,
+    company_policy,
+    set_company_policy,
+    policy,
+    set_policy,
+    authority,
+    rotate_authority,
+    drop_authorities,
+    alarms,
+    audit,
+    events
+))]
+pub struct Doc;

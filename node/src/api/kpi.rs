@@ -12,8 +12,11 @@ use engine::replica::KpiRange;
 use engine::time::{Day, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, OpenApi};
 
+use super::openapi::Refused;
 use super::problem::Problem;
+use super::shapes;
 use crate::hub::Hub;
 use crate::runtime::clock::{now_ms, rfc3339};
 
@@ -23,11 +26,15 @@ const DIFFERENCES_LISTED: usize = 100;
 const WITHIN: [(&str, i64); 3] = [("1m", 60_000), ("5m", 300_000), ("24h", 86_400_000)];
 
 /// Which part of the trade is measured.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Part {
+#[into_params(parameter_in = Query)]
+pub struct Part {
+    #[param(value_type = Option<String>)]
     store: Option<StoreId>,
+    #[param(value_type = Option<String>, format = Date)]
     from: Option<Day>,
+    #[param(value_type = Option<String>, format = Date)]
     to: Option<Day>,
 }
 
@@ -40,10 +47,19 @@ struct Gathered {
     cells: BTreeMap<LogId, Vec<Cell>>,
 }
 
+#[utoipa::path(get, path = "/v1/metrics-report", tag = "hub", params(Part), responses((status = 200, description = "The three KPIs with their denominators.", body = shapes::MetricsShape), Refused), security(("token" = [])))]
 pub(super) async fn metrics_report(
     State(hub): State<Arc<Hub>>,
     Query(part): Query<Part>,
 ) -> Result<Json<Value>, Problem> {
+    report(&hub, &part).await.map(Json)
+}
+
+/// Reckons the KPIs over a part of the trade.
+///
+/// # Errors
+/// The part is no part, or the node is stopping.
+pub async fn report(hub: &Hub, part: &Part) -> Result<Value, Problem> {
     let days = (part.from.unwrap_or(Day(i32::MIN)), part.to.unwrap_or(Day(i32::MAX)));
     if days.0 > days.1 {
         return Err(Problem::invalid("from: is after to"));
@@ -57,6 +73,7 @@ pub(super) async fn metrics_report(
     };
     let (mut samples, mut imported, mut captured) = (Vec::new(), 0, Captured::default());
     let (mut reconciled, mut differences) = (Reconciliation::default(), Vec::new());
+    let mut reconciled_on: BTreeMap<Day, Reconciliation> = BTreeMap::new();
     for store in stores {
         let clock = hub.clock().clone();
         let Gathered { samples: of_store, imported: old, captured: counted, cells } = store
@@ -81,6 +98,7 @@ pub(super) async fn metrics_report(
         captured.rejected_batches += counted.rejected_batches;
         for (log, cell) in cells.iter().flat_map(|(log, cells)| cells.iter().map(move |cell| (log, cell))) {
             reconciled.count(cell);
+            reconciled_on.entry(cell.day).or_default().count(cell);
             if cell.control_minor != cell.ledger_minor && differences.len() < DIFFERENCES_LISTED {
                 differences.push(json!({
                     "store": store.store(), "terminal": log.terminal, "figure": cell.name, "currency": cell.currency,
@@ -89,7 +107,7 @@ pub(super) async fn metrics_report(
             }
         }
     }
-    Ok(Json(json!({
+    Ok(json!({
         "as_of": rfc3339(now_ms()),
         "store": part.store,
         "from": part.from,
@@ -102,8 +120,8 @@ pub(super) async fn metrics_report(
             "differences": differences,
         },
         "capture": capture(&samples, &captured),
-        "by_day": by_day(&samples),
-    })))
+        "by_day": by_day(&samples, reconciled_on),
+    }))
 }
 
 fn data_latency(samples: &[Sample], imported: u64) -> Value {
@@ -132,16 +150,27 @@ fn capture(samples: &[Sample], captured: &Captured) -> Value {
     })
 }
 
-/// The history: latency of the records committed on each day (UTC).
-fn by_day(samples: &[Sample]) -> Value {
-    let mut days: BTreeMap<Day, Vec<&Sample>> = BTreeMap::new();
+/// The history: latency of the records committed on each day (UTC), and the figures in the Z reports of that business day.
+fn by_day(samples: &[Sample], reconciled: BTreeMap<Day, Reconciliation>) -> Value {
+    let mut days: BTreeMap<Day, (Vec<&Sample>, Reconciliation)> = BTreeMap::new();
     for sample in samples {
-        days.entry(Instant::utc(sample.committed_ms).day()).or_default().push(sample);
+        days.entry(Instant::utc(sample.committed_ms).day()).or_default().0.push(sample);
     }
-    let row = |(day, samples): (Day, Vec<&Sample>)| {
+    for (day, figures) in reconciled {
+        days.entry(day).or_default().1 = figures;
+    }
+    let row = |(day, (samples, figures)): (Day, (Vec<&Sample>, Reconciliation))| {
         let latency = Latency::of(&samples);
-        json!({"day": day, "records": latency.latency.count, "p50_ms": latency.latency.p50_ms,
-            "p95_ms": latency.latency.p95_ms, "reduction_ppm": latency.reduction_ppm})
+        let some = |ms: i64| (!samples.is_empty()).then_some(ms);
+        json!({"day": day, "records": latency.latency.count, "p50_ms": some(latency.latency.p50_ms),
+            "p95_ms": some(latency.latency.p95_ms), "reduction_ppm": latency.reduction_ppm,
+            "cells": figures.cells, "unexplained": figures.unexplained,
+            "error_rate_ppm": ppm(figures.unexplained, figures.cells)})
     };
     days.into_iter().map(row).collect()
 }
+
+/// What these endpoints are, for OpenAPI.
+#[derive(OpenApi)]
+#[openapi(paths(metrics_report))]
+pub struct Doc;

@@ -1,6 +1,9 @@
 //! Errors as RFC 9457 `application/problem+json`.
 
+use axum::body::to_bytes;
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use engine::host::NotRecorded;
 use engine::replica::CaptureError;
@@ -8,6 +11,34 @@ use engine::transaction::InputError;
 use serde_json::{Value, json};
 
 use crate::runtime::store::StoreError;
+
+/// Largest refusal of another's that is put into our form, in bytes.
+const FOREIGN_BYTES: usize = 64 << 10;
+
+/// Gives every refusal the form of a problem, also those of the framework (405, 413, a body that is no JSON).
+pub async fn everywhere(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_ours = kind
+        .is_some_and(|kind| kind.starts_with("application/problem+json") || kind.starts_with("text/html"));
+    if !(status.is_client_error() || status.is_server_error()) || is_ours {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let text = to_bytes(body, FOREIGN_BYTES).await.unwrap_or_default();
+    let title = status.canonical_reason().unwrap_or("refused");
+    let detail = match String::from_utf8_lossy(&text).trim() {
+        "" if status == StatusCode::METHOD_NOT_ALLOWED => "this endpoint does not know the method".to_owned(),
+        "" => title.to_owned(),
+        text => text.to_owned(),
+    };
+    let (problem, body) = Problem::new(status, title, detail).into_response().into_parts();
+    // What else was said stays, such as which methods are allowed.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(problem.headers);
+    Response::from_parts(parts, body)
+}
 
 /// A refusal as a client reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +113,8 @@ impl From<StoreError> for Problem {
             StoreError::NotRecorded(NotRecorded::Storage(_)) | StoreError::Unreadable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage failed", error)
             }
+            StoreError::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk full", error),
+            StoreError::TakingBack => Self::new(StatusCode::SERVICE_UNAVAILABLE, "taking back", error),
             StoreError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error),
         }
     }

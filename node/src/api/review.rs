@@ -14,8 +14,12 @@ use engine::review::{Case, CaseState, CaseType};
 use engine::time::Day;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
+use super::openapi::Refused;
 use super::problem::Problem;
+use super::session;
+use super::shapes;
 use super::views;
 use crate::hub::{
     DecisionRequest, Hub, LockRequest, NotDecided, PaymentRequest, Person, Role, SettlementRequest,
@@ -52,10 +56,12 @@ impl From<NotDecided> for Problem {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct CaseFilter {
     state: Option<String>,
+    #[param(value_type = Option<String>)]
     store: Option<StoreId>,
     #[serde(rename = "type")]
     case_type: Option<String>,
@@ -79,6 +85,7 @@ impl CaseFilter {
     }
 }
 
+#[utoipa::path(get, path = "/v1/cases", tag = "review", params(CaseFilter), responses((status = 200, description = "Cases, the most urgent first.", body = Vec<shapes::CaseShape>), Refused), security(("token" = [])))]
 async fn cases(State(hub): State<Arc<Hub>>, Query(filter): Query<CaseFilter>) -> Answer {
     filter.check()?;
     let stores = match &filter.store {
@@ -106,6 +113,7 @@ async fn cases(State(hub): State<Arc<Hub>>, Query(filter): Query<CaseFilter>) ->
     Ok(Json(json!(views)))
 }
 
+#[utoipa::path(get, path = "/v1/cases/{id}", tag = "review", params(("id" = String, Path, description = "Id of the case")), responses((status = 200, description = "The case in full, with every possible decision and its effect.", body = shapes::CaseShape), Refused), security(("token" = [])))]
 async fn case(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Answer {
     let (store, case) = hub.find_case(&id).await?;
     let view = store
@@ -166,12 +174,17 @@ fn effect_view(replica: &Replica, effect: &Effect) -> Value {
     })
 }
 
+#[utoipa::path(post, path = "/v1/cases/{id}/decisions", tag = "review", params(("id" = String, Path, description = "Id of the case")), request_body = DecisionRequest, responses((status = 201, description = "Recorded.", body = shapes::DecidedShape), (status = 200, description = "Only tried.", body = shapes::DecidedShape), Refused), security(("token" = [])))]
 async fn decide(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
+    Extension(session::Caller(address)): Extension<session::Caller>,
     Path(id): Path<String>,
     Json(request): Json<DecisionRequest>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    if let Some(token) = &request.approver_token {
+        session::look_at_another(&hub, address, token)?;
+    }
     let done = hub.decide_case(&id, request, &by).await?;
     let store = hub.store(&done.store).ok_or_else(|| Problem::not_found("the store is gone"))?;
     let (effect, wanted) = (done.effect.clone(), id.clone());
@@ -196,12 +209,14 @@ async fn decide(
     Ok((if done.record.is_some() { StatusCode::CREATED } else { StatusCode::OK }, Json(view)))
 }
 
+#[utoipa::path(get, path = "/v1/days/{store}/{day}", tag = "review", params(("store" = String, Path, description = "Name of the store"), ("day" = String, Path, description = "Business day, YYYY-MM-DD")), responses((status = 200, description = "How far the day has come, till by till.", body = shapes::DayShape), Refused), security(("token" = [])))]
 async fn day(State(hub): State<Arc<Hub>>, Path((store, day)): Path<(String, String)>) -> Answer {
     let store = store.parse::<StoreId>().map_err(Problem::invalid)?;
     let day = day.parse::<Day>().map_err(Problem::invalid)?;
     Ok(Json(hub.day_view(&store, day).await?))
 }
 
+#[utoipa::path(post, path = "/v1/stores/{store}/locks", tag = "review", params(("store" = String, Path, description = "Name of the store")), request_body = LockRequest, responses((status = 201, description = "Locked.", body = shapes::LockedShape), Refused), security(("token" = [])))]
 async fn lock(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
@@ -212,6 +227,7 @@ async fn lock(
     Ok((StatusCode::CREATED, Json(hub.lock(&store, request, &by).await?)))
 }
 
+#[utoipa::path(post, path = "/v1/payments", tag = "review", request_body = PaymentRequest, responses((status = 201, description = "Recorded.", body = shapes::PaymentShape), (status = 200, description = "Known already.", body = shapes::PaymentShape), Refused), security(("token" = [])))]
 async fn payment(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
@@ -221,6 +237,7 @@ async fn payment(
     Ok((if view["recorded"] == true { StatusCode::CREATED } else { StatusCode::OK }, Json(view)))
 }
 
+#[utoipa::path(post, path = "/v1/settlements", tag = "review", request_body = SettlementRequest, responses((status = 201, description = "Recorded, or known already.", body = shapes::SettlementShape), Refused), security(("token" = [])))]
 async fn settlement(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
@@ -229,17 +246,19 @@ async fn settlement(
     Ok((StatusCode::CREATED, Json(hub.settlement(request, &by).await?)))
 }
 
+#[utoipa::path(get, path = "/v1/people", tag = "review", responses((status = 200, description = "Everybody with access.", body = Vec<shapes::PersonShape>), Refused), security(("token" = [])))]
 async fn people(State(hub): State<Arc<Hub>>) -> Json<Value> {
     Json(hub.people_view())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PersonRequest {
     name: String,
     role: Role,
 }
 
+#[utoipa::path(post, path = "/v1/people", tag = "review", request_body = PersonRequest, responses((status = 201, description = "Added; the token is shown once.", body = shapes::PersonShape), Refused), security(("token" = [])))]
 async fn add_person(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
@@ -248,6 +267,7 @@ async fn add_person(
     Ok((StatusCode::CREATED, Json(hub.add_person(&request.name, request.role, &by.name).await?)))
 }
 
+#[utoipa::path(delete, path = "/v1/people/{name}", tag = "review", params(("name" = String, Path, description = "Name of the person")), responses((status = 200, description = "Access ended.", body = shapes::PersonShape), Refused), security(("token" = [])))]
 async fn remove_person(
     State(hub): State<Arc<Hub>>,
     Extension(by): Extension<Person>,
@@ -255,3 +275,8 @@ async fn remove_person(
 ) -> Answer {
     Ok(Json(hub.remove_person(&name, &by.name).await?))
 }
+
+/// What these endpoints are, for OpenAPI.
+#[derive(OpenApi)]
+#[openapi(paths(cases, case, decide, day, lock, payment, settlement, people, add_person, remove_person))]
+pub struct Doc;

@@ -19,12 +19,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use utoipa::{IntoParams, OpenApi};
 
+use super::openapi::Refused;
 use super::problem::Problem;
+use super::shapes;
 use super::views;
+use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::{AuditEvent, AuditLog};
-use crate::runtime::clock::rfc3339;
+use crate::runtime::clock::{Clock, rfc3339};
 use crate::runtime::store::{StoreError, StoreHandle};
+use crate::storage::Storage;
 
 /// Longest line of NDJSON, in bytes.
 const LINE_BYTES: usize = 1 << 20;
@@ -38,10 +43,17 @@ pub struct Till {
     pub store: StoreHandle,
     /// The sync-event log.
     pub audit: AuditLog,
+    /// What somebody should look at.
+    pub alarms: Alarms,
+    /// The shop's clock.
+    pub clock: Clock,
+    /// The node's log.
+    pub storage: Storage,
 }
 
 /// The routes of the till.
 pub fn router(till: Till) -> Router {
+    let till = Arc::new(till);
     Router::new()
         .route("/v1/transactions", post(capture))
         .route("/v1/transactions/{name}", get(transaction))
@@ -50,10 +62,14 @@ pub fn router(till: Till) -> Router {
         .route("/v1/cases", get(cases))
         .route("/v1/audit", get(audit))
         .route("/v1/events", get(events))
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/metrics", get(crate::metrics::till::metrics))
+        .route("/healthz", get(super::openapi::healthz))
+        .route("/openapi.json", get(|| async { Json(super::openapi::till()) }))
         .fallback(|| async { Problem::not_found("no such endpoint at a till; GET /v1/status is one") })
+        .with_state(till.clone())
+        .merge(crate::till_page::router(till))
         .layer(axum::middleware::from_fn(refuse_strangers))
-        .with_state(Arc::new(till))
+        .layer(axum::middleware::from_fn(super::problem::everywhere))
 }
 
 /// The API listens on loopback, where every program of the device may use it, a web page of another site may not: its
@@ -84,6 +100,7 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+#[utoipa::path(post, path = "/v1/transactions", tag = "till", params(("Idempotency-Key" = Option<String>, Header, description = "One for each basket: the same key again gets the first answer again")), request_body = Value, responses((status = 201, description = "Recorded and durable.", body = shapes::ReceiptSaved), (status = 200, description = "Recorded before: the first answer again; or NDJSON, an answer a line.", body = shapes::ReceiptSaved), Refused))]
 async fn capture(State(till): State<Arc<Till>>, headers: HeaderMap, body: Bytes) -> Response {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -156,7 +173,7 @@ fn receipt_of(line: &[u8]) -> Option<String> {
 }
 
 /// Finds a record by id or receipt number; the newest, if a receipt number is there twice.
-pub(super) fn find(replica: &Replica, name: &str) -> Option<RecordId> {
+pub(crate) fn find(replica: &Replica, name: &str) -> Option<RecordId> {
     if let Ok(id) = name.parse::<RecordId>() {
         return replica.books().record(&id).map(|record| record.id);
     }
@@ -166,6 +183,7 @@ pub(super) fn find(replica: &Replica, name: &str) -> Option<RecordId> {
         .max_by_key(|id| replica.books().record(id).map(|record| (record.effective_ms, record.id)))
 }
 
+#[utoipa::path(get, path = "/v1/transactions/{name}", tag = "till", params(("name" = String, Path, description = "Id or receipt number")), responses((status = 200, description = "The transaction with custody, postings and cases.", body = shapes::RecordShape), Refused))]
 async fn transaction(
     State(till): State<Arc<Till>>,
     Path(name): Path<String>,
@@ -179,8 +197,12 @@ async fn transaction(
         .ok_or_else(|| Problem::not_found(format!("this till holds no transaction {asked:?}; the hub may")))
 }
 
+#[utoipa::path(get, path = "/v1/status", tag = "till", responses((status = 200, description = "How the till stands.", body = shapes::TillStatusShape), Refused))]
 async fn status(State(till): State<Arc<Till>>) -> Result<Json<Value>, Problem> {
-    Ok(Json(till.store.ask(till_status).await?))
+    let mut view = till.store.ask(till_status).await?;
+    view["alarms"] = till.alarms.view();
+    view["disk_full"] = json!(till.store.is_disk_full());
+    Ok(Json(view))
 }
 
 /// The till's state, as `status --json` shows it.
@@ -225,6 +247,7 @@ pub fn till_status(replica: &mut Replica) -> Value {
     })
 }
 
+#[utoipa::path(get, path = "/v1/pending", tag = "till", responses((status = 200, description = "What the hub does not hold yet.", body = shapes::PendingShape), Refused))]
 async fn pending(State(till): State<Arc<Till>>) -> Result<Json<Value>, Problem> {
     let view = till
         .store
@@ -253,6 +276,7 @@ async fn pending(State(till): State<Arc<Till>>) -> Result<Json<Value>, Problem> 
     Ok(Json(view))
 }
 
+#[utoipa::path(get, path = "/v1/cases", tag = "till", responses((status = 200, description = "Cases, as far as this till knows.", body = Vec<shapes::CaseShape>), Refused))]
 async fn cases(State(till): State<Arc<Till>>) -> Result<Json<Value>, Problem> {
     let view = till
         .store
@@ -262,7 +286,8 @@ async fn cases(State(till): State<Arc<Till>>) -> Result<Json<Value>, Problem> {
 }
 
 /// Which audit events are wanted.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct AuditQuery {
     #[serde(default)]
     after: u64,
@@ -292,16 +317,22 @@ pub fn audit_list(log: &AuditLog, query: &AuditQuery) -> Json<Value> {
     Json(log.read(query.after, query.limit.min(20_000)).iter().map(audit_view).collect())
 }
 
+#[utoipa::path(get, path = "/v1/audit", tag = "till", params(AuditQuery), responses((status = 200, description = "Events, oldest first.", body = Vec<shapes::AuditShape>), Refused))]
 async fn audit(State(till): State<Arc<Till>>, Query(query): Query<AuditQuery>) -> Json<Value> {
     audit_list(&till.audit, &query)
 }
 
+#[utoipa::path(get, path = "/v1/events", tag = "till", responses((status = 200, description = "Events as they happen; Last-Event-ID resumes.", content_type = "text/event-stream", body = String), Refused))]
 async fn events(State(till): State<Arc<Till>>, headers: HeaderMap) -> Response {
-    event_stream(&till.audit, &headers)
+    event_stream(&till.audit, &headers, || true)
 }
 
-/// Server-sent events of an audit log; `Last-Event-ID` resumes.
-pub fn event_stream(log: &AuditLog, headers: &HeaderMap) -> Response {
+/// Server-sent events of an audit log, as long as its reader `may` have them; `Last-Event-ID` resumes.
+pub fn event_stream(
+    log: &AuditLog,
+    headers: &HeaderMap,
+    may: impl Fn() -> bool + Send + 'static,
+) -> Response {
     let resume = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
     let mut live = log.listen();
     let missed = resume.map(|after| log.read(after, usize::MAX)).unwrap_or_default();
@@ -317,7 +348,7 @@ pub fn event_stream(log: &AuditLog, headers: &HeaderMap) -> Response {
         loop {
             match live.recv().await {
                 Ok(event) if event.number > last => {
-                    if send.send(Ok(sse(&event))).await.is_err() {
+                    if !may() || send.send(Ok(sse(&event))).await.is_err() {
                         return;
                     }
                 }
@@ -334,6 +365,11 @@ fn sse(event: &AuditEvent) -> Event {
     let data = audit_view(event).to_string();
     Event::default().id(event.number.to_string()).event(event.event.clone()).data(data)
 }
+
+/// What these endpoints are, for OpenAPI.
+#[derive(OpenApi)]
+#[openapi(paths(capture, transaction, status, pending, cases, audit, events))]
+pub struct Doc;
 
 #[cfg(test)]
 mod tests {

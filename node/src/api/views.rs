@@ -7,7 +7,7 @@ use engine::ids::RecordId;
 use engine::ledger::{Account, Books, JournalEntry};
 use engine::money::Currency;
 use engine::record::Record;
-use engine::replica::{Custody, CustodyStep, Receipt, Replica};
+use engine::replica::{Custody, CustodyStep, Receipt, Replica, Waiting};
 use engine::review::Case;
 use engine::transaction::{Basket, Body, CloseTotals, Line, LineFlag, Reference, Tender};
 use serde_json::{Map, Value, json};
@@ -353,10 +353,15 @@ pub fn journal_entry(books: &Books, entry: &JournalEntry) -> Value {
     })
 }
 
-/// What waits, by currency.
+/// What waits at a till, with its value by currency and its age.
 #[must_use]
 pub fn waiting(replica: &Replica) -> Value {
-    let waiting = replica.waiting();
+    waits(&replica.waiting())
+}
+
+/// What waits, counted, with its value by currency and the age of the oldest.
+#[must_use]
+pub fn waits(waiting: &Waiting) -> Value {
     let values: Map<String, Value> =
         waiting.value_minor.iter().map(|(currency, minor)| (currency.to_string(), json!(minor))).collect();
     json!({

@@ -1,23 +1,13 @@
-//! HTTP to a node, for every command that asks one: where it is, the token, time-outs, and errors as a person reads
-//! them. One request at a time, none repeated by itself: whether asking again is safe, only the command knows.
+//! Asking a node, for every command that does: where it is, the token, and errors as a person reads them.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::words::one_line;
+use crate::client;
+pub(super) use crate::client::{CallError, escape, with_query};
 use crate::error::Failure;
 use crate::runtime::run_file::RunFile;
-
-/// Time to get a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for a whole request. Books of years take a while to add up.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// Largest answer taken in, in bytes: beyond what a node gives in one page.
-const ANSWER_BYTES: u64 = 256 << 20;
-/// Longest piece of an answer that is no problem document, as shown in an error.
-const SHOWN_CHARACTERS: usize = 200;
 
 /// How a node begins its answer to a path that only the other role serves.
 const NO_ENDPOINT: &str = "no such endpoint";
@@ -102,12 +92,18 @@ impl Where {
     ) -> Result<Client, Failure> {
         let run = match &self.dir {
             None => None,
-            Some(dir) => Some(RunFile::read(dir).ok_or_else(|| {
-                let dir = dir.display();
-                let start = if dir_is_hub(self) { "hub run" } else { "terminal run" };
-                let message = format!("no node runs on {dir}; start it with `tillsync {start} --dir {dir}`");
-                Failure::unreachable(message).during(operation)
-            })?),
+            Some(dir) => {
+                Some(RunFile::read(dir).map_err(|failure| failure.during(operation))?.ok_or_else(|| {
+                    let dir = dir.display();
+                    let message = match node_of(self) {
+                        Some(start) => {
+                            format!("no node runs on {dir}; start it with `tillsync {start} --dir {dir}`")
+                        }
+                        None => format!("no node runs on {dir}, and it is no data directory; check --dir"),
+                    };
+                    Failure::unreachable(message).during(operation)
+                })?)
+            }
         };
         let (run_api, run_token) = run.map_or((None, None), |run| (Some(run.http), run.token));
         let typed = self.api.clone().or(run_api);
@@ -117,34 +113,18 @@ impl Where {
     }
 }
 
-fn dir_is_hub(at: &Where) -> bool {
-    at.dir.as_ref().is_some_and(|dir| dir.join("hub.json").exists())
-}
-
-/// Why a request brought no answer that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CallError {
-    /// Nobody there, or gone while being asked.
-    #[error("{0}")]
-    Unreachable(String),
-    /// The node refused.
-    #[error("{text}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// The problem in words.
-        text: String,
-    },
-    /// Somebody answers, but not as a node does.
-    #[error("{0}")]
-    Strange(String),
+/// The command that runs the node of the directory, if it is one's.
+fn node_of(at: &Where) -> Option<&'static str> {
+    let dir = at.dir.as_ref()?;
+    if dir.join("hub.json").exists() {
+        return Some("hub run");
+    }
+    dir.join("identity").exists().then_some("terminal run")
 }
 
 /// A connection to one node, for one operation.
 pub(super) struct Client {
-    agent: ureq::Agent,
-    api: String,
-    token: Option<String>,
+    node: client::Client,
     role: Role,
     operation: &'static str,
 }
@@ -160,22 +140,9 @@ impl Client {
         role: Role,
         operation: &'static str,
     ) -> Result<Self, Failure> {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            // A proxy of the environment has no business between a till and itself.
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(REQUEST_TIMEOUT))
-            .build();
-        let api = address(api).map_err(|error| error.during(operation))?;
-        let bad_token =
-            |token: &String| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic());
-        if token.as_ref().is_some_and(bad_token) {
-            return Err(Failure::usage("the token holds characters that no token has").during(operation));
-        }
-        Ok(Self { agent: config.into(), api, token, role, operation })
+        let node = client::Client::new(api, token);
+        let node = node.map_err(|error| Failure::usage(error).during(operation))?;
+        Ok(Self { node, role, operation })
     }
 
     /// Reads something.
@@ -188,8 +155,12 @@ impl Client {
 
     /// Reads something; the error can still be judged.
     pub(super) fn try_get(&self, path: &str) -> Result<Value, CallError> {
-        let response = self.with_token(self.agent.get(self.url(path))).call();
-        json_of(&self.answer(response)?)
+        self.node.get(path)
+    }
+
+    /// Reads something that is no JSON; the error can still be judged.
+    pub(super) fn try_get_text(&self, path: &str) -> Result<String, CallError> {
+        self.node.get_text(path)
     }
 
     /// Asks the node to do something.
@@ -202,8 +173,7 @@ impl Client {
 
     /// Asks the node to do something; the error can still be judged.
     pub(super) fn try_post(&self, path: &str, body: &Value) -> Result<Value, CallError> {
-        let response = self.with_token(self.agent.post(self.url(path))).send_json(body);
-        json_of(&self.answer(response)?)
+        self.node.post(path, body)
     }
 
     /// Puts something in place.
@@ -211,9 +181,7 @@ impl Client {
     /// # Errors
     /// As [`Client::fail`] puts it.
     pub(super) fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let response = self.with_token(self.agent.put(self.url(path))).send_json(body);
-        let answer = self.answer(response).and_then(|text| json_of(&text));
-        answer.map_err(|error| self.fail(&error))
+        self.node.put(path, body).map_err(|error| self.fail(&error))
     }
 
     /// Takes something away.
@@ -221,33 +189,31 @@ impl Client {
     /// # Errors
     /// As [`Client::fail`] puts it.
     pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
-        let response = self.with_token(self.agent.delete(self.url(path))).call();
-        let answer = self.answer(response).and_then(|text| json_of(&text));
-        answer.map_err(|error| self.fail(&error))
+        self.node.delete(path).map_err(|error| self.fail(&error))
     }
 
     /// Sends NDJSON; the answer is NDJSON.
     pub(super) fn try_post_lines(&self, path: &str, lines: &[u8]) -> Result<String, CallError> {
-        let request = self.with_token(self.agent.post(self.url(path)));
-        self.answer(request.header("Content-Type", "application/x-ndjson").send(lines))
+        self.node.post_lines(path, lines)
     }
 
     /// An error as the command's failure: operation, reason, way out.
     pub(super) fn fail(&self, error: &CallError) -> Failure {
         let failure = match error {
             CallError::Unreachable(reason) => {
-                let (api, start) = (&self.api, self.role.start());
+                let (api, start) = (self.node.api(), self.role.start());
                 Failure::unreachable(format!(
                     "{reason} at {api}; is the node running? start it with {start}, or name another with --api or --dir"
                 ))
             }
             CallError::Refused { status: 404, text } if text.starts_with(NO_ENDPOINT) => {
-                Failure::refused(format!("{} {}", self.api, self.role.is_another()))
+                Failure::refused(format!("{} {}", self.node.api(), self.role.is_another()))
             }
+            CallError::Usage(_) => Failure::usage(error),
             CallError::Refused { .. } => Failure::refused(error),
             CallError::Strange(what) => Failure::refused(format!(
                 "{} answers, but not as a node of Tillsync: {what}; check --api",
-                self.api
+                self.node.api()
             )),
         };
         // The node may have named the operation already.
@@ -258,100 +224,6 @@ impl Client {
     /// What the command is called.
     pub(super) fn operation(&self) -> &'static str {
         self.operation
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.api)
-    }
-
-    fn with_token<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        }
-    }
-
-    fn answer(
-        &self,
-        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<String, CallError> {
-        let mut response = response.map_err(|error| no_answer(&error))?;
-        let status = response.status();
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES).lossy_utf8(true).read_to_string();
-        let body = body.map_err(|error| no_answer(&error))?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let text = problem_text(&body).unwrap_or_else(|| {
-            let shown: String = one_line(&body).chars().take(SHOWN_CHARACTERS).collect();
-            format!("{} answered {status}{}{shown}", self.api, if shown.is_empty() { "" } else { ": " })
-        });
-        Err(CallError::Refused { status: status.as_u16(), text })
-    }
-}
-
-/// Normalises an address; plain HTTP is all that a node serves.
-fn address(api: &str) -> Result<String, Failure> {
-    let api = api.trim().trim_end_matches('/');
-    if api.starts_with("https://") {
-        return Err(Failure::usage(format!(
-            "{api}: a node's API is plain HTTP on its own machine; from elsewhere use an SSH tunnel and its http:// address"
-        )));
-    }
-    let host = api.strip_prefix("http://").unwrap_or(api);
-    let fits = |byte: u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(&byte);
-    if host.is_empty() || host.contains("://") || !host.bytes().all(fits) {
-        return Err(Failure::usage(format!("{api:?} is not an address; write --api http://HOST:PORT")));
-    }
-    Ok(format!("http://{host}"))
-}
-
-/// Makes text fit into a path or query.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
-}
-
-/// A path with the parameters that are there.
-pub(super) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
-    let given = parameters.iter().filter_map(|(name, value)| value.map(|value| (name, value)));
-    let query: Vec<String> = given.map(|(name, value)| format!("{name}={}", escape(value))).collect();
-    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
-}
-
-fn json_of(text: &str) -> Result<Value, CallError> {
-    serde_json::from_str(text).map_err(|error| CallError::Strange(format!("no JSON ({error})")))
-}
-
-/// What a problem document (RFC 9457) says, if the body is one.
-fn problem_text(body: &str) -> Option<String> {
-    let problem: Value = serde_json::from_str(body).ok()?;
-    let part = |name: &str| problem.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    part("detail").or_else(|| part("title")).map(str::to_owned)
-}
-
-fn no_answer(error: &ureq::Error) -> CallError {
-    use std::io::ErrorKind::{ConnectionRefused, InvalidData, UnexpectedEof};
-    match error {
-        ureq::Error::Io(io) if io.kind() == ConnectionRefused => {
-            CallError::Unreachable("nobody answers".to_owned())
-        }
-        ureq::Error::Io(io) if io.kind() == InvalidData => CallError::Strange(io.to_string()),
-        ureq::Error::Io(io) if io.kind() == UnexpectedEof => {
-            CallError::Unreachable("the node broke off".to_owned())
-        }
-        ureq::Error::Io(io) => CallError::Unreachable(format!("no answer ({io})")),
-        ureq::Error::Timeout(_) => CallError::Unreachable("no answer in time".to_owned()),
-        ureq::Error::HostNotFound => CallError::Unreachable("no such host".to_owned()),
-        ureq::Error::ConnectionFailed => CallError::Unreachable("no connection".to_owned()),
-        other => CallError::Strange(other.to_string()),
     }
 }
 
@@ -439,7 +311,7 @@ mod tests {
         let around = || Surroundings { api: Some("http://e:1".into()), token: Some("of-env".into()) };
         let of = |at: Where| {
             let client = at.client_in(Role::Hub, "cases", around()).unwrap();
-            (client.api, client.token.unwrap())
+            (client.node.api().to_owned(), client.node.token().unwrap().to_owned())
         };
         let in_dir = Where { dir: Some(dir.path().to_owned()), ..Where::default() };
         let typed = Where { api: Some("t:2/".into()), token: Some("of-flag".into()), ..in_dir.clone() };
@@ -447,7 +319,7 @@ mod tests {
         assert_eq!(of(in_dir), ("http://127.0.0.1:9".to_owned(), "of-run".to_owned()));
         assert_eq!(of(typed), ("http://t:2".to_owned(), "of-flag".to_owned()));
         let nothing = Where::default().client_in(Role::Hub, "cases", Surroundings::default()).unwrap();
-        assert_eq!(nothing.api, "http://127.0.0.1:7480");
+        assert_eq!(nothing.node.api(), "http://127.0.0.1:7480");
     }
 
     #[test]
@@ -456,28 +328,11 @@ mod tests {
         let at = Where { dir: Some(dir.path().to_owned()), ..Where::default() };
         let failure = at.client(Role::Till, "status").err().unwrap();
         assert_eq!(failure.code, 3);
-        assert!(failure.message.contains("no node runs on"), "{failure}");
-    }
-
-    #[test]
-    fn addresses_are_plain_http_without_a_path() {
-        for (given, want) in
-            [("127.0.0.1:7401", "http://127.0.0.1:7401"), ("http://[::1]:1/", "http://[::1]:1")]
-        {
-            assert_eq!(address(given).unwrap(), want);
+        assert!(failure.message.contains("it is no data directory; check --dir"), "{failure}");
+        for (made, start) in [("identity", "terminal run"), ("hub.json", "hub run")] {
+            std::fs::create_dir(dir.path().join(made)).unwrap();
+            let failure = at.client(Role::Hub, "policy set").err().unwrap();
+            assert!(failure.message.contains(&format!("tillsync {start}")), "{failure}");
         }
-        for bad in ["https://x", "ftp://x", "", "http://x/y", "a b", "http://u@x"] {
-            assert_eq!(address(bad).unwrap_err().code, 2, "{bad}");
-        }
-    }
-
-    #[test]
-    fn names_with_odd_letters_fit_into_an_address() {
-        assert_eq!(escape("R 1/2#é"), "R%201%2F2%23%C3%A9");
-        assert_eq!(
-            with_query("/v1/cases", &[("state", Some("open")), ("store", None)]),
-            "/v1/cases?state=open"
-        );
-        assert_eq!(with_query("/v1/cases", &[("state", None)]), "/v1/cases");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::client::{Role, Where, escape};
+use super::client::{Role, Where, escape, with_query};
 use super::out::Out;
 use super::table::{Side, Table};
 use super::words::{count, local_time, text, text_or_dash};
@@ -24,31 +24,54 @@ pub(super) struct Terminals {
     at: Where,
 }
 
-/// A store's limits and intervals
+/// Limits and intervals of the company, a store or a till
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Policy {
-    /// Show a store's settings and how they came about
+    /// Show the settings of the company, a store or a till, for whom each was made, and how they came about
     Get(Get),
-    /// Change settings of a store
+    /// Change settings of the company, of a store or of one till
+    ///
+    /// The narrower counts, whichever was set later: a till's before its store's, that before the company's. The value
+    /// `inherit` takes a setting back.
     Set(Set),
 }
 
-/// Shows a store's settings.
+/// Whose policy is meant.
+#[derive(Debug, clap::Args)]
+struct WhoseArgs {
+    /// The store
+    #[arg(long, required_unless_present = "company", conflicts_with = "company")]
+    store: Option<String>,
+    /// One till of the store
+    #[arg(long, value_name = "TILL", requires = "store", conflicts_with = "company")]
+    till: Option<String>,
+    /// The whole company: every store that is there, and those that come
+    #[arg(long)]
+    company: bool,
+}
+
+impl WhoseArgs {
+    fn path(&self) -> String {
+        self.store
+            .as_ref()
+            .map_or_else(|| "/v1/policies".to_owned(), |store| format!("/v1/policies/{}", escape(store)))
+    }
+}
+
+/// Shows settings.
 #[derive(Debug, clap::Args)]
 pub(super) struct Get {
-    /// The store
-    #[arg(long)]
-    store: String,
+    #[command(flatten)]
+    whose: WhoseArgs,
     #[command(flatten)]
     at: Where,
 }
 
-/// Changes settings of a store.
+/// Changes settings.
 #[derive(Debug, clap::Args)]
 pub(super) struct Set {
-    /// The store
-    #[arg(long)]
-    store: String,
+    #[command(flatten)]
+    whose: WhoseArgs,
     /// What is set, such as refund_limit_minor=5000 sync_interval=5s; `policy get` lists the keys
     #[arg(value_name = "KEY=VALUE", required = true)]
     settings: Vec<String>,
@@ -116,7 +139,7 @@ fn terminals_page(terminals: &Value) -> String {
         table.row([
             text(&terminal["store"]),
             name,
-            if terminal["online"] == true { "online" } else { "offline" }.to_owned(),
+            network(terminal),
             text(&terminal["records"]),
             text_or_dash(&terminal["waiting"]),
             clock,
@@ -131,12 +154,27 @@ fn terminals_page(terminals: &Value) -> String {
     table.set()
 }
 
+/// Whether it is connected, and what somebody should look at.
+fn network(terminal: &Value) -> String {
+    let state = if terminal["revoked"] == true {
+        "revoked"
+    } else if terminal["online"] == true {
+        "online"
+    } else {
+        "offline"
+    };
+    let alarms =
+        terminal["alarms"].as_array().into_iter().flatten().map(|alarm| format!(", {}!", text(alarm)));
+    std::iter::once(state.to_owned()).chain(alarms).collect()
+}
+
 impl Policy {
     pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
         match self {
             Self::Get(get) => {
                 let client = get.at.client(Role::Hub, "policy get")?;
-                let policy = client.get(&format!("/v1/policies/{}", escape(&get.store)))?;
+                let policy =
+                    client.get(&with_query(&get.whose.path(), &[("till", get.whose.till.as_deref())]))?;
                 if out.json() { out.document(&policy) } else { out.text(&policy_page(&policy)) }
             }
             Self::Set(set) => set.run(out),
@@ -148,16 +186,26 @@ impl Set {
     fn run(&self, out: &mut Out) -> Result<(), Failure> {
         let settings = self.settings().map_err(|error| Failure::usage(error).during("policy set"))?;
         let client = self.at.client(Role::Hub, "policy set")?;
-        let body = json!({"settings": settings, "from": self.from});
-        let answer = client.put(&format!("/v1/policies/{}", escape(&self.store)), &body)?;
+        let mut body = json!({"settings": settings, "from": self.from});
+        if let Some(till) = &self.whose.till {
+            body["till"] = json!(till);
+        }
+        let answer = client.put(&self.whose.path(), &body)?;
         if out.json() {
             return out.document(&answer);
         }
         let from = self.from.as_ref().map_or_else(|| "at once".to_owned(), |day| format!("from {day} on"));
+        if self.whose.company {
+            return out.text(&company_answer(&answer, settings.len(), &from));
+        }
+        let whose = match &self.whose.till {
+            Some(till) => format!("till {till} of {}", text(&answer["store"])),
+            None => text(&answer["store"]),
+        };
         out.text(&format!(
             "{} of {} set, version {}, {from}. The tills get it as they are online; `tillsync terminals` shows which have it.",
             count(settings.len() as u64, "setting", "settings"),
-            text(&answer["store"]),
+            whose,
             text(&answer["version"]),
         ))
     }
@@ -176,17 +224,48 @@ impl Set {
     }
 }
 
-fn policy_page(policy: &Value) -> String {
-    let mut table = Table::new(&[("Setting", Side::Left), ("Value", Side::Left)]);
-    for (key, value) in policy["settings"].as_object().into_iter().flatten() {
-        table.row([key.as_str(), &text_or_dash(value)]);
-    }
-    let mut page = format!(
-        "Store {}, policy version {}\n\n{}",
-        text(&policy["store"]),
-        text(&policy["version"]),
-        table.set()
+fn company_answer(answer: &Value, settings: usize, from: &str) -> String {
+    let mut said = format!(
+        "{} of the company set, version {}, {from}, in {}. The tills get it as they are online.",
+        count(settings as u64, "setting", "settings"),
+        text(&answer["company_version"]),
+        count(answer["stores"].as_u64().unwrap_or(0), "store", "stores"),
     );
+    for store in answer["behind"].as_array().into_iter().flatten() {
+        said.push_str(&format!("\n{} gets it later: {}", text(&store["store"]), text(&store["because"])));
+    }
+    said
+}
+
+fn policy_page(policy: &Value) -> String {
+    let heads = [("Setting", Side::Left), ("Value", Side::Left), ("Made for", Side::Left)];
+    let mut table = Table::new(&heads);
+    for (key, value) in policy["settings"].as_object().into_iter().flatten() {
+        let made_for = match policy["made_for"][key].as_str() {
+            Some("company") => "the company",
+            Some("store") => "the store",
+            Some("till") => "this till",
+            _ => "",
+        };
+        table.row([key.as_str(), &text_or_dash(value), made_for]);
+    }
+    let whose = match (policy["till"].as_str(), policy["store"].as_str()) {
+        (Some(till), Some(store)) => format!("Till {till} of store {store}"),
+        (None, Some(store)) => format!("Store {store}"),
+        (_, None) => "The company".to_owned(),
+    };
+    let mut page = format!("{whose}, policy version {}\n\n{}", text(&policy["version"]), table.set());
+    let own: Vec<String> = policy["tills"].as_array().into_iter().flatten().map(text).collect();
+    if !own.is_empty() && policy["till"].is_null() {
+        page.push_str(&format!("\nWith settings of their own (--till shows them): {}\n", own.join(", ")));
+    }
+    for store in policy["stores"].as_array().into_iter().flatten() {
+        let changes = store["own_changes"].as_u64().unwrap_or(0);
+        if changes > 0 {
+            let many = count(changes, "change", "changes");
+            page.push_str(&format!("\nStore {} has {many} of its own", text(&store["store"])));
+        }
+    }
     let mut changes = Table::bare(&[Side::Right, Side::Left, Side::Left, Side::Left]);
     for change in policy["changes"].as_array().into_iter().flatten() {
         let from = match change["from"].as_str() {
@@ -231,7 +310,8 @@ mod tests {
 
     fn set(settings: &[&str], at: Where) -> Set {
         let settings = settings.iter().map(|text| (*text).to_owned()).collect();
-        Set { store: "s 1".into(), settings, from: Some("2026-12-01".into()), at }
+        let whose = WhoseArgs { store: Some("s 1".into()), till: None, company: false };
+        Set { whose, settings, from: Some("2026-12-01".into()), at }
     }
 
     #[test]
@@ -269,14 +349,15 @@ mod tests {
     fn a_policy_is_shown_with_its_history() {
         let page = policy_page(&json!({
             "store": "s1", "version": 2, "settings": {"ageing_hours": "24", "sync_interval": "0s"},
+            "made_for": {"ageing_hours": "company"}, "tills": [],
             "changes": [{"seq": 2, "from": null, "by": "admin", "settings": [["sync_interval", "5s"]]}]
         }));
         let wanted = "\
 Store s1, policy version 2
 
-Setting        Value
-─────────────  ─────
-ageing_hours   24
+Setting        Value  Made for
+─────────────  ─────  ───────────
+ageing_hours   24     the company
 sync_interval  0s
 
 Changes

@@ -1,11 +1,13 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
 //! `import`, `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `export`, `kpi`, `company`,
-//! `people`, `audit`, `setup`, `local`), and what they share:
+//! `people`, `authority`, `audit`, `setup`, `local`, `key`, `backup`, `doctor`, `manual`), and what they share:
 //! `client` (HTTP), `send`, `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
 mod amount;
 mod audit;
+mod authority;
+mod backup;
 mod basket;
 mod books;
 mod capture;
@@ -14,12 +16,15 @@ mod client;
 mod closing;
 mod company;
 mod decide;
+mod doctor;
 mod export;
 mod import;
 mod import_feed;
+mod key;
 mod kpi;
 mod lines;
 mod local;
+mod manual;
 mod out;
 mod people;
 mod reversal;
@@ -34,12 +39,15 @@ mod transaction;
 mod words;
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::Failure;
+use crate::storage::vault;
 use out::Out;
+pub(crate) use reversal::cancelling;
 
 /// Point-of-sale tills that keep working without a network, and books that agree afterwards.
 #[derive(Debug, Parser)]
@@ -56,6 +64,18 @@ struct Cli {
     #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t = LogForm::Text)]
     #[arg(hide_possible_values = true)]
     log: LogForm,
+    /// File with the key of an encrypted data directory; given to `hub init` or `terminal join`, it encrypts the new one
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with = "passphrase_file",
+        hide_short_help = true
+    )]
+    key_file: Option<PathBuf>,
+    /// File with the passphrase of an encrypted data directory, instead of a key
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    passphrase_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -102,8 +122,15 @@ enum Command {
     Terminals(company::Terminals),
     Kpi(kpi::Kpi),
     Audit(audit::Audit),
+    Doctor(doctor::Doctor),
     Verify(local::Verify),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Project(local::Project),
+    #[command(subcommand)]
+    Key(key::Key),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// The program: reads the arguments, does what they ask, and says with its exit code how that went.
@@ -118,6 +145,7 @@ pub fn main() -> ExitCode {
         }
     };
     start_log(&cli);
+    vault::declare(cli.key_file.clone(), cli.passphrase_file.clone());
     let form = cli.log;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -159,8 +187,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Terminals(terminals) => terminals.run(out),
         Command::Kpi(kpi) => kpi.run(out),
         Command::Audit(audit) => audit.run(out),
+        Command::Doctor(doctor) => doctor.run(out),
         Command::Verify(verify) => verify.run(out),
+        Command::Backup(backup) => backup.run(out),
+        Command::Restore(restore) => restore.run(out),
         Command::Project(project) => project.run(out),
+        Command::Key(key) => key.run(out),
+        Command::Completions(completions) => completions.run(out),
+        Command::Man(man) => man.run(out),
     }
 }
 
@@ -244,6 +278,10 @@ mod tests {
             "payment P-1 --outcome declined",
             "settle batch.json",
             "hub people add --dir d --name anna --role reviewer",
+            "hub ca show --token t",
+            "hub ca rotate --dir d --overlap 14d",
+            "hub ca drop --dir d",
+            "hub revoke --dir d --terminal t --incarnation 1",
             "ledger balances --store s --day 2026-11-23",
             "ledger journal",
             "ledger trial-balance --dir d",
@@ -251,10 +289,25 @@ mod tests {
             "export --format quickbooks --detail record --date-format dmy --store s",
             "export --list --json",
             "policy set --store s refund_limit_minor=unlimited sync_interval=5s",
+            "policy set --company ageing_hours=12",
+            "policy set --store s --till t refund_limit_minor=inherit",
+            "policy get --store s --till t",
+            "policy get --company --json",
             "kpi --store s --from 2026-11-01 --to 2026-11-30",
             "audit --follow",
             "verify --dir d",
+            "doctor --dir d --json",
+            "completions zsh",
+            "man --out d",
             "project f.json",
+            "verify --dir d --key-file k",
+            "backup --dir d --to b",
+            "restore --from b --dir d",
+            "terminal run --dir d --write-at-once",
+            "key new k",
+            "key show --dir d --json",
+            "key encrypt --dir d --key-file k",
+            "key rotate --dir d --key-file k --new-passphrase-file p",
             "project --from-dir d --policy refund_limit_minor=5000 --policy blind_refunds=flag",
         ];
         for line in lines {
@@ -270,6 +323,10 @@ mod tests {
             ("cases --colour red", 2),
             ("export --format sage", 2),
             ("export", 2),
+            ("policy set refund_limit_minor=5", 2),
+            ("policy set --company --till t refund_limit_minor=5", 2),
+            ("key rotate --dir d", 2),
+            ("key encrypt --dir d --key-file k --passphrase-file p", 2),
             ("sale --help", 0),
         ] {
             assert_eq!(exit_code_of(&line.split(' ').collect::<Vec<_>>()), code, "{line}");

@@ -37,6 +37,11 @@ impl Out {
         self.terminal
     }
 
+    /// Whether colours help: a terminal whose owner has not said no to them (`NO_COLOR`).
+    pub(super) fn colours(&self) -> bool {
+        self.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
     /// One JSON document, or one line of NDJSON.
     pub(super) fn document(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let mut bytes = serde_json::to_vec(value).map_err(Failure::refused)?;

@@ -169,7 +169,7 @@ impl Void {
 }
 
 /// What a void repeats of the sale or refund that it cancels.
-pub(super) fn cancelling(of: &str, original: &Value) -> Result<Fields, String> {
+pub(crate) fn cancelling(of: &str, original: &Value) -> Result<Fields, String> {
     let kind = words::text(&original["kind"]);
     if kind != "sale" && kind != "refund" {
         return Err(format!("{of} is a {kind}; only a sale or a refund can be voided"));

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::import::Place;
 
 /// HTTP status of a till that can take nothing now: its storage failed, or it stops.
-const OUT_OF_SERVICE: u64 = 503;
+const OUT_OF_SERVICE: [u64; 2] = [503, 507];
 
 /// Where the lines come from.
 pub(super) struct Input {
@@ -194,7 +194,7 @@ impl Sender<'_> {
                 }
             };
             if let Some((receipt, error)) = refused {
-                if error["status"].as_u64() == Some(OUT_OF_SERVICE) {
+                if error["status"].as_u64().is_some_and(|status| OUT_OF_SERVICE.contains(&status)) {
                     out_of_service = Some(error["detail"].as_str().unwrap_or("out of service").to_owned());
                 }
                 self.tally.refused += 1;

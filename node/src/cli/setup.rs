@@ -9,6 +9,7 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
 
+use super::authority::Ca;
 use super::client::{CallError, Client, Role, Where, escape};
 use super::out::Out;
 use super::people::People;
@@ -33,6 +34,8 @@ pub(super) enum Hub {
     Revoke(Revoke),
     #[command(subcommand)]
     People(People),
+    #[command(subcommand)]
+    Ca(Ca),
 }
 
 /// Set up and run a till's node
@@ -76,6 +79,9 @@ pub(super) struct HubRun {
     /// Address by which tills reach the hub, for the join codes
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// After a restore, record at once instead of waiting for a till of each store; what forks is held for review
+    #[arg(long, hide_short_help = true)]
+    write_at_once: bool,
 }
 
 /// Makes a one-time join code for a till of a store. On a terminal it is also drawn as a QR code.
@@ -100,6 +106,9 @@ pub(super) struct Revoke {
     /// The till
     #[arg(long)]
     terminal: String,
+    /// Which device of that name, counted from 1, if it has been enrolled again since; otherwise the newest
+    #[arg(long, value_name = "N")]
+    incarnation: Option<u32>,
     /// Last of its records that still counts; otherwise the last that has arrived
     #[arg(long, value_name = "N")]
     after_seq: Option<u64>,
@@ -130,6 +139,9 @@ pub(super) struct TerminalRun {
     /// Address of the local HTTP API
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401")]
     http: String,
+    /// After a restore, record at once instead of waiting for the hub; what forks is held for review
+    #[arg(long, hide_short_help = true)]
+    write_at_once: bool,
 }
 
 impl Hub {
@@ -137,12 +149,16 @@ impl Hub {
         match self {
             Self::Init(init) => init.run(out),
             Self::Run(run) => {
-                let options = crate::hub::RunOptions { advertise: run.advertise.clone() };
+                let options = crate::hub::RunOptions {
+                    advertise: run.advertise.clone(),
+                    write_at_once: run.write_at_once,
+                };
                 crate::hub::run(&run.dir, &run.listen, &run.http, &options)
             }
             Self::Enroll(enroll) => enroll.run(out),
             Self::Revoke(revoke) => revoke.run(out),
             Self::People(people) => people.run(out),
+            Self::Ca(ca) => ca.run(out),
         }
     }
 }
@@ -151,7 +167,7 @@ impl Terminal {
     pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
         match self {
             Self::Join(join) => join.run(out),
-            Self::Run(run) => crate::terminal::run(&run.dir, &run.http),
+            Self::Run(run) => crate::terminal::run(&run.dir, &run.http, run.write_at_once),
         }
     }
 }
@@ -190,8 +206,9 @@ impl Enroll {
 impl Revoke {
     fn run(&self, out: &mut Out) -> Result<(), Failure> {
         let path = format!("/v1/terminals/{}/revoke", escape(&self.terminal));
-        let revoked = ask_hub(&self.at, "hub revoke", &path, &json!({"after_seq": self.after_seq}), |dir| {
-            crate::hub::revoke_offline(dir, &self.terminal, self.after_seq)
+        let body = json!({"after_seq": self.after_seq, "incarnation": self.incarnation});
+        let revoked = ask_hub(&self.at, "hub revoke", &path, &body, |dir| {
+            crate::hub::revoke_offline(dir, &self.terminal, self.incarnation, self.after_seq)
         })?;
         if out.json() {
             return out.document(&revoked);
@@ -222,7 +239,7 @@ impl Join {
 }
 
 /// Asks the hub of a directory, running or not; without a directory the hub at an address.
-fn ask_hub(
+pub(super) fn ask_hub(
     at: &Where,
     operation: &'static str,
     path: &str,
@@ -233,7 +250,9 @@ fn ask_hub(
     if at.api.is_some() {
         return at.client(Role::Hub, operation)?.post(path, body);
     }
-    let Some(run) = RunFile::read(dir) else { return offline(dir) };
+    let Some(run) = RunFile::read(dir).map_err(|failure| failure.during(operation))? else {
+        return offline(dir);
+    };
     let client = Client::new(&run.http, run.token, Role::Hub, operation)?;
     match client.try_post(path, body) {
         Ok(answer) => Ok(answer),
@@ -270,20 +289,25 @@ fn qr(code: &str) -> Option<String> {
     Some(drawn.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())
 }
 
-/// Reads `90s`, `15m`, `2h`, `1d`, or plain seconds.
-fn time_to_live(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a time; write it like 15m, 2h or 1d");
+/// A number and its unit, or plain seconds.
+pub(super) fn span(text: &str) -> Option<Duration> {
     let (number, unit) =
         text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let number: u64 = number.parse().ok()?;
     let seconds = match unit {
         "" | "s" => 1,
         "m" | "min" => 60,
         "h" => 3_600,
         "d" => 86_400,
-        _ => return Err(wrong()),
+        _ => return None,
     };
-    let time = Duration::from_secs(number.saturating_mul(seconds));
+    Some(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+/// Reads `90s`, `15m`, `2h`, `1d`, or plain seconds.
+fn time_to_live(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a time; write it like 15m, 2h or 1d");
+    let time = span(text).ok_or_else(wrong)?;
     if time.is_zero() || time > TTL_LIMIT {
         return Err(format!("{text:?} is out of range: a join code holds for 1s to 7d"));
     }

@@ -111,6 +111,9 @@ fn status_page(status: &Value) -> String {
     if let Some(open) = status["open_cases"].as_u64() {
         list.row(["open cases", &open.to_string()]);
     }
+    for alarm in status["alarms"].as_array().into_iter().flatten() {
+        list.row([&format!("{}!", text(&alarm["what"])), &text(&alarm["detail"])]);
+    }
     let peers = peers(&status["peers"]);
     if peers.is_empty() { list.set() } else { format!("{}\n{}", list.set(), peers.set()) }
 }

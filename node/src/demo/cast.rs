@@ -48,7 +48,7 @@ impl Player {
             .timeout_global(Some(Duration::from_secs(30)))
             .http_status_as_error(false)
             .build();
-        let token = RunFile::read(dir).and_then(|run| run.token);
+        let token = RunFile::read(dir)?.and_then(|run| run.token);
         Ok((
             Self { child, dir: dir.to_owned(), api: format!("http://{http}"), token, agent: config.into() },
             quic,

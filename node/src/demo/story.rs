@@ -42,7 +42,7 @@ pub(super) fn tell(options: &Options) -> Result<(), Failure> {
         keep: options.dir.is_some() || options.serve,
     };
     println!("Tillsync demo: one hub, {} tills, store {STORE}, everything on this machine\n", options.tills);
-    let (mut head_office, mut tills) = open_shop(&stage.dir, options.tills)?;
+    let (mut head_office, mut tills, token) = open_shop(&stage.dir, options.tills)?;
     let mut shop = Shop { receipts: 0, random: 0x7111_5714 };
 
     let morning = trade(&mut shop, &tills, options.transactions)?;
@@ -90,7 +90,11 @@ pub(super) fn tell(options: &Options) -> Result<(), Failure> {
     books(&head_office)?;
     cases(&head_office)?;
     if options.serve {
-        println!("\nEverything keeps running; stop it with Ctrl-C. The hub's API is at {}.", head_office.api);
+        println!("\nEverything keeps running; stop it with Ctrl-C. The console is at {}", head_office.api);
+        println!("Log in there with this demo's token, {token}");
+        for till in &tills {
+            println!("The page of {} is at {}", till.name, till.node.api);
+        }
         println!(
             "Look further:\n  tillsync cases --dir {0}\n  tillsync ledger journal --dir {0}\n  tillsync audit --dir {0}",
             head_office.dir.display()
@@ -108,10 +112,10 @@ pub(super) fn tell(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open_shop(dir: &Path, count: usize) -> Result<(Player, Vec<TillPlayer>), Failure> {
+fn open_shop(dir: &Path, count: usize) -> Result<(Player, Vec<TillPlayer>, String), Failure> {
     let hub_dir = dir.join("hub");
     std::fs::create_dir_all(&hub_dir)?;
-    hub::init(&hub_dir, "The Corner Shop Ltd", "GBP", "Europe/London")?;
+    let made = hub::init(&hub_dir, "The Corner Shop Ltd", "GBP", "Europe/London")?;
     let arguments = ["hub", "run", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     let (head_office, quic) = Player::start(&hub_dir, &arguments)?;
     let quic = quic.ok_or_else(|| Failure::refused("the hub did not say where it listens"))?;
@@ -132,7 +136,7 @@ fn open_shop(dir: &Path, count: usize) -> Result<(Player, Vec<TillPlayer>), Fail
             .iter()
             .try_fold(true, |all, till| Ok(all && till.node.get("/v1/status")?["online"] == json!(true)))
     })?;
-    Ok((head_office, tills))
+    Ok((head_office, tills, made.token))
 }
 
 /// What the shop sells, and how many receipts there are.

@@ -8,6 +8,7 @@ use engine::time::Day;
 use engine::transaction::{Body, Decision, DecisionAction, HubRecord, Lock};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::review::NotDecided;
 use super::{Hub, Person};
@@ -19,10 +20,11 @@ const OBSTACLES_LISTED: usize = 12;
 const OVERRIDE: &str = "LOCK_OVERRIDE";
 
 /// What is to be locked.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LockRequest {
     /// Last day that the lock covers.
+    #[schema(value_type = String, format = Date)]
     pub through: Day,
     /// Lock although a day is not finished; needs a reason.
     #[serde(default, rename = "override")]

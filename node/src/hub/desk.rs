@@ -129,6 +129,7 @@ impl Hub {
         let store: StoreId = store.parse().map_err(Failure::refused)?;
         let terminal: TerminalId = terminal.parse().map_err(Failure::refused)?;
         let handle = self.store_or_new(&store);
+        self.bring_company_policy(&handle).await?;
         let name = terminal.clone();
         let (known, incarnation) = handle
             .ask(move |replica| {

@@ -150,6 +150,16 @@ impl Hub {
         exports.records.get(handle.store())?.get(id).copied()
     }
 
+    /// Whether an export holds entries of every one of these records.
+    pub(crate) async fn all_exported(&self, store: &StoreId, ids: &[RecordId]) -> bool {
+        let mut exports = self.exports.lock().await;
+        if let Err(failure) = self.catch_up(&mut exports).await {
+            tracing::error!("{failure}");
+        }
+        let of_store = exports.records.get(store);
+        of_store.is_some_and(|known| ids.iter().all(|id| known.contains_key(id)))
+    }
+
     /// Reads, once in the life of the process, what the batches of the log hold.
     async fn catch_up(&self, exports: &mut Exports) -> Result<(), Failure> {
         while let Some(batch) = exports.batches.get(exports.totals.len()).cloned() {

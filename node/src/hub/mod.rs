@@ -1,45 +1,59 @@
 //! The hub: every store of the company, the certificate authority, the books. Any till with a certificate talks to
 //! the task of its own store and to nothing else.
 
+mod authority;
 mod batches;
 mod closing;
 mod config;
 mod desk;
 mod exports;
 mod people;
+mod policy;
 mod review;
+mod sessions;
 mod statements;
 mod vouch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use engine::attic::Workroom;
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use engine::replica::{Identity as ReplicaIdentity, Replica};
-use engine::transaction::HubRecord;
+use engine::transaction::{Body, HubRecord};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use authority::authority_offline;
 pub use batches::{EXPORT_KIND, Exports};
 pub use closing::LockRequest;
 pub use config::{HubConfig, base_policy, token_hash};
+pub(crate) use people::same;
 pub use people::{PERSON_KIND, Person, Role};
+pub use policy::{Whose, policy_view, scope_word};
 pub use review::{Decided, DecisionRequest, NotDecided};
+pub use sessions::{LIFE_LIMIT, Opened};
 pub use statements::{PaymentRequest, SettledRequest, SettlementRequest};
 
 use crate::api;
+use crate::backup;
 use crate::error::Failure;
-use crate::identity::{Authority, NodeKey, PendingJoin};
+use crate::identity::{Authority, Identity, NodeKey, PendingJoin};
+use crate::runtime::StopSignal;
+use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::{Directory, listen};
-use crate::runtime::positions::Positions;
-use crate::runtime::restore::restore;
+use crate::runtime::restore::{RestoredStore, restore};
 use crate::runtime::run_file::RunFile;
 use crate::runtime::store::{self, StoreHandle};
-use crate::storage::{Options, Storage};
+use crate::runtime::take_back::TakeBack;
+use crate::runtime::workroom;
+use crate::storage::vault::Vault;
+use crate::storage::{Options, RESERVE_BYTES, Storage, manifest, private};
+use crate::transport::Endpoint;
 
 /// Kind byte of a join code's state in the hub's log.
 pub const JOIN_KIND: u8 = 65;
@@ -60,6 +74,8 @@ pub struct HubInit {
 pub struct RunOptions {
     /// `host:port` that join codes name.
     pub advertise: Option<String>,
+    /// A restored hub does not wait for its tills.
+    pub write_at_once: bool,
 }
 
 /// The running hub.
@@ -69,6 +85,7 @@ pub struct Hub {
     key: NodeKey,
     authority: Arc<Authority>,
     storage: Storage,
+    room: Workroom,
     audit: AuditLog,
     stores: RwLock<BTreeMap<StoreId, StoreHandle>>,
     directory: Directory,
@@ -77,11 +94,24 @@ pub struct Hub {
     run_token: String,
     /// What join codes name: set once the hub listens.
     address: RwLock<String>,
-    /// One enrolment at a time, so that incarnations and terminal names stay unique.
+    /// One enrolment at a time, so that incarnations and terminal names stay unique; and no new store while the company's
+    /// policy changes.
     enrolling: tokio::sync::Mutex<()>,
+    /// What tills come in by: set once the hub listens.
+    door: OnceLock<Door>,
+    alarms: Alarms,
     people: Mutex<BTreeMap<String, Person>>,
+    sessions: Mutex<sessions::Sessions>,
+    token_gate: Mutex<people::TokenGate>,
     /// One decision or lock at a time: each is judged by what those before it left.
     deciding: tokio::sync::Mutex<()>,
+}
+
+/// What tills come in by.
+pub(crate) struct Door {
+    pub(crate) endpoint: Endpoint,
+    /// The hub's own papers, as the endpoint shows them.
+    pub(crate) identity: Identity,
 }
 
 /// Makes a hub: key, certificate authority, admin token, configuration.
@@ -98,9 +128,10 @@ pub fn init(dir: &Path, company: &str, currency: &str, time_zone: &str) -> Resul
             dir.display()
         ))));
     }
-    std::fs::create_dir_all(dir).map_err(|error| {
+    private::make_folder(dir).map_err(|error| {
         operation(Failure::refused(format!("cannot make {}: {error}; choose another --dir", dir.display())))
     })?;
+    Vault::begin(dir).map_err(Failure::refused).map_err(operation)?;
     let key = NodeKey::load_or_create(dir).map_err(Failure::refused).map_err(operation)?;
     if Authority::load(dir).map_err(Failure::refused).map_err(operation)?.is_none() {
         Authority::create(dir, company).map_err(Failure::refused).map_err(operation)?;
@@ -112,6 +143,7 @@ pub fn init(dir: &Path, company: &str, currency: &str, time_zone: &str) -> Resul
         time_zone: time_zone.to_owned(),
         admin_token_hash: token_hash(&token),
         advertise: None,
+        certificates: crate::identity::Terms::default(),
     };
     config.create(dir).map_err(operation)?;
     Ok(HubInit { company: company.to_owned(), token, hub_id: WriterId(key.public()).to_string() })
@@ -142,7 +174,12 @@ async fn run_until_stopped(
     http: String,
     options: RunOptions,
 ) -> Result<(), Failure> {
+    Vault::finish_encryption(&dir).map_err(Failure::refused)?;
+    if options.write_at_once && backup::is_restored(&dir)? {
+        backup::forget_restored(&dir)?;
+    }
     let hub = Hub::open(&dir, &address, options.advertise.clone())?;
+    let mut stop_signal = StopSignal::listen()?;
     let (stop, stopped) = watch::channel(false);
     let (http_listener, http_address) = api::serve::bind(&http).await?;
     let identity = hub.authority.hub_identity(hub.key.clone()).map_err(Failure::refused)?;
@@ -155,15 +192,17 @@ async fn run_until_stopped(
         http: http_address.to_string(),
         quic: Some(quic.to_string()),
         token: Some(hub.run_token.clone()),
+        sealed_token: None,
     };
     let _guard = run_file.publish(&dir)?;
     let serving =
         tokio::spawn(api::serve::serve(http_listener, api::hub::router(hub.clone()), stopped.clone()));
     let vouching = tokio::spawn(vouch::vouch(hub.clone(), stopped.clone()));
-    let expiring = tokio::spawn(statements::expire(hub.clone(), stopped));
+    let expiring = tokio::spawn(statements::expire(hub.clone(), stopped.clone()));
+    let levelling = tokio::spawn(policy::keep_level(hub.clone(), stopped));
     hub.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
     println!("ready quic={quic} http={http_address}");
-    crate::runtime::stop_signal().await;
+    stop_signal.comes().await;
     let _ = stop.send(true);
     hub.audit.note(now_ms(), None, None, "stopping", String::new());
     for store in hub.stores() {
@@ -172,6 +211,7 @@ async fn run_until_stopped(
     let _ = tokio::time::timeout(Duration::from_secs(3), serving).await;
     vouching.abort();
     expiring.abort();
+    levelling.abort();
     hub.storage.clone().close().map_err(Failure::refused)
 }
 
@@ -193,10 +233,15 @@ pub fn enroll_offline(dir: &Path, store: &str, terminal: &str, ttl: Duration) ->
 ///
 /// # Errors
 /// The till is not known, or the directory is in use.
-pub fn revoke_offline(dir: &Path, terminal: &str, after_seq: Option<u64>) -> Result<Value, Failure> {
+pub fn revoke_offline(
+    dir: &Path,
+    terminal: &str,
+    incarnation: Option<u32>,
+    after_seq: Option<u64>,
+) -> Result<Value, Failure> {
     crate::runtime::block_on(async {
         let hub = Hub::open(dir, "127.0.0.1:7440", None)?;
-        let view = hub.revoke(terminal, after_seq).await?;
+        let view = hub.revoke(terminal, incarnation, after_seq).await?;
         hub.shut_down().await?;
         Ok(view)
     })
@@ -211,6 +256,7 @@ impl Hub {
     pub fn open(dir: &Path, listen: &str, advertise: Option<String>) -> Result<Arc<Self>, Failure> {
         let config = HubConfig::load(dir)?;
         let clock = config.clock()?;
+        backup::is_restored(dir)?;
         let key = NodeKey::load(dir).map_err(Failure::refused)?;
         let key = key.ok_or_else(|| {
             Failure::refused(format!("{} has no key; restore it from a backup", dir.display()))
@@ -219,40 +265,46 @@ impl Hub {
         let authority = authority.ok_or_else(|| {
             Failure::refused("the certificate authority is missing; restore it from a backup")
         })?;
-        let (storage, recovery) = Storage::open(dir, &Options::default()).map_err(Failure::refused)?;
+        let (storage, recovery) = Storage::open(dir, &storage_options()).map_err(Failure::refused)?;
         tracing::info!(?recovery, "storage opened");
-        let restored = restore(&storage, |store| Ok(fresh_replica(&key, store, &config)))?;
+        let changed = manifest::adopt(dir).map_err(Failure::refused)?;
+        let room = workroom::of_node(dir);
+        let restored = restore(&storage, |store| Ok(fresh_replica(&key, store, &config, &room)))?;
         let audit = AuditLog::new(storage.clone(), restored.audit);
+        audit.note_changed(now_ms(), &changed);
         let hub = Arc::new(Self {
             address: RwLock::new(
                 advertise.or_else(|| config.advertise.clone()).unwrap_or_else(|| listen.to_owned()),
             ),
             clock,
-            authority: Arc::new(authority),
+            authority: Arc::new(authority.on_terms(config.certificates)),
             stores: RwLock::new(BTreeMap::new()),
             directory: Directory::default(),
             joins: Mutex::new(desk::restore_joins(&restored.own)),
             exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)?),
             run_token: new_token(),
             enrolling: tokio::sync::Mutex::new(()),
+            door: OnceLock::new(),
+            alarms: Alarms::default(),
             people: Mutex::new(people::restore_people(&restored.own)),
+            sessions: Mutex::default(),
+            token_gate: Mutex::default(),
             deciding: tokio::sync::Mutex::new(()),
             audit,
             storage,
+            room,
             key,
             config,
         });
+        let take_back = TakeBack::of(dir, restored.stores.len())?;
         for (store, restored) in restored.stores {
             for (writer, log) in restored.replica.registry().writers() {
                 hub.directory.enrol(writer, store.clone(), log.clone());
             }
-            let handle = store::start(
-                restored.replica,
-                hub.storage.clone(),
-                hub.audit.clone(),
-                hub.clock.clone(),
-                restored.positions,
-            );
+            for log in revoked_logs(&restored.replica) {
+                hub.directory.revoke(&log);
+            }
+            let handle = hub.start_store(&store, restored, take_back.clone());
             hub.write_stores().insert(store, handle);
         }
         Ok(hub)
@@ -303,22 +355,43 @@ impl Hub {
         stores
             .entry(store.clone())
             .or_insert_with(|| {
-                let replica = fresh_replica(&self.key, store, &self.config);
-                store::start(
-                    replica,
-                    self.storage.clone(),
-                    self.audit.clone(),
-                    self.clock.clone(),
-                    Positions::default(),
-                )
+                let replica = fresh_replica(&self.key, store, &self.config, &self.room);
+                self.start_store(store, RestoredStore::of(replica), None)
             })
             .clone()
+    }
+
+    fn start_store(
+        &self,
+        store: &StoreId,
+        restored: RestoredStore,
+        take_back: Option<TakeBack>,
+    ) -> StoreHandle {
+        let (key, store, config) = (self.key.clone(), store.clone(), self.config.clone());
+        let room = self.room.clone();
+        let fresh = Arc::new(move || fresh_replica(&key, &store, &config, &room));
+        let (storage, audit) = (self.storage.clone(), self.audit.clone());
+        store::start_for_life(
+            restored,
+            storage,
+            audit,
+            self.clock.clone(),
+            self.alarms.clone(),
+            fresh,
+            take_back,
+        )
     }
 
     /// The audit log.
     #[must_use]
     pub fn audit(&self) -> &AuditLog {
         &self.audit
+    }
+
+    /// The hub's log.
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// The configuration.
@@ -351,15 +424,33 @@ impl Hub {
         &self.directory
     }
 
-    /// Ends a till's right to write after a number (by default the last that arrived).
+    /// The way in, once the hub listens.
+    pub(crate) fn opened(&self, door: Door) {
+        let _ = self.door.set(door);
+    }
+
+    /// What somebody should look at.
+    #[must_use]
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// Ends a till's right to write after a number (by default the last that arrived), and its connection. The newest
+    /// device of that name, unless an incarnation is named.
     ///
     /// # Errors
     /// The till is not known.
-    pub async fn revoke(&self, terminal: &str, after_seq: Option<u64>) -> Result<Value, Failure> {
+    pub async fn revoke(
+        &self,
+        terminal: &str,
+        incarnation: Option<u32>,
+        after_seq: Option<u64>,
+    ) -> Result<Value, Failure> {
         let terminal: TerminalId = terminal.parse().map_err(Failure::refused)?;
-        let Some((store, log)) = self.directory.terminal(&terminal) else {
+        let Some((store, log, writer)) = self.directory.device(&terminal, incarnation) else {
+            let device = incarnation.map_or_else(String::new, |number| format!(", device {number},"));
             return Err(Failure::refused(format!(
-                "terminal {terminal} is not enrolled here; `tillsync terminals` lists them"
+                "terminal {terminal}{device} is not enrolled here; `tillsync terminals` lists them"
             )));
         };
         let handle = self.store_or_new(&store);
@@ -376,6 +467,9 @@ impl Hub {
             .await
             .map_err(Failure::refused)?;
         self.directory.revoke(&log);
+        if let Some(door) = self.door.get() {
+            door.endpoint.disconnect(&writer.0, &format!("terminal {log} is revoked"));
+        }
         let detail = format!("terminal {log}: records after {last_valid_seq} are held");
         self.audit.note(now_ms(), Some(store.as_str()), Some(terminal.to_string()), "revoked", detail);
         Ok(
@@ -384,7 +478,32 @@ impl Hub {
     }
 }
 
-fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig) -> Replica {
+/// The logs that the hub's own log of a store has revoked. A revocation of all of a terminal's logs means those enrolled
+/// before it.
+fn revoked_logs(replica: &Replica) -> Vec<LogId> {
+    let (mut enrolled, mut revoked) = (Vec::new(), Vec::new());
+    let own = LogId { terminal: TerminalId::hub(), incarnation: 1 };
+    for record in replica.books().log_records(&own, 1) {
+        match &record.transaction.body {
+            Body::Hub(HubRecord::Enrol(enrolment)) => enrolled.push(enrolment.log.clone()),
+            Body::Hub(HubRecord::Revoke { terminal, incarnation, .. }) => {
+                let meant = |log: &&LogId| {
+                    log.terminal == *terminal && incarnation.is_none_or(|number| number == log.incarnation)
+                };
+                revoked.extend(enrolled.iter().filter(meant).cloned());
+            }
+            _ => {}
+        }
+    }
+    revoked
+}
+
+/// A hub takes in a till's whole outage at once, and its reserve for a full disk is as much larger.
+fn storage_options() -> Options {
+    Options { reserve_bytes: 2 * RESERVE_BYTES, ..Options::default() }
+}
+
+fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig, room: &Workroom) -> Replica {
     let identity = ReplicaIdentity {
         store: store.clone(),
         log: LogId { terminal: TerminalId::hub(), incarnation: 1 },
@@ -392,5 +511,5 @@ fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig) -> Replica 
         nonce: rand::random(),
         hub: WriterId(key.public()),
     };
-    Replica::new(identity, base_policy(config.currency))
+    Replica::new(identity, base_policy(config.currency)).in_room(room)
 }

@@ -4,12 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::sessions::Opened;
 use super::{Hub, new_token, token_hash};
 use crate::error::Failure;
+use crate::identity::{AddressGate, TokenBucket};
 use crate::runtime::clock::{now_ms, rfc3339};
 use crate::storage::Entry;
 
@@ -19,11 +22,14 @@ pub const PERSON_KIND: u8 = 67;
 const ADMIN: &str = "admin";
 /// Most people.
 const PEOPLE_LIMIT: usize = 10_000;
+/// Wrong tokens told in the audit log: a burst, then one in so long.
+const TOLD_BURST: u32 = 50;
+const TOLD_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest name, in bytes.
 const NAME_LIMIT: usize = 64;
 
 /// What somebody may do. Each role may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Look at everything.
@@ -59,6 +65,20 @@ pub struct Person {
     at_ms: i64,
 }
 
+/// What stands before every look at a token.
+pub struct TokenGate {
+    /// Slows down who says wrong ones.
+    pub addresses: AddressGate,
+    /// How many wrong ones the audit log is told of: a flood from everywhere must not drown it.
+    pub told: TokenBucket,
+}
+
+impl Default for TokenGate {
+    fn default() -> Self {
+        Self { addresses: AddressGate::default(), told: TokenBucket::new(TOLD_BURST, TOLD_INTERVAL) }
+    }
+}
+
 /// The people that a hub's own log entries leave, by name.
 pub(super) fn restore_people(own: &[(u8, Vec<u8>)]) -> BTreeMap<String, Person> {
     let entries = own.iter().filter(|(kind, _)| *kind == PERSON_KIND);
@@ -77,16 +97,67 @@ impl Hub {
     /// Who holds a bearer token.
     #[must_use]
     pub fn who(&self, token: &str) -> Option<Person> {
-        let given = token_hash(token);
+        self.who_by_hash(&token_hash(token))
+    }
+
+    fn who_by_hash(&self, given: &str) -> Option<Person> {
         let admin = Person { name: ADMIN.to_owned(), role: Role::Admin, token_hash: None, at_ms: 0 };
-        if same(&given, &self.config.admin_token_hash) || same(&given, &token_hash(&self.run_token)) {
+        if same(given, &self.config.admin_token_hash) || same(given, &token_hash(&self.run_token)) {
             return Some(admin);
         }
         let people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         people
             .values()
-            .find(|person| person.token_hash.as_ref().is_some_and(|known| same(&given, known)))
+            .find(|person| person.token_hash.as_ref().is_some_and(|known| same(given, known)))
             .cloned()
+    }
+
+    /// Whether somebody who was let in may still be here: not removed, nor given another role or token since. For what
+    /// goes on after the request, such as a stream of events.
+    #[must_use]
+    pub fn is_still(&self, person: &Person) -> bool {
+        let people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        person.token_hash.is_none()
+            || people
+                .get(&person.name)
+                .is_some_and(|known| known.token_hash == person.token_hash && known.role == person.role)
+    }
+
+    /// Whether this is the token of the process's own `run.json`.
+    #[must_use]
+    pub fn is_run_token(&self, token: &str) -> bool {
+        same(&token_hash(token), &token_hash(&self.run_token))
+    }
+
+    /// Opens a session for the holder of a token; `None` when nobody holds it.
+    #[must_use]
+    pub fn open_session(&self, token: &str) -> Option<(Person, Opened)> {
+        let person = self.who(token)?;
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        Some((person, sessions.open(&token_hash(token), Instant::now())))
+    }
+
+    /// Who a session stands for now, and the word that its writes must repeat. Somebody who was removed, or got another
+    /// token or role since, is judged by that.
+    #[must_use]
+    pub fn who_in_session(&self, secret: &str) -> Option<(Person, String)> {
+        let session = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.resume(secret, Instant::now())?
+        };
+        let person = self.who_by_hash(&session.token_hash)?;
+        Some((person, session.csrf))
+    }
+
+    /// Ends a session. True when there was one.
+    pub fn end_session(&self, secret: &str) -> bool {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).end(secret)
+    }
+
+    /// The gate before every look at a token.
+    pub fn token_gate(&self) -> std::sync::MutexGuard<'_, TokenGate> {
+        // The gate's data are counters: whatever a panicking holder left is good enough.
+        self.token_gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds somebody, or gives somebody known a new role and token. The token is in the answer and nowhere else.
@@ -171,7 +242,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
 }
 
 /// Compares hashes in the same time whatever they have in common.
-fn same(one: &str, other: &str) -> bool {
+pub(crate) fn same(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 

@@ -7,6 +7,7 @@ use engine::replica::Replica;
 use engine::review::Case;
 use engine::transaction::{Decision, DecisionAction, HubRecord};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Hub, Person, Role};
 use crate::error::Failure;
@@ -14,7 +15,7 @@ use crate::runtime::clock::{now_ms, rfc3339};
 use crate::runtime::store::StoreHandle;
 
 /// What a reviewer asks for.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionRequest {
     /// What to do: `approve`, `remove`, `over-short` …

@@ -11,6 +11,7 @@ use engine::transaction::{Body, HubRecord, Outcome, Payment, Settled, Settlement
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::closing::no_store;
 use super::review::NotDecided;
@@ -24,26 +25,30 @@ const SETTLED_A_RECORD: usize = 400;
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The outcome of a payment, as the payment provider's side tells it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentRequest {
     /// Id of the payment attempt, as in the tender.
     pub payment: String,
     /// What became of it.
+    #[schema(value_type = String, example = "approved")]
     pub outcome: Outcome,
     /// The store, where no record with the payment has arrived yet.
+    #[schema(value_type = Option<String>)]
     pub store: Option<StoreId>,
 }
 
 /// A batch that the acquirer settled.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettlementRequest {
     /// The acquirer's number of the batch: the same batch again changes nothing.
     pub batch: String,
     /// The store, for payments that no store has.
+    #[schema(value_type = Option<String>)]
     pub store: Option<StoreId>,
     /// Currency of all amounts.
+    #[schema(value_type = String)]
     pub currency: Currency,
     /// The payments.
     pub payments: Vec<SettledRequest>,
@@ -53,7 +58,7 @@ pub struct SettlementRequest {
 }
 
 /// One payment of a settled batch.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettledRequest {
     /// Authorisation or payment id.

@@ -26,7 +26,7 @@ pub(super) async fn vouch(hub: Arc<Hub>, mut stop: watch::Receiver<bool>) {
         }
         let mut held = 0;
         for store in hub.stores() {
-            held += store.ask(|replica| replica.batch_metas().len()).await.unwrap_or(0);
+            held += store.ask(|replica| replica.batch_count()).await.unwrap_or(0);
         }
         if held != seen {
             seen = held;

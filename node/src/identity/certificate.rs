@@ -1,17 +1,15 @@
 //! What a certificate says, whose it is, and what time it is when we judge one.
 //!
 //! **Time.** Tills have bad clocks: some boot in 1970, some in 2099. A till that judged its hub's certificate by
-//! such a clock would lock itself out, offline, with nobody near. So [`TrustClock`] believes the system clock only
-//! within the life of the node's *own* certificate, which was made by the company's hub and thereby is a
-//! statement about time: before it was issued is impossible, and after it ended either the clock is wrong or the
-//! hub (whose clock is looked after) refuses us anyway. Outside that window, the moment of issue is
-//! used, raised whenever the node learns a later time that it trusts. What expiry protects against, a stolen
-//! hub key, is not weakened by it: the till also knows the hub's public key.
+//! such a clock would lock itself out, offline, with nobody near. So a till never judges a hub's certificate by time: it
+//! knows the hub's public key, which no expiry could replace. Whether a *till's* certificate has ended is the hub's to
+//! say, by the hub's clock (`renewal`), never the till's own. Between tills, [`TrustClock`] believes the system clock
+//! only within the life of the node's *own* certificate, which was made by the company's hub and thereby is a
+//! statement about time; outside it, the moment of issue is used, raised whenever the node learns a later time that it
+//! trusts. A certificate "from the future" is never refused: the company signed it, so it is that late already.
 //!
-//! Certificates are back-dated by two days against hubs whose clock is set back. This room never renews one; a
-//! renewal would be a second [`Identity`] handed to a new endpoint.
+//! Certificates are back-dated by two days against hubs whose clock is set back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::RootCertStore;
@@ -19,7 +17,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{IdentityError, NodeKey, PublicKey, system_seconds};
+use super::{IdentityError, PublicKey, system_seconds};
 
 /// The name every hub's certificate carries; hubs are told apart by their keys.
 pub const HUB_SERVER_NAME: &str = "hub.tillsync.internal";
@@ -27,8 +25,8 @@ pub const HUB_SERVER_NAME: &str = "hub.tillsync.internal";
 pub const TILL_SERVER_NAME: &str = "till.tillsync.internal";
 /// How far a certificate's life starts before it is issued.
 pub const BACKDATE_SECONDS: u64 = 2 * 86_400;
-/// How long a certificate lives after it is issued.
-pub const LIFETIME_SECONDS: u64 = 825 * 86_400;
+/// How long a certificate lives after it is issued, unless the hub says otherwise.
+pub const LIFETIME_SECONDS: u64 = 30 * 86_400;
 
 /// What the owner of a certificate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,20 +103,37 @@ pub(super) fn ed25519_key(certificate: &X509Certificate<'_>) -> Option<PublicKey
 /// That `leaf` was signed by `ca`, judged at a time within the leaf's own life.
 ///
 /// # Errors
-/// When it was not, or one of them is no certificate.
+/// When it is another company's, or no certificate of a Tillsync node.
 pub fn verify_chain(leaf: &[u8], ca: &[u8]) -> Result<CertificateFacts, IdentityError> {
+    verify_under(leaf, &[], &[ca.to_vec()])
+}
+
+/// That `leaf` was signed by one of the company certificates `trusted`, at once or by way of what came along in `chain`
+/// (an older company certificate's word for a newer one), judged at a time within the leaf's own life.
+///
+/// # Errors
+/// When it is another company's, or no certificate of a Tillsync node.
+pub fn verify_under(
+    leaf: &[u8],
+    chain: &[Vec<u8>],
+    trusted: &[Vec<u8>],
+) -> Result<CertificateFacts, IdentityError> {
     let facts = facts(leaf)?;
     let bad = |e: rustls::Error| IdentityError::Certificate {
         operation: "verify the certificate against the company's",
         reason: e.to_string(),
     };
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(ca)).map_err(bad)?;
+    for ca in trusted {
+        roots.add(CertificateDer::from(ca.as_slice())).map_err(bad)?;
+    }
+    let between: Vec<CertificateDer<'_>> =
+        chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let der = CertificateDer::from(leaf);
     let parsed = rustls::server::ParsedCertificate::try_from(&der).map_err(bad)?;
     let now = inside_life(&facts, system_seconds());
     let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-    rustls::client::verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], now, algorithms.all)
+    rustls::client::verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &between, now, algorithms.all)
         .map_err(bad)?;
     Ok(facts)
 }
@@ -134,7 +149,7 @@ pub fn inside_life(facts: &CertificateFacts, seconds: u64) -> UnixTime {
 #[derive(Debug)]
 pub struct TrustClock {
     floor: AtomicU64,
-    ceiling: u64,
+    ceiling: AtomicU64,
 }
 
 impl TrustClock {
@@ -142,92 +157,34 @@ impl TrustClock {
     #[must_use]
     pub fn of(own: &CertificateFacts) -> Self {
         let issued = own.not_before.saturating_add(BACKDATE_SECONDS);
-        Self { floor: AtomicU64::new(issued), ceiling: own.not_after }
+        Self { floor: AtomicU64::new(issued), ceiling: AtomicU64::new(own.not_after) }
     }
 
     /// It is at least this late, says somebody whom we trust (the hub, over a verified link).
     pub fn raise(&self, seconds: u64) {
-        if seconds <= self.ceiling {
+        if seconds <= self.ceiling.load(Ordering::Relaxed) {
             self.floor.fetch_max(seconds, Ordering::Relaxed);
         }
+    }
+
+    /// The node has a newer certificate, which says more about the time.
+    pub(super) fn follow(&self, own: &CertificateFacts) {
+        self.ceiling.store(own.not_after, Ordering::Relaxed);
+        self.floor.store(own.not_before.saturating_add(BACKDATE_SECONDS), Ordering::Relaxed);
     }
 
     /// The time to judge by when the system clock says `system` (seconds since 1970).
     #[must_use]
     pub fn judge(&self, system: u64) -> u64 {
         let floor = self.floor.load(Ordering::Relaxed);
-        if (floor..=self.ceiling).contains(&system) { system } else { floor }
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
+        if (floor..=ceiling).contains(&system) { system } else { floor }
     }
 }
 
 impl rustls::time_provider::TimeProvider for TrustClock {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.judge(system_seconds()))))
-    }
-}
-
-/// Everything a node needs to prove who it is and to judge its peers. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    key: Arc<NodeKey>,
-    certificate: Arc<[u8]>,
-    ca: Arc<[u8]>,
-    facts: Arc<CertificateFacts>,
-    clock: Arc<TrustClock>,
-}
-
-impl Identity {
-    /// Puts key and certificates (DER) together after checking that they belong together.
-    ///
-    /// # Errors
-    /// When the certificate is another key's, or not signed by this company.
-    pub fn new(key: NodeKey, certificate: &[u8], ca: &[u8]) -> Result<Self, IdentityError> {
-        let facts = verify_chain(certificate, ca)?;
-        if facts.public_key != key.public() {
-            return Err(IdentityError::Certificate {
-                operation: "use the certificate",
-                reason: "it was issued to another key than this device's; enrol the device anew".into(),
-            });
-        }
-        let clock = Arc::new(TrustClock::of(&facts));
-        let (key, facts) = (Arc::new(key), Arc::new(facts));
-        Ok(Self { key, certificate: certificate.into(), ca: ca.into(), facts, clock })
-    }
-
-    /// The node's key.
-    #[must_use]
-    pub fn key(&self) -> &NodeKey {
-        &self.key
-    }
-
-    /// The node's name.
-    #[must_use]
-    pub fn public(&self) -> PublicKey {
-        self.facts.public_key
-    }
-
-    /// What the node's certificate says.
-    #[must_use]
-    pub fn facts(&self) -> &CertificateFacts {
-        &self.facts
-    }
-
-    /// The node's certificate, DER.
-    #[must_use]
-    pub fn certificate(&self) -> &[u8] {
-        &self.certificate
-    }
-
-    /// The company's certificate, DER.
-    #[must_use]
-    pub fn ca(&self) -> &[u8] {
-        &self.ca
-    }
-
-    /// The time by which peers are judged.
-    #[must_use]
-    pub fn clock(&self) -> &Arc<TrustClock> {
-        &self.clock
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Identity, IdentityError, NodeKey, PublicKey, Role, files, keys, verify_chain};
+use super::{Identity, IdentityError, NodeKey, Papers, PublicKey, Role, files, keys, verify_chain};
 
 /// A till's place in the company.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Enrolment {
     /// The company's certificate, DER.
     #[serde(with = "base64")]
     pub ca: Vec<u8>,
+    /// Company certificates that are believed, DER; empty: only `ca`.
+    #[serde(with = "base64_list", default)]
+    pub trusted: Vec<Vec<u8>>,
     /// Whatever the hub added.
     #[serde(with = "base64", default)]
     pub extra: Vec<u8>,
@@ -46,12 +49,12 @@ impl Enrolment {
     /// When the disk fails.
     pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
         let folder = files::folder(dir);
+        // Copies for people first; the file that counts last.
         let copies = [("node.crt", &self.certificate), ("ca.crt", &self.ca)];
         for (name, der) in copies {
             let text = keys::pem("CERTIFICATE", der);
             files::write_durably(&folder.join(name), text.as_bytes(), files::Readers::All)?;
         }
-        // Last, because this one counts.
         let text = serde_json::to_vec_pretty(self).map_err(|e| IdentityError::Certificate {
             operation: "write down the enrolment",
             reason: e.to_string(),
@@ -80,7 +83,21 @@ impl Enrolment {
     /// # Errors
     /// When the certificate was issued to another key.
     pub fn identity(&self, key: NodeKey) -> Result<Identity, IdentityError> {
-        Identity::new(key, &self.certificate, &self.ca)
+        Identity::with_papers(key, self.papers())
+    }
+
+    /// Its certificates.
+    #[must_use]
+    pub fn papers(&self) -> Papers {
+        let trusted = if self.trusted.is_empty() { vec![self.ca.clone()] } else { self.trusted.clone() };
+        Papers { certificate: self.certificate.clone(), chain: vec![self.ca.clone()], trusted }
+    }
+
+    /// The same place with other papers.
+    #[must_use]
+    pub fn with_papers(&self, papers: &Papers) -> Self {
+        let ca = papers.chain.first().unwrap_or(&self.ca).clone();
+        Self { certificate: papers.certificate.clone(), ca, trusted: papers.trusted.clone(), ..self.clone() }
     }
 }
 
@@ -111,6 +128,21 @@ pub(super) mod base64 {
     }
 }
 
+/// Pieces of bytes, each as base64.
+pub(super) mod base64_list {
+    use super::{BASE64, Deserialize, Deserializer, Serializer};
+    use serde::de::Error as _;
+
+    pub fn serialize<S: Serializer>(list: &[Vec<u8>], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(list.iter().map(|bytes| BASE64.encode(bytes)))
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        let texts = Vec::<String>::deserialize(d)?;
+        texts.iter().map(|text| BASE64.decode(text.as_bytes()).map_err(D::Error::custom)).collect()
+    }
+}
+
 /// Exactly N bytes in hexadecimal.
 pub(super) fn fixed<E: serde::de::Error, const N: usize>(text: &str) -> Result<[u8; N], E> {
     let bytes = HEXLOWER.decode(text.as_bytes()).map_err(E::custom)?;
@@ -138,7 +170,8 @@ mod tests {
             time_zone: "Europe/London".into(),
             currency: "GBP".into(),
             certificate: ca.issue(&key.public(), "S1/T1", Role::Till).unwrap(),
-            ca: ca.certificate().to_vec(),
+            ca: ca.certificate(),
+            trusted: Vec::new(),
             extra: vec![0, 255],
         };
         kept.save(dir.path()).unwrap();
@@ -146,7 +179,7 @@ mod tests {
         assert_eq!(kept.identity(key).unwrap().facts().name, "S1/T1");
         assert!(kept.identity(NodeKey::generate().unwrap()).is_err(), "a copied enrolment without its key");
 
-        kept.ca = Authority::generate("Acme").unwrap().certificate().to_vec();
+        kept.ca = Authority::generate("Acme").unwrap().certificate();
         kept.save(dir.path()).unwrap();
         assert!(matches!(Enrolment::load(dir.path()), Err(IdentityError::Damaged { .. })));
     }

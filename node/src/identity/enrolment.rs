@@ -21,8 +21,9 @@ use tokio::time::timeout;
 
 use super::enrolled::{base64, fixed, hex_key};
 use super::{
-    Applicant, Authority, CaFingerprint, Decide, Enrolment, Grant, IdentityError, JoinCode, JoinError,
-    JoinGate, JoinOutcome, JoinSecret, NodeKey, PublicKey, Refusal, Role, keys, verify_chain,
+    Applicant, Authority, CaFingerprint, Decide, Enrolment, Grant, IdentityError, Instance, JoinCode,
+    JoinError, JoinGate, JoinOutcome, JoinSecret, NodeKey, PublicKey, Refusal, Role, Twins, keys,
+    system_seconds, verify_chain,
 };
 
 /// Longest message of the join conversation, in bytes.
@@ -73,6 +74,7 @@ pub struct JoinDesk {
     decide: Decide,
     gate: Mutex<JoinGate>,
     seats: Semaphore,
+    twins: Mutex<Twins>,
 }
 
 impl JoinDesk {
@@ -80,7 +82,19 @@ impl JoinDesk {
     #[must_use]
     pub fn new(authority: Arc<Authority>, hub_public_key: PublicKey, decide: Decide) -> Self {
         let (gate, seats) = (Mutex::default(), Semaphore::new(JOIN_SEATS));
-        Self { authority, hub_public_key, decide, gate, seats }
+        Self { authority, hub_public_key, decide, gate, seats, twins: Mutex::default() }
+    }
+
+    /// The certificate authority behind it.
+    #[must_use]
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// An instance of a till has connected. True when another with its key had followed it.
+    pub fn met(&self, key: PublicKey, instance: Instance) -> bool {
+        // Whatever a panicking holder left tells clones well enough.
+        self.twins.lock().unwrap_or_else(PoisonError::into_inner).met(key, instance)
     }
 
     /// Holds one conversation, to its end or to the deadline.
@@ -145,13 +159,13 @@ impl JoinDesk {
         let name = format!("{}/{}", grant.store, grant.terminal);
         let certificate = self
             .authority
-            .issue(&public_key, &name, Role::Till)
+            .issue_at(&public_key, &name, Role::Till, self.authority.time(system_seconds()))
             .map_err(|e| Refusal::HubFailed { detail: e.to_string() })?;
         let outcome =
             JoinOutcome::Granted { public_key, store: grant.store.clone(), terminal: grant.terminal.clone() };
         let granted = Granted {
             certificate,
-            ca: self.authority.certificate().to_vec(),
+            ca: self.authority.certificate(),
             hub_public_key: self.hub_public_key,
             company: self.authority.company().to_owned(),
             grant,
@@ -235,6 +249,7 @@ fn accept(
         time_zone,
         currency,
         certificate,
+        trusted: vec![ca.clone()],
         ca,
         extra,
     })
@@ -245,12 +260,23 @@ fn proof_message(secret: &JoinSecret, public_key: &PublicKey, ca: CaFingerprint)
     blake3::derive_key(PROOF_DOMAIN, &[secret.0.as_slice(), public_key, &ca.0].concat())
 }
 
-enum ReadFailed {
+/// Why a message could not be read.
+pub(super) enum ReadFailed {
     Broken(String),
     Malformed(String),
 }
 
-async fn read_message<T: DeserializeOwned, S: AsyncRead + Unpin>(stream: &mut S) -> Result<T, ReadFailed> {
+impl ReadFailed {
+    pub(super) fn into_words(self) -> String {
+        match self {
+            Self::Broken(reason) | Self::Malformed(reason) => reason,
+        }
+    }
+}
+
+pub(super) async fn read_message<T: DeserializeOwned, S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> Result<T, ReadFailed> {
     let broken = |e: std::io::Error| ReadFailed::Broken(e.to_string());
     let length = usize::try_from(stream.read_u32_le().await.map_err(broken)?).unwrap_or(usize::MAX);
     if length > JOIN_MESSAGE_LIMIT {
@@ -263,7 +289,7 @@ async fn read_message<T: DeserializeOwned, S: AsyncRead + Unpin>(stream: &mut S)
     serde_json::from_slice(&bytes).map_err(|e| ReadFailed::Malformed(e.to_string()))
 }
 
-async fn write_message<T: Serialize, S: AsyncWrite + Unpin>(
+pub(super) async fn write_message<T: Serialize, S: AsyncWrite + Unpin>(
     stream: &mut S,
     message: &T,
 ) -> std::io::Result<()> {

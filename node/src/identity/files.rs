@@ -1,11 +1,12 @@
 //! Writing the few small files of an identity so that a power cut leaves the old one or the new one, never a
-//! half. Never used for logs: those have their own room.
+//! half. In an encrypted data directory they are encrypted, here and nowhere else. Never used for logs: those have their own room.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::IdentityError;
+use crate::storage::{manifest, vault};
 
 /// Largest identity file that is read: a certificate is under 1 KiB, an enrolment under 64 KiB.
 const FILE_LIMIT: u64 = 256 * 1024;
@@ -28,7 +29,10 @@ pub(super) fn folder(dir: &Path) -> PathBuf {
 pub(super) fn write_durably(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), IdentityError> {
     let disk = |operation| move |source| IdentityError::Disk { operation, path: path.to_path_buf(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
+    let (dir, name) = place(path);
+    let bytes = vault::cover(dir, &name, bytes)?;
     make_folder(folder).map_err(disk("create the folder of"))?;
+    manifest::announce(dir, &name, &bytes)?;
     let aside = path.with_extension("new");
     // A leftover of an interrupted write may carry wider permissions than we ask for: start from nothing.
     match fs::remove_file(&aside) {
@@ -36,11 +40,24 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8], readers: Readers) -> Resu
         _ => {}
     }
     let mut file = open_new(&aside, readers).map_err(disk("create the new version of"))?;
-    file.write_all(bytes).map_err(disk("write"))?;
+    file.write_all(&bytes).map_err(disk("write"))?;
     file.sync_all().map_err(disk("fsync"))?;
     drop(file);
     fs::rename(&aside, path).map_err(disk("rename into place"))?;
-    sync_folder(folder).map_err(disk("fsync the folder of"))
+    sync_folder(folder).map_err(disk("fsync the folder of"))?;
+    Ok(manifest::settle(dir, &name)?)
+}
+
+/// Removes a file, if it is there, so that it stays removed.
+pub(super) fn remove_durably(path: &Path) -> Result<(), IdentityError> {
+    let disk = |operation| move |source| IdentityError::Disk { operation, path: path.to_path_buf(), source };
+    let (dir, name) = place(path);
+    manifest::forget(dir, &name)?;
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(disk("remove"))?,
+    }
+    sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(disk("fsync the folder of"))
 }
 
 /// The file's bytes, or `None` when it does not exist.
@@ -57,7 +74,15 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
         let reason = format!("it is larger than {FILE_LIMIT} bytes");
         return Err(IdentityError::Damaged { path: path.to_path_buf(), reason });
     }
-    Ok(Some(bytes))
+    let (dir, name) = place(path);
+    Ok(Some(vault::uncover(dir, &name, bytes)?))
+}
+
+/// The data directory of a file of this room, and its name there.
+fn place(path: &Path) -> (&Path, String) {
+    let dir = path.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    (dir, format!("identity/{}", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
 /// Creates the folder (private where modes exist) and makes its own entry durable.

@@ -13,21 +13,29 @@ mod files;
 mod join_answer;
 mod join_code;
 mod keys;
+mod papers;
 mod rate;
+mod reign;
+mod renewal;
+mod twins;
 
 use std::path::PathBuf;
 
 pub use authority::Authority;
 pub use certificate::{
-    BACKDATE_SECONDS, CertificateFacts, HUB_SERVER_NAME, Identity, LIFETIME_SECONDS, Role, TILL_SERVER_NAME,
-    TrustClock, facts, inside_life, verify_chain,
+    BACKDATE_SECONDS, CertificateFacts, HUB_SERVER_NAME, LIFETIME_SECONDS, Role, TILL_SERVER_NAME,
+    TrustClock, facts, inside_life, verify_chain, verify_under,
 };
 pub use enrolled::Enrolment;
 pub use enrolment::{JOIN_DEADLINE, JOIN_MESSAGE_LIMIT, JOIN_SEATS, JoinDesk, ask_to_join};
 pub use join_answer::{Applicant, Decide, Decision, Grant, JoinError, JoinOutcome, Refusal};
 pub use join_code::{CaFingerprint, HubAddress, JoinCode, JoinCodeError, JoinSecret, PendingJoin, Verdict};
 pub use keys::NodeKey;
-pub use rate::{JoinGate, TokenBucket};
+pub use papers::{Identity, Papers};
+pub use rate::{AddressGate, JoinGate, TokenBucket};
+pub use reign::{Former, Reign, Terms};
+pub use renewal::{RENEW_DEADLINE, Reply, Standing, accept_reply, answer_renewal, ask_for_papers};
+pub use twins::{Instance, Twins};
 
 /// A node's name: its ed25519 public key.
 pub type PublicKey = [u8; 32];
@@ -56,6 +64,12 @@ pub enum IdentityError {
     /// Overwriting would destroy an identity.
     #[error("{} exists already and is never overwritten; use another data directory, or move the old one away", .0.display())]
     Exists(PathBuf),
+    /// The directory is encrypted and cannot be unlocked, or the file is not what was encrypted.
+    #[error(transparent)]
+    Vault(#[from] crate::storage::VaultError),
+    /// The manifest of the directory could not be written, or is of a newer format.
+    #[error(transparent)]
+    Manifest(#[from] crate::storage::StorageError),
     /// A certificate could not be made or does not fit.
     #[error("cannot {operation}: {reason}")]
     Certificate {

@@ -1,11 +1,11 @@
-//! How often something may happen: a token bucket, and the gate before the join desk made of them. Pure: time
+//! How often something may happen: a token bucket, and the gates before the join desk and the log-in made of them. Pure: time
 //! is an argument. Nothing here decides whether a secret is right.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Most addresses remembered by a [`JoinGate`]; beyond it the one that erred longest ago is forgotten.
+/// Most addresses remembered by an [`AddressGate`]; beyond it the one that erred longest ago is forgotten.
 pub const GATE_ADDRESS_LIMIT: usize = 1024;
 /// Wrong secrets in a row from one address, then one a [`ADDRESS_REFILL`].
 const ADDRESS_BURST: u32 = 5;
@@ -52,16 +52,22 @@ impl TokenBucket {
     }
 }
 
-/// Slows down whoever says wrong secrets. Right secrets cost nothing.
+/// Slows down each address that says wrong secrets, and no other. Right secrets cost nothing.
+#[derive(Debug, Default)]
+pub struct AddressGate {
+    by_address: BTreeMap<IpAddr, (TokenBucket, Instant)>,
+}
+
+/// Slows down whoever says wrong secrets, and, once they come from everywhere, everybody.
 #[derive(Debug)]
 pub struct JoinGate {
     all: TokenBucket,
-    by_address: BTreeMap<IpAddr, (TokenBucket, Instant)>,
+    each: AddressGate,
 }
 
 impl Default for JoinGate {
     fn default() -> Self {
-        Self { all: TokenBucket::new(GLOBAL_BURST, GLOBAL_REFILL), by_address: BTreeMap::new() }
+        Self { all: TokenBucket::new(GLOBAL_BURST, GLOBAL_REFILL), each: AddressGate::default() }
     }
 }
 
@@ -69,13 +75,25 @@ impl JoinGate {
     /// How long this address has to wait before its next secret is even looked at; zero: now.
     #[must_use]
     pub fn wait(&self, address: IpAddr, now: Instant) -> Duration {
-        let own = self.by_address.get(&household(address)).map_or(Duration::ZERO, |(b, _)| b.wait(now));
-        own.max(self.all.wait(now))
+        self.each.wait(address, now).max(self.all.wait(now))
     }
 
     /// The secret was wrong.
     pub fn wrong(&mut self, address: IpAddr, now: Instant) {
         self.all.spend(now);
+        self.each.wrong(address, now);
+    }
+}
+
+impl AddressGate {
+    /// How long this address has to wait before its next secret is even looked at; zero: now.
+    #[must_use]
+    pub fn wait(&self, address: IpAddr, now: Instant) -> Duration {
+        self.by_address.get(&household(address)).map_or(Duration::ZERO, |(bucket, _)| bucket.wait(now))
+    }
+
+    /// The secret was wrong.
+    pub fn wrong(&mut self, address: IpAddr, now: Instant) {
         let address = household(address);
         if !self.by_address.contains_key(&address) && self.by_address.len() >= GATE_ADDRESS_LIMIT {
             let oldest = self.by_address.iter().min_by_key(|(_, (_, last))| *last).map(|(a, _)| *a);
@@ -118,7 +136,7 @@ mod tests {
         for i in 0..2_000_u128 {
             gate.wrong(IpAddr::V6(Ipv6Addr::from_bits(i << 64)), now);
         }
-        assert_eq!(gate.by_address.len(), GATE_ADDRESS_LIMIT);
+        assert_eq!(gate.each.by_address.len(), GATE_ADDRESS_LIMIT);
         assert!(gate.wait(IpAddr::from([10, 0, 0, 2]), now) > Duration::ZERO);
         let one_network: Vec<IpAddr> = ["2001:db8::1", "2001:db8::2"].map(|a| a.parse().unwrap()).to_vec();
         assert_eq!(household(one_network[0]), household(one_network[1]));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::storage::{Entry, Storage};
+use crate::storage::{Entry, Storage, StorageError};
 
 /// Kind byte of an audit event in the node's log.
 pub const AUDIT_KIND: u8 = 64;
@@ -33,6 +33,9 @@ pub struct AuditEvent {
     pub detail: String,
 }
 
+/// Who, what in one word, and the rest.
+pub type Noted = (Option<String>, String, String);
+
 /// The audit log of a node. Clones share it.
 #[derive(Clone)]
 pub struct AuditLog {
@@ -56,23 +59,62 @@ impl AuditLog {
 
     /// Notes an event.
     pub fn note(&self, at_ms: i64, store: Option<&str>, who: Option<String>, event: &str, detail: String) {
+        self.note_and(at_ms, store, who, event, detail, |_| {});
+    }
+
+    /// Notes an event; `done` hears, from the storage's thread, when it and all that was appended before it is durable.
+    pub fn note_and(
+        &self,
+        at_ms: i64,
+        store: Option<&str>,
+        who: Option<String>,
+        event: &str,
+        detail: String,
+        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
+        self.enter(at_ms, store, vec![(who, event.to_owned(), detail)], done);
+    }
+
+    /// Notes events of one store together: one append for all of them.
+    pub fn note_all(&self, at_ms: i64, store: &str, notes: Vec<Noted>) {
+        self.enter(at_ms, Some(store), notes, |_| {});
+    }
+
+    fn enter(
+        &self,
+        at_ms: i64,
+        store: Option<&str>,
+        notes: Vec<Noted>,
+        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
         let mut ring = self.inner.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.0 += 1;
-        let event = AuditEvent {
-            number: ring.0,
-            at_ms,
-            store: store.map(str::to_owned),
-            who,
-            event: event.to_owned(),
-            detail,
-        };
-        tracing::info!(event = event.event, store = event.store, who = event.who, "{}", event.detail);
-        if let Ok(bytes) = serde_json::to_vec(&event) {
-            // An audit event that cannot be written is a sign of a poisoned store, which says so by itself.
-            self.inner.storage.append(vec![Entry { kind: AUDIT_KIND, bytes }], |_| {});
+        let mut entries = Vec::with_capacity(notes.len());
+        for (who, event, detail) in notes {
+            ring.0 += 1;
+            let event =
+                AuditEvent { number: ring.0, at_ms, store: store.map(str::to_owned), who, event, detail };
+            tracing::info!(event = event.event, store = event.store, who = event.who, "{}", event.detail);
+            if let Ok(bytes) = serde_json::to_vec(&event) {
+                entries.push(Entry { kind: AUDIT_KIND, bytes });
+            }
+            keep(&mut ring.1, event.clone());
+            let _ = self.inner.listeners.send(event);
         }
-        keep(&mut ring.1, event.clone());
-        let _ = self.inner.listeners.send(event);
+        let count = entries.len();
+        self.inner.storage.append(entries, move |result| {
+            if let Err(error) = &result {
+                tracing::warn!("{count} events of the audit log are in memory only: {error}");
+            }
+            done(result.map(|_| ()));
+        });
+    }
+
+    /// Notes which small files of the directory changed without the node.
+    pub fn note_changed(&self, at_ms: i64, changed: &[String]) {
+        for what in changed {
+            tracing::warn!("{what}");
+            self.note(at_ms, None, None, "file-changed", what.clone());
+        }
     }
 
     /// Events after number `after`, oldest first, at most `limit` of the newest.
@@ -95,14 +137,16 @@ impl AuditLog {
     }
 }
 
-/// Reads an audit event back from the node's log into the ring.
-pub fn restore(ring: &mut VecDeque<AuditEvent>, bytes: &[u8]) {
-    if let Ok(event) = serde_json::from_slice(bytes) {
-        keep(ring, event);
+impl AuditEvent {
+    /// An event of the node's log; `None` if another version wrote something else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
     }
 }
 
-fn keep(ring: &mut VecDeque<AuditEvent>, event: AuditEvent) {
+/// Keeps an event in a ring of the newest.
+pub(super) fn keep(ring: &mut VecDeque<AuditEvent>, event: AuditEvent) {
     if ring.len() == RING_EVENTS {
         ring.pop_front();
     }

@@ -39,6 +39,12 @@ impl Clock {
         if today >= ms { today } else { on(day.plus(1)) }
     }
 
+    /// A point in time, ms since 1970, as the shop's clock shows it.
+    #[must_use]
+    pub fn at(&self, ms: i64) -> Instant {
+        Instant::in_zone(ms, &self.zone)
+    }
+
     /// Now, as the shop's clock shows it.
     #[must_use]
     pub fn now(&self) -> Instant {

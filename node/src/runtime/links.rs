@@ -4,23 +4,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::alarms::Alarms;
 use super::audit::AuditLog;
-use super::clock::now_ms;
+use super::clock::{now_ms, rfc3339};
+use super::conversation::serve;
 use super::store::StoreHandle;
 use crate::error::Failure;
-use crate::hub::Hub;
+use crate::hub::{Door, Hub};
 use crate::identity::{
-    Enrolment, HubAddress, Identity, JoinCode, JoinDesk, JoinOutcome, NodeKey, PublicKey, Role,
+    Enrolment, HubAddress, Identity, JoinCode, JoinDesk, JoinOutcome, NodeKey, PublicKey, Role, accept_reply,
 };
 use crate::transport::{
-    Admit, DialEvent, DialPlan, Endpoint, Event, EventSink, Link, Settings, close_code, keep_connected,
+    Admit, DialEvent, DialPlan, Endpoint, Event, EventSink, Keeper, Settings, close_code, keep_connected,
 };
 
 /// Which key belongs to which store and log, over all stores of the hub.
@@ -58,6 +59,33 @@ impl Directory {
         }
     }
 
+    /// A device of a terminal, by default the newest: its store, log and key.
+    #[must_use]
+    pub fn device(
+        &self,
+        terminal: &TerminalId,
+        incarnation: Option<u32>,
+    ) -> Option<(StoreId, LogId, WriterId)> {
+        let known = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let meant = known.writers.iter().filter(|(_, (_, log))| {
+            log.terminal == *terminal && incarnation.is_none_or(|number| number == log.incarnation)
+        });
+        let newest = meant.max_by_key(|(_, (_, log))| log.incarnation);
+        newest.map(|(writer, (store, log))| (store.clone(), log.clone(), *writer))
+    }
+
+    /// Whether a log's key may not connect any more.
+    #[must_use]
+    pub fn is_revoked(&self, log: &LogId) -> bool {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).revoked.contains(log)
+    }
+
+    /// The log of a key.
+    #[must_use]
+    pub fn log_of(&self, writer: &WriterId) -> Option<(StoreId, LogId)> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).writers.get(writer).cloned()
+    }
+
     /// Store and newest log of a terminal.
     #[must_use]
     pub fn terminal(&self, terminal: &TerminalId) -> Option<(StoreId, LogId)> {
@@ -88,10 +116,11 @@ pub async fn listen(
         let hub = hub.clone();
         Arc::new(move |applicant| Box::pin(hub.clone().decide(applicant)))
     });
-    let events = transport_events(hub.audit().clone());
+    let events = transport_events(hub.clone());
     let endpoint = Endpoint::hub(resolved, &identity, Some(desk), admit, events, Settings::default())
         .map_err(refused)?;
     let local = endpoint.local_addr().map_err(refused)?;
+    hub.opened(Door { endpoint: endpoint.clone(), identity });
     tokio::spawn(async move {
         loop {
             let link = tokio::select! {
@@ -118,14 +147,18 @@ pub async fn listen(
 /// # Errors
 /// No socket is to be had.
 pub async fn dial(
+    dir: &Path,
     enrolment: Arc<Enrolment>,
     key: NodeKey,
     store: StoreHandle,
     audit: AuditLog,
+    alarms: Alarms,
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, Failure> {
     let identity = enrolment.identity(key).map_err(Failure::refused)?;
-    let endpoint = Endpoint::till(&identity, Settings::default()).map_err(Failure::refused)?;
+    let keeper = keeper(dir, &enrolment, identity.clone(), audit.clone(), alarms);
+    let endpoint =
+        Endpoint::till_for_life(&identity, keeper, Settings::default()).map_err(Failure::refused)?;
     let plan = DialPlan::new(vec![enrolment.hub_address.clone()], Role::Hub, Some(enrolment.hub_public_key));
     let (links, mut dialled) = mpsc::channel(1);
     let name = store.store().to_string();
@@ -138,35 +171,42 @@ pub async fn dial(
     Ok(tokio::spawn(keep_connected(endpoint, plan, links, events, stop)))
 }
 
-/// Frames that may wait for a link to take them. The window of unacknowledged batches needs a few dozen; a peer that
-/// lets more wait than this does not read.
-const FRAMES_WAITING: usize = 1_024;
-
-/// Carries frames between a link and the store's task until either ends.
-async fn serve(store: StoreHandle, link: Link) {
-    static LINKS: AtomicU64 = AtomicU64::new(1);
-    let (peer, number) = (WriterId(link.peer()), LINKS.fetch_add(1, Ordering::Relaxed));
-    let (sender, mut receiver) = link.split();
-    let control = sender.control().clone();
-    let (frames, mut to_send) = mpsc::channel::<Vec<u8>>(FRAMES_WAITING);
-    let sending = tokio::spawn(async move {
-        while let Some(frame) = to_send.recv().await {
-            if sender.send(frame).await.is_err() {
-                return;
-            }
+/// Takes what the hub answers about papers: checked, on disk, and then in use.
+fn keeper(dir: &Path, enrolment: &Enrolment, identity: Identity, audit: AuditLog, alarms: Alarms) -> Keeper {
+    let (dir, enrolment) = (dir.to_path_buf(), Mutex::new(enrolment.clone()));
+    Arc::new(move |hub, reply| {
+        let mut enrolment = enrolment.lock().unwrap_or_else(PoisonError::into_inner);
+        if *hub != enrolment.hub_public_key {
+            return Err("another node than this till's hub offered papers".to_owned());
         }
-        sender.finish().await;
-        control.close(close_code::DONE, "the conversation is over");
-    });
-    store.link_up(peer, number, frames).await;
-    while let Ok(Some(frame)) = receiver.recv().await {
-        if !store.frame(peer, number, frame).await {
-            break;
+        let present = enrolment.papers();
+        if !reply.twin.is_empty() {
+            let detail = format!(
+                "this till's key is used by another process as well ({}): {CLONE_ADVICE}",
+                reply.twin
+            );
+            alarms.raise(&enrolment.terminal, "cloned", detail.clone());
+            audit.note(now_ms(), Some(&enrolment.store), Some("hub".to_owned()), "cloned", detail);
         }
-    }
-    store.link_down(peer, number).await;
-    sending.abort();
+        let papers = accept_reply(reply, &identity.public(), &present).map_err(|e| e.to_string())?;
+        if papers == present {
+            return Ok(());
+        }
+        let next = enrolment.with_papers(&papers);
+        next.save(&dir).map_err(|e| e.to_string())?;
+        identity.replace(papers).map_err(|e| e.to_string())?;
+        let ends = i64::try_from(identity.facts().not_after).unwrap_or(i64::MAX).saturating_mul(1_000);
+        let detail =
+            format!("certificate until {}, {} company certificates", rfc3339(ends), next.trusted.len());
+        audit.note(now_ms(), Some(&next.store), Some("hub".to_owned()), "renewed", detail);
+        *enrolment = next;
+        Ok(())
+    })
 }
+
+/// What to do about a clone, at both ends.
+const CLONE_ADVICE: &str = "a copied or restored data directory; stop one of them and enrol it anew in an empty \
+                            directory. Records that both wrote are a CLONED_TERMINAL case";
 
 /// Joins the hub of a code and keeps the enrolment.
 ///
@@ -186,8 +226,9 @@ pub async fn join(dir: &Path, code: &str, hub: Option<&str>) -> Result<Enrolment
     Ok(enrolment)
 }
 
-fn transport_events(audit: AuditLog) -> EventSink {
+fn transport_events(hub: Arc<Hub>) -> EventSink {
     Arc::new(move |event| {
+        let audit = hub.audit();
         let note =
             |who: Option<String>, event: &str, detail: String| audit.note(now_ms(), None, who, event, detail);
         match event {
@@ -201,6 +242,20 @@ fn transport_events(audit: AuditLog) -> EventSink {
                 );
             }
             Event::Rejected { remote, reason } => note(Some(remote.to_string()), "rejected", reason),
+            Event::Cloned { peer, remote } => {
+                let (store, name) = hub.directory().log_of(&WriterId(peer)).map_or_else(
+                    || (None, WriterId(peer).short()),
+                    |(store, log)| (Some(store), log.to_string()),
+                );
+                let detail = format!("{name} runs twice with one key, last from {remote}: {CLONE_ADVICE}");
+                hub.alarms().raise(&name, "cloned", detail.clone());
+                audit.note(now_ms(), store.as_ref().map(StoreId::as_str), Some(name), "cloned", detail);
+            }
+            Event::Renewed { peer, ends, ended } => {
+                let ends = rfc3339(i64::try_from(ends).unwrap_or(i64::MAX).saturating_mul(1_000));
+                let after = if ended { ", after its old one had ended" } else { "" };
+                note(Some(WriterId(peer).short()), "renewed", format!("certificate until {ends}{after}"));
+            }
             Event::Join { remote, outcome } => {
                 let detail = match outcome {
                     JoinOutcome::Granted { store, terminal, .. } => {

@@ -1,25 +1,84 @@
-//! Where in the log the entries stand that are looked up again: batches to send, journal entries to show.
+//! Where in the log the entries stand that are looked up again: batches to send, journal entries to show. Packed like
+//! the books.
 
+use engine::attic::Workroom;
 use engine::host::Looked;
+use engine::shelf::{Packing, Shelf, Slot};
 
 use crate::storage::Position;
 
 /// Where the entries of a store that are looked up again stand in the log.
-#[derive(Default)]
 pub struct Positions {
     /// Batches, by ordinal.
-    pub batches: Vec<Position>,
+    batches: Shelf<Position>,
     /// Journal entries, by number from 1.
-    pub journal: Vec<Position>,
+    journal: Shelf<Position>,
+}
+
+struct Form;
+
+impl Packing<Position> for Form {
+    fn pack(&self, _: Slot, rows: &[Position]) -> Vec<u8> {
+        rows.iter().flat_map(|at| at.0.to_le_bytes()).collect()
+    }
+
+    fn unpack(&self, _: Slot, bytes: &[u8]) -> Option<Vec<Position>> {
+        let (rows, []) = bytes.as_chunks::<8>() else { return None };
+        Some(rows.iter().map(|at| Position(u64::from_le_bytes(*at))).collect())
+    }
+}
+
+fn get(shelf: &Shelf<Position>, number: u64) -> Option<Position> {
+    let slot = Slot::try_from(number).ok().filter(|slot| (*slot as usize) < shelf.len())?;
+    Some(*shelf.get(slot, &Form))
 }
 
 impl Positions {
+    /// No entries yet.
+    #[must_use]
+    pub fn new(room: &Workroom) -> Self {
+        Self { batches: Shelf::of_small(room), journal: Shelf::of_small(room) }
+    }
+
     /// Remembers an entry.
     pub fn note(&mut self, entry: Looked, at: Position) {
-        match entry {
-            Looked::Batch => self.batches.push(at),
-            Looked::Journal => self.journal.push(at),
-            Looked::Not => {}
+        let shelf = match entry {
+            Looked::Batch => &mut self.batches,
+            Looked::Journal => &mut self.journal,
+            Looked::Not => return,
+        };
+        shelf.push(at);
+        shelf.rest(&Form);
+    }
+
+    /// Where the batch with an ordinal stands.
+    #[must_use]
+    pub fn batch(&self, ordinal: u64) -> Option<Position> {
+        get(&self.batches, ordinal)
+    }
+
+    /// Where at most `limit` journal entries stand, from a number on.
+    pub fn journal(&self, from: u64, limit: usize) -> impl Iterator<Item = Position> {
+        (from.max(1) - 1..).take(limit).map_while(|number| get(&self.journal, number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_found_by_ordinal_and_by_number() {
+        let mut positions = Positions::new(&Workroom::tightest());
+        for n in 0..100 {
+            positions.note(Looked::Batch, Position(n * 10));
+            positions.note(Looked::Journal, Position(n * 10 + 1));
+            positions.note(Looked::Not, Position(n * 10 + 2));
         }
+        assert_eq!((positions.batch(99), positions.batch(100)), (Some(Position(990)), None));
+        let page: Vec<u64> = positions.journal(98, 10).map(|at| at.0).collect();
+        assert_eq!(page, [971, 981, 991]);
+        assert_eq!(positions.journal(0, 1).collect::<Vec<_>>(), [Position(1)]);
+        assert_eq!(positions.journal(500, 1).count(), 0);
     }
 }

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
 use engine::ids::StoreId;
-use engine::replica::Replica;
+use engine::replica::{Replica, Stale};
 
 use super::audit::{self, AUDIT_KIND, AuditEvent};
 use super::checkpoint;
+use super::notes::ToldCases;
 use super::positions::Positions;
 use crate::error::Failure;
 use crate::storage::{Entry, Position, Storage, StorageError};
@@ -20,6 +21,19 @@ pub struct RestoredStore {
     pub replica: Replica,
     /// Where its entries stand.
     pub positions: Positions,
+    /// How many of its records a checkpoint had judged.
+    pub judged: u64,
+    /// What of its cases the audit log tells already: judging the others again must not tell it again.
+    pub told: ToldCases,
+}
+
+impl RestoredStore {
+    /// A store of which the log holds nothing yet.
+    #[must_use]
+    pub fn of(fresh: Replica) -> Self {
+        let positions = Positions::new(fresh.room());
+        Self { replica: fresh, positions, judged: 0, told: ToldCases::default() }
+    }
 }
 
 /// Everything that a node's log holds.
@@ -29,6 +43,8 @@ pub struct Restored {
     pub stores: BTreeMap<StoreId, RestoredStore>,
     /// The newest audit events.
     pub audit: VecDeque<AuditEvent>,
+    /// What the audit log tells of cases, by store; it goes to the stores when everything is read.
+    told: BTreeMap<String, ToldCases>,
     /// The node's own entries (kinds from 65), in order.
     pub own: Vec<(u8, Vec<u8>)>,
 }
@@ -65,16 +81,84 @@ pub fn restore(
     storage: &Storage,
     mut fresh: impl FnMut(&StoreId) -> Result<Replica, String>,
 ) -> Result<Restored, RestoreFailure> {
+    let from_checkpoint = |store: &StoreId, replica: &mut Replica| {
+        if let Some(image) = checkpoint::read(storage, store) {
+            replica.restore_from(image);
+        }
+    };
+    match read_log(storage, &mut fresh, from_checkpoint)? {
+        Ok(restored) => Ok(restored),
+        Err((store, stale)) => {
+            tracing::warn!(%store, "{stale}");
+            let anew = read_log(storage, &mut fresh, |_, _| {})?;
+            Ok(anew.unwrap_or_else(|_| unreachable!("without a checkpoint none is stale")))
+        }
+    }
+}
+
+/// Reads the log from its start; the inner error is that of a checkpoint that does not fit.
+fn read_log(
+    storage: &Storage,
+    fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
+    begin: impl Fn(&StoreId, &mut Replica),
+) -> Result<Result<Restored, (StoreId, Stale)>, RestoreFailure> {
     let mut restored = Restored::default();
+    let mut made = |store: &StoreId| {
+        let mut replica = fresh(store)?;
+        begin(store, &mut replica);
+        Ok(replica)
+    };
     storage.replay(Position(0), &mut |at, entry| {
-        take(&mut restored, &mut fresh, at, entry).map_err(|reason| RestoreFailure::Entry { at, reason })
+        take(&mut restored, &mut made, at, entry).map_err(|reason| RestoreFailure::Entry { at, reason })
     })?;
     for (store, made) in &mut restored.stores {
-        let checkpoint = checkpoint::read(storage, store);
-        let used = made.replica.restored(checkpoint.as_ref());
-        tracing::info!(%store, records = made.replica.books().len(), from_checkpoint = used, "books restored");
+        match made.replica.restored() {
+            Ok(judged) => {
+                let records = made.replica.books().len();
+                tracing::info!(%store, records, from_checkpoint = judged, "books restored");
+                made.judged = judged;
+                made.told = restored.told.remove(store.as_str()).unwrap_or_default();
+            }
+            Err(stale) => return Ok(Err((store.clone(), stale))),
+        }
     }
-    Ok(restored)
+    Ok(Ok(restored))
+}
+
+/// Reads one store back from a node's log into an empty replica of it.
+///
+/// # Errors
+/// The log is damaged or contradicts itself.
+pub fn restore_store(
+    storage: &Storage,
+    store: &StoreId,
+    fresh: Replica,
+) -> Result<RestoredStore, RestoreFailure> {
+    let mut made = RestoredStore::of(fresh);
+    storage.replay(Position(0), &mut |at, entry: Entry| {
+        let failed = |reason: String| RestoreFailure::Entry { at, reason };
+        if entry.kind == AUDIT_KIND {
+            let event = AuditEvent::decode(&entry.bytes);
+            let of_store = event.filter(|event| event.store.as_deref() == Some(store.as_str()));
+            of_store.iter().for_each(|event| made.told.note(event));
+            return Ok(());
+        }
+        if entry.kind >= AUDIT_KIND.min(NODE_KINDS_FROM) {
+            return Ok(());
+        }
+        let (of, log_entry) =
+            LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| failed(error.to_string()))?;
+        if of != *store {
+            return Ok(());
+        }
+        made.positions.note(Looked::of(&log_entry), at);
+        made.replica.restore(log_entry).map_err(|error| failed(error.to_string()))
+    })?;
+    // After a panic nothing is taken over that was judged before it.
+    made.replica
+        .restored()
+        .map_err(|stale| RestoreFailure::Entry { at: Position(0), reason: stale.to_string() })?;
+    Ok(made)
 }
 
 fn take(
@@ -84,7 +168,12 @@ fn take(
     entry: Entry,
 ) -> Result<(), String> {
     if entry.kind == AUDIT_KIND {
-        audit::restore(&mut restored.audit, &entry.bytes);
+        if let Some(event) = AuditEvent::decode(&entry.bytes) {
+            if let Some(store) = &event.store {
+                restored.told.entry(store.clone()).or_default().note(&event);
+            }
+            audit::keep(&mut restored.audit, event);
+        }
         return Ok(());
     }
     if entry.kind >= NODE_KINDS_FROM {
@@ -93,7 +182,7 @@ fn take(
     }
     let (store, log_entry) = LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| error.to_string())?;
     if !restored.stores.contains_key(&store) {
-        let made = RestoredStore { replica: fresh(&store)?, positions: Positions::default() };
+        let made = RestoredStore::of(fresh(&store)?);
         restored.stores.insert(store.clone(), made);
     }
     let Some(made) = restored.stores.get_mut(&store) else { return Ok(()) };

@@ -1,30 +1,46 @@
 //! One store's task: it owns the host of the store's replica, gives it events and carries out what it asks for, with the
 //! node's disk and links. Captures that wait together go in together. What is grouped, promised and refused is decided
 //! by `engine::host`; nothing is decided here.
+//!
+//! **A full disk** refuses before it is too late: nothing new is taken in (captures, statements, peers' batches) while the
+//! storage says that it is full, and what was taken in before is appended into the storage's reserve. Batches of peers
+//! wait here, unacknowledged; acknowledgements and everything that is asked go on. When space returns, so does all.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod space;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use engine::entry::Entry as LogEntry;
 use engine::host::{Effect, Host, Line, Looked, NotRecorded, Stored};
 use engine::ids::{StoreId, WriterId};
 use engine::ledger::JournalEntry;
-use engine::replica::{Capture, Input, Receipt, Replica};
+use engine::replica::{Capture, Input, Receipt, Replica, SyncEvent};
 use engine::sync::{Carried, Message};
 use engine::transaction::{Draft, HubRecord};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 
+use super::alarms::Alarms;
 use super::audit::AuditLog;
 use super::checkpoint;
 use super::clock::{Clock, now_ms};
+use super::conversation::{InHand, Outbox};
 use super::notes::{Notes, name};
 use super::positions::Positions;
+use super::restore::RestoredStore;
+use super::supervise::{Fresh, Life, Suspects};
+use super::take_back::TakeBack;
+use crate::metrics::{ACKNOWLEDGED, CAPTURE};
 use crate::storage::{Entry, Position, Storage};
 
 /// Jobs that may wait for a store's task; senders wait beyond that.
 const JOBS_WAITING: usize = 1_024;
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
+/// How often a store's task looks whether a full disk has space again.
+const FULL_LOOK_MS: i64 = 250;
 
 /// Why a store's task did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +48,15 @@ pub enum StoreError {
     /// Nothing was recorded: refused, or the storage failed.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
+    /// Nothing was recorded: there is no space.
+    #[error("nothing was recorded: the disk is full; free some space, and recording goes on by itself")]
+    DiskFull,
+    /// Nothing was recorded: the peers of a restored node have not been met.
+    #[error(
+        "nothing was recorded: this node was restored from a backup and first takes back what the others hold (a till from \
+         the hub, the hub from a till of each store); it goes on by itself then, or at once if started with --write-at-once"
+    )]
+    TakingBack,
     /// The log cannot be read back.
     #[error("{0}")]
     Unreadable(String),
@@ -41,12 +66,12 @@ pub enum StoreError {
 }
 
 /// What a store's task is asked to do.
-enum Job {
+pub(super) enum Job {
     Capture(Box<Draft>, oneshot::Sender<Result<Receipt, StoreError>>),
     State(Box<HubRecord>, String, oneshot::Sender<Result<Receipt, StoreError>>),
-    LinkUp(WriterId, u64, mpsc::Sender<Vec<u8>>),
+    LinkUp(WriterId, u64, Outbox),
     LinkDown(WriterId, u64),
-    Frame(WriterId, u64, Vec<u8>),
+    Frame(WriterId, u64, Vec<u8>, InHand),
     Ask(Box<dyn FnOnce(&mut Replica) + Send>),
     Journal(u64, usize, oneshot::Sender<Result<Vec<JournalEntry>, StoreError>>),
     Stop(oneshot::Sender<()>),
@@ -57,6 +82,7 @@ enum Job {
 pub struct StoreHandle {
     store: StoreId,
     jobs: mpsc::Sender<Job>,
+    full: Arc<AtomicBool>,
 }
 
 impl StoreHandle {
@@ -64,6 +90,12 @@ impl StoreHandle {
     #[must_use]
     pub fn store(&self) -> &StoreId {
         &self.store
+    }
+
+    /// Whether nothing is taken in because the disk is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
     }
 
     /// Records a transaction; answers when it is durable.
@@ -126,7 +158,7 @@ impl StoreHandle {
     }
 
     /// A link to a peer is up; `frames` takes what is to be sent.
-    pub(super) async fn link_up(&self, peer: WriterId, link: u64, frames: mpsc::Sender<Vec<u8>>) {
+    pub(super) async fn link_up(&self, peer: WriterId, link: u64, frames: Outbox) {
         let _ = self.send(Job::LinkUp(peer, link, frames)).await;
     }
 
@@ -134,8 +166,8 @@ impl StoreHandle {
         let _ = self.send(Job::LinkDown(peer, link)).await;
     }
 
-    pub(super) async fn frame(&self, peer: WriterId, link: u64, bytes: Vec<u8>) -> bool {
-        self.send(Job::Frame(peer, link, bytes)).await.is_ok()
+    pub(super) async fn frame(&self, peer: WriterId, link: u64, bytes: Vec<u8>, room: InHand) -> bool {
+        self.send(Job::Frame(peer, link, bytes, room)).await.is_ok()
     }
 
     /// Ends the task after what it has been given is durable.
@@ -154,58 +186,146 @@ impl StoreHandle {
 /// What the storage reports of one append.
 struct Written {
     positions: Vec<(Looked, Position)>,
+    bytes: usize,
     failed: Option<String>,
 }
 
 type Reply = oneshot::Sender<Result<Receipt, StoreError>>;
 
-struct StoreTask {
+/// Who waits for an answer, and since when if it is a capture.
+struct Promise {
+    reply: Reply,
+    captured: Option<Instant>,
+}
+
+pub(super) struct StoreTask {
     host: Host,
     storage: Storage,
     notes: Notes,
     clock: Clock,
-    jobs: mpsc::Receiver<Job>,
+    jobs: OwnedMutexGuard<mpsc::Receiver<Job>>,
+    suspects: Suspects,
     written: mpsc::UnboundedReceiver<Written>,
     report: mpsc::UnboundedSender<Written>,
     positions: Positions,
-    links: BTreeMap<WriterId, (u64, mpsc::Sender<Vec<u8>>)>,
-    replies: BTreeMap<u64, Reply>,
+    links: BTreeMap<WriterId, (u64, Outbox)>,
+    replies: BTreeMap<u64, Promise>,
+    /// Last number of the own log whose coming to the hub was measured (tills).
+    measured_through: u64,
     next_token: u64,
     stopping: Vec<oneshot::Sender<()>>,
+    /// Bytes on their way to the disk.
+    in_flight: usize,
+    /// Peers' batches that wait for space, with peer and link.
+    held: VecDeque<(WriterId, u64, Vec<u8>, InHand)>,
+    held_bytes: usize,
+    /// Room for the first of them was asked for.
+    asked: bool,
+    granted: bool,
+    /// It could not be had when it was asked for last, and is asked for again at this time.
+    short: bool,
+    ask_again_ms: i64,
+    room: mpsc::UnboundedReceiver<bool>,
+    room_report: mpsc::UnboundedSender<bool>,
+    /// Nothing is taken in because the disk is full.
+    full: Arc<AtomicBool>,
+    /// Of a restored node: nothing is recorded until its peers have given back what they hold.
+    take_back: Option<TakeBack>,
+    /// Records that the last checkpoint holds.
+    saved_records: usize,
 }
 
-/// Starts a store's task over a restored replica.
+/// After so many new records what was judged is saved, so that a start after a power cut is fast too.
+const CHECKPOINT_RECORDS: usize = 8_192;
+
+/// Starts a store's task over a restored replica; a panic is its end.
 #[must_use]
-pub fn start(
-    replica: Replica,
+pub fn start(restored: RestoredStore, storage: Storage, audit: AuditLog, clock: Clock) -> StoreHandle {
+    let store = restored.replica.identity().store.clone();
+    let life = Life {
+        store,
+        storage,
+        audit,
+        clock,
+        alarms: Alarms::default(),
+        fresh: None,
+        take_back: None,
+        full: Arc::default(),
+    };
+    begin(life, restored)
+}
+
+/// Starts a store's task over a restored store; after a panic it begins anew from the log, read into what `fresh` makes.
+/// `take_back`: of a node that was restored from a backup.
+#[must_use]
+pub fn start_for_life(
+    restored: RestoredStore,
     storage: Storage,
     audit: AuditLog,
     clock: Clock,
-    positions: Positions,
+    alarms: Alarms,
+    fresh: Fresh,
+    take_back: Option<TakeBack>,
 ) -> StoreHandle {
-    let (jobs, jobs_in) = mpsc::channel(JOBS_WAITING);
-    let (report, written) = mpsc::unbounded_channel();
-    let handle = StoreHandle { store: replica.identity().store.clone(), jobs };
-    let task = StoreTask {
-        host: Host::new(replica),
-        storage,
-        notes: Notes::new(audit, handle.store.clone()),
-        clock,
-        jobs: jobs_in,
-        written,
-        report,
-        positions,
-        links: BTreeMap::new(),
-        replies: BTreeMap::new(),
-        next_token: 0,
-        stopping: Vec::new(),
-    };
-    tokio::spawn(task.run());
+    let store = restored.replica.identity().store.clone();
+    begin(
+        Life { store, storage, audit, clock, alarms, fresh: Some(fresh), take_back, full: Arc::default() },
+        restored,
+    )
+}
+
+fn begin(life: Life, restored: RestoredStore) -> StoreHandle {
+    let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
+    let handle = StoreHandle { store: life.store.clone(), jobs, full: Arc::clone(&life.full) };
+    tokio::spawn(life.live(waiting, restored));
     handle
 }
 
 impl StoreTask {
-    async fn run(mut self) {
+    /// A task over a restored store.
+    pub(super) fn new(
+        life: &Life,
+        restored: RestoredStore,
+        jobs: OwnedMutexGuard<mpsc::Receiver<Job>>,
+        suspects: Suspects,
+    ) -> Self {
+        let (report, written) = mpsc::unbounded_channel();
+        let (room_report, room) = mpsc::unbounded_channel();
+        let RestoredStore { replica, positions, judged, told } = restored;
+        let store = replica.identity().store.clone();
+        let saved_records = usize::try_from(judged).unwrap_or(0);
+        let measured_through = replica.at_hub_through();
+        Self {
+            host: Host::new(replica),
+            storage: life.storage.clone(),
+            notes: Notes::new(life.audit.clone(), store, told),
+            clock: life.clock.clone(),
+            jobs,
+            suspects,
+            written,
+            report,
+            positions,
+            links: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            measured_through,
+            next_token: 0,
+            stopping: Vec::new(),
+            in_flight: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            asked: false,
+            granted: false,
+            short: false,
+            ask_again_ms: 0,
+            room,
+            room_report,
+            full: Arc::clone(&life.full),
+            take_back: life.take_back.clone(),
+            saved_records,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
         self.give(Input::Wakeup);
         self.turn();
         loop {
@@ -217,17 +337,29 @@ impl StoreTask {
                         self.take_written(written);
                     }
                 }
-                job = self.jobs.recv() => match job {
+                job = self.jobs.recv(), if self.in_flight <= self.in_flight_max() => match job {
                     Some(job) => self.take_jobs(job),
                     None => return,
                 },
+                there = self.room.recv() => {
+                    self.asked = false;
+                    self.short = there == Some(false);
+                    self.granted = there == Some(true);
+                    self.ask_again_ms = now_ms() + space::ROOM_ASK_MS;
+                }
                 () = tokio::time::sleep(wait) => self.give(Input::Wakeup),
             }
             while let Ok(written) = self.written.try_recv() {
                 self.take_written(written);
             }
             self.turn();
-            self.notes.note_counts();
+            self.look_at_space();
+            self.look_at_peers();
+            self.host.replica_mut().rest();
+            self.notes.end_turn(self.host.is_settled());
+            if self.records() >= self.saved_records + CHECKPOINT_RECORDS && self.host.is_settled() {
+                self.write_checkpoint();
+            }
             if !self.stopping.is_empty() && (self.host.is_settled() || self.host.failed().is_some()) {
                 self.write_checkpoint();
                 for reply in self.stopping.drain(..) {
@@ -240,16 +372,24 @@ impl StoreTask {
 
     /// Keeps what was judged for the next start. Without it the next start is slower, nothing else.
     fn write_checkpoint(&mut self) {
+        self.saved_records = self.records();
         if self.host.failed().is_none()
-            && let Err(error) = checkpoint::write(&self.storage, self.host.replica())
+            && !self.storage.is_full()
+            && let Err(error) = checkpoint::write(&self.storage, self.host.replica_mut())
         {
             tracing::warn!("no checkpoint was written: {error}");
         }
     }
 
+    fn records(&self) -> usize {
+        self.host.replica().books().len()
+    }
+
     fn until_wakeup(&self) -> Duration {
         let at = [self.host.replica().next_wakeup(), self.notes.due_ms()].into_iter().flatten().min();
-        let ms = at.map_or(60_000, |at| (at - now_ms()).clamp(1, 60_000));
+        let longest =
+            if self.full.load(Ordering::Acquire) || self.storage.is_full() { FULL_LOOK_MS } else { 60_000 };
+        let ms = at.map_or(longest, |at| (at - now_ms()).clamp(1, longest));
         Duration::from_millis(u64::try_from(ms).unwrap_or(1))
     }
 
@@ -257,11 +397,21 @@ impl StoreTask {
     fn take_jobs(&mut self, first: Job) {
         let mut captures = Vec::new();
         let mut next = Some(first);
+        let (mut taken, taken_max) = (0, self.in_flight_max());
         for _ in 0..JOBS_A_TURN {
+            if taken > taken_max {
+                break;
+            }
             let Some(job) = next.take().or_else(|| self.jobs.try_recv().ok()) else { break };
+            if let Job::Frame(_, _, bytes, _) = &job {
+                taken += bytes.len();
+            }
             match job {
+                Job::Capture(_, reply) if self.refusal().is_some() => {
+                    let _ = reply.send(self.refusal().map_or(Err(StoreError::Stopping), Err));
+                }
                 Job::Capture(draft, reply) => {
-                    let token = self.promise(reply);
+                    let token = self.promise(reply, Some(Instant::now()));
                     captures.push(Capture { token, draft: *draft });
                 }
                 other => {
@@ -282,9 +432,20 @@ impl StoreTask {
     fn take_job(&mut self, job: Job) {
         match job {
             Job::Capture(..) => {}
+            Job::State(_, _, reply) if self.refusal().is_some() => {
+                let _ = reply.send(self.refusal().map_or(Err(StoreError::Stopping), Err));
+            }
             Job::State(record, receipt, reply) => {
-                let token = self.promise(reply);
+                let token = self.promise(reply, None);
                 self.give(Input::State { token, record, receipt });
+            }
+            // Letting go of its outbox ends the link.
+            Job::LinkUp(peer, ..) if self.suspects.is_banned(&peer) => {
+                self.notes.note(
+                    Some(self.name(&peer)),
+                    "not-heard",
+                    "this store's work failed over it".into(),
+                );
             }
             Job::LinkUp(peer, link, frames) => {
                 if self.links.insert(peer, (link, frames)).is_some() {
@@ -298,27 +459,37 @@ impl StoreTask {
                     self.give(Input::PeerDown(peer));
                 }
             }
-            Job::Frame(peer, link, bytes) => {
-                if self.links.get(&peer).is_some_and(|known| known.0 == link) {
-                    self.give(Input::Message(peer, bytes));
-                }
-            }
+            Job::Frame(peer, link, bytes, room) => self.take_frame(peer, link, bytes, room),
             Job::Ask(ask) => {
-                self.give(Input::Wakeup);
+                self.settle();
                 ask(self.host.replica_mut());
             }
             Job::Journal(from, limit, reply) => {
-                self.give(Input::Wakeup);
+                self.settle();
                 let _ = reply.send(self.read_journal(from, limit));
             }
             Job::Stop(reply) => self.stopping.push(reply),
         }
     }
 
+    /// Brings the books up to date before a question.
+    fn settle(&mut self) {
+        self.give(Input::Wakeup);
+        while self.host.replica().next_wakeup() == Some(0) {
+            self.give(Input::Wakeup);
+        }
+    }
+
+    /// Gives a peer's frame to the replica; a panic over it is that peer's.
+    fn judge(&mut self, peer: WriterId, bytes: Vec<u8>) {
+        let suspects = self.suspects.clone();
+        suspects.judging(peer, || self.give(Input::Message(peer, bytes)));
+    }
+
     /// Remembers who waits for an answer.
-    fn promise(&mut self, reply: Reply) -> u64 {
+    fn promise(&mut self, reply: Reply, captured: Option<Instant>) -> u64 {
         self.next_token += 1;
-        self.replies.insert(self.next_token, reply);
+        self.replies.insert(self.next_token, Promise { reply, captured });
         self.next_token
     }
 
@@ -326,7 +497,8 @@ impl StoreTask {
         self.host.give(self.clock.now(), input);
     }
 
-    /// Does what the host asks for, until it asks for nothing more.
+    /// Does what the host asks for, until it asks for nothing more or the disk has enough to do: judging goes on when
+    /// some of that is durable.
     fn turn(&mut self) {
         loop {
             let effects = self.host.turn(self.clock.now());
@@ -336,6 +508,9 @@ impl StoreTask {
             for effect in effects {
                 self.carry_out(effect);
             }
+            if self.in_flight > self.in_flight_max() {
+                return;
+            }
         }
     }
 
@@ -343,7 +518,10 @@ impl StoreTask {
         match effect {
             Effect::Append(lines) => self.append(lines),
             Effect::Answer(token, result) => {
-                if let Some(reply) = self.replies.remove(&token) {
+                if let Some(Promise { reply, captured }) = self.replies.remove(&token) {
+                    if let Some(since) = captured.filter(|_| result.is_ok()) {
+                        CAPTURE.observe(since.elapsed());
+                    }
                     let _ = reply.send(result.map_err(StoreError::from));
                 }
             }
@@ -353,9 +531,25 @@ impl StoreTask {
                 self.notes.note(Some(self.name(&peer)), "disconnect", reason);
                 self.links.remove(&peer);
             }
+            Effect::Event(event @ SyncEvent::Acknowledged { .. }) => {
+                self.measure_custody();
+                self.notes.event(self.host.replica().registry(), event);
+            }
             Effect::Event(event) => self.notes.event(self.host.replica().registry(), event),
             Effect::Case(event) => self.notes.case(&event),
         }
+    }
+
+    /// How long what the hub has just taken over was on its way.
+    fn measure_custody(&mut self) {
+        let (replica, now) = (self.host.replica(), now_ms());
+        let (log, through) = (&replica.identity().log, replica.at_hub_through());
+        let taken = replica.books().log_records(log, self.measured_through + 1);
+        for record in taken.take_while(|record| record.seq <= through) {
+            let ms = u64::try_from(now - record.at.ms).unwrap_or(0);
+            ACKNOWLEDGED.observe(Duration::from_millis(ms));
+        }
+        self.measured_through = self.measured_through.max(through);
     }
 
     fn name(&self, peer: &WriterId) -> String {
@@ -364,17 +558,21 @@ impl StoreTask {
 
     fn append(&mut self, lines: Vec<Line>) {
         let looked: Vec<Looked> = lines.iter().map(|line| line.looked).collect();
+        let bytes: usize = lines.iter().map(|line| line.bytes.len()).sum();
+        self.in_flight += bytes;
         let entries = lines.into_iter().map(|line| Entry { kind: line.kind, bytes: line.bytes }).collect();
         let report = self.report.clone();
-        self.storage.append(entries, move |result| {
+        // Urgent: it was decided before the disk was full, or follows from what was.
+        self.storage.append_urgent(entries, move |result| {
             let _ = report.send(match result {
-                Ok(at) => Written { positions: looked.into_iter().zip(at).collect(), failed: None },
-                Err(error) => Written { positions: Vec::new(), failed: Some(error.to_string()) },
+                Ok(at) => Written { positions: looked.into_iter().zip(at).collect(), bytes, failed: None },
+                Err(error) => Written { positions: Vec::new(), bytes, failed: Some(error.to_string()) },
             });
         });
     }
 
     fn take_written(&mut self, written: Written) {
+        self.in_flight -= written.bytes;
         if let Some(reason) = written.failed {
             if self.host.failed().is_none() {
                 tracing::error!(store = %self.host.replica().identity().store, "the storage failed: {reason}");
@@ -391,7 +589,7 @@ impl StoreTask {
 
     fn send(&mut self, peer: WriterId, frame: Vec<u8>) {
         let Some((_, frames)) = self.links.get(&peer) else { return };
-        if frames.try_send(frame).is_err() {
+        if !frames.put(frame) {
             // It asks and does not listen, or is gone: its conversation ends, and begins anew when it reads again.
             self.links.remove(&peer);
             self.notes.note(Some(self.name(&peer)), "stalled", "does not read".to_owned());
@@ -419,11 +617,8 @@ impl StoreTask {
     }
 
     fn read_batch(&self, ordinal: u64) -> Result<Carried, String> {
-        let at = usize::try_from(ordinal)
-            .ok()
-            .and_then(|at| self.positions.batches.get(at))
-            .ok_or("it is not durable")?;
-        let entry = self.storage.read(*at).map_err(|error| error.to_string())?;
+        let at = self.positions.batch(ordinal).ok_or("it is not durable")?;
+        let entry = self.storage.read(at).map_err(|error| error.to_string())?;
         match LogEntry::decode(entry.kind, &entry.bytes) {
             Ok((_, LogEntry::Batch(batch))) => Ok(Carried { bytes: batch.bytes, change: batch.change }),
             Ok(_) => Err(format!("position {at} holds no batch")),
@@ -432,13 +627,12 @@ impl StoreTask {
     }
 
     fn read_journal(&self, from: u64, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        let first = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
-        let wanted = self.positions.journal.iter().skip(first).take(limit);
+        let wanted = self.positions.journal(from, limit);
         wanted
             .map(|at| {
                 let failed =
                     |reason: String| StoreError::Unreadable(format!("the journal cannot be read: {reason}"));
-                let entry = self.storage.read(*at).map_err(|error| failed(error.to_string()))?;
+                let entry = self.storage.read(at).map_err(|error| failed(error.to_string()))?;
                 match LogEntry::decode(entry.kind, &entry.bytes) {
                     Ok((_, LogEntry::Journal(entry))) => Ok(entry),
                     Ok(_) => Err(failed(format!("position {at} holds something else"))),

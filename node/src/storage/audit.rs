@@ -3,9 +3,12 @@
 //! This is the storage half of `tillsync verify`. It takes the lock if the folder has one, so it never judges a tail
 //! that is being written, and it writes nothing, so it may be run on the only copy there is.
 
+use super::frame::Seal;
 use super::inspect::{Paths, inspect};
+use super::reader::Reader;
 use super::recovery::take_lock;
-use super::{Damage, Position, Scan, StorageError};
+use super::vault::Vault;
+use super::{Damage, Entry, Position, Scan, StorageError};
 use std::ops::Range;
 use std::path::Path;
 
@@ -53,9 +56,14 @@ impl std::fmt::Display for Problem {
 
 /// Goes through the whole log of a data folder. An empty folder gives an empty audit.
 pub fn audit(dir: &Path) -> Result<Audit, StorageError> {
+    audit_with(dir, Vault::of(dir)?.as_ref())
+}
+
+/// As `audit`, with the key in hand.
+pub(super) fn audit_with(dir: &Path, vault: Option<&Vault>) -> Result<Audit, StorageError> {
     let paths = Paths::new(dir);
     let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
-    let Some(found) = inspect(&paths, Scan::All, [0; 16])? else { return Ok(Audit::default()) };
+    let Some(found) = inspect(&paths, Scan::All, [0; 16], vault)? else { return Ok(Audit::default()) };
     let mut problems = Vec::new();
     if found.mark.is_none() {
         problems.push(Problem::MarkLost);
@@ -73,4 +81,42 @@ pub fn audit(dir: &Path) -> Result<Audit, StorageError> {
         lost: found.lost.ranges(),
         problems,
     })
+}
+
+/// Whether a process holds the folder. A folder that nobody has run in is not in use.
+///
+/// # Errors
+/// The disk refuses.
+pub fn is_in_use(dir: &Path) -> Result<bool, StorageError> {
+    let paths = Paths::new(dir);
+    if !paths.lock.is_file() {
+        return Ok(false);
+    }
+    match take_lock(&paths, false) {
+        Ok(_lock) => Ok(false),
+        Err(StorageError::InUse { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Visits every entry of a log that is at rest, in order, verified; writes nothing, so it needs no right to write and
+/// leaves no file of another owner behind.
+///
+/// # Errors
+/// The folder is in use, the log is damaged, or `visit` says no.
+pub fn look<E: From<StorageError>>(
+    dir: &Path,
+    visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
+) -> Result<(), E> {
+    let paths = Paths::new(dir);
+    let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
+    let vault = Vault::of(dir).map_err(StorageError::from)?;
+    let Some(found) = inspect(&paths, Scan::Tail, [0; 16], vault.as_ref())? else { return Ok(()) };
+    let end = found.end();
+    if let Some(damage) = found.damage.into_iter().next() {
+        return Err(StorageError::Damaged(damage).into());
+    }
+    let seal = Seal::new(&found.log_id, vault.as_ref());
+    let reader = Reader::new(paths.log, seal, found.lost, found.bases, end.0);
+    reader.replay(Position(0), visit).map(drop)
 }

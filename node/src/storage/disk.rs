@@ -5,7 +5,8 @@
 //! runs. It never retries and never hides an error: after a failed fsync a second one may lie (the kernel marks the
 //! pages clean), so the caller poisons instead.
 
-use super::StorageError;
+use super::{StorageError, private};
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,12 @@ pub enum Role {
     Mark,
     /// The list of ranges known to be lost.
     Lost,
+    /// The vault file, and files that are encrypted for the first time.
+    Vault,
+    /// The manifest of small files.
+    Manifest,
+    /// What rests outside of memory while the node runs; never synced.
+    Scratch,
     /// A folder, synced so that a name in it is durable.
     Folder,
 }
@@ -58,13 +65,24 @@ pub trait Faults: Send + Sync {
 
 /// The system calls, with the hook in front.
 #[derive(Clone, Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     faults: Option<Arc<dyn Faults>>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.faults.is_some() { "Disk(with faults)" } else { "Disk" })
+    }
 }
 
 impl Disk {
     pub(super) fn new(faults: Option<Arc<dyn Faults>>) -> Self {
         Disk { faults }
+    }
+
+    /// The hook, for another storage on the same disk.
+    pub(super) fn faults(&self) -> Option<Arc<dyn Faults>> {
+        self.faults.clone()
     }
 
     fn judge(&self, act: Act) -> Verdict {
@@ -85,7 +103,12 @@ impl Disk {
     /// Makes the file's data durable, and its length when that changed (fdatasync does both).
     pub(super) fn sync(&self, role: Role, file: &File) -> io::Result<()> {
         match self.judge(Act::Sync(role)) {
-            Verdict::Pass => file.sync_data(),
+            Verdict::Pass => {
+                let start = std::time::Instant::now();
+                let done = file.sync_data();
+                crate::metrics::FSYNC.observe(start.elapsed());
+                done
+            }
             Verdict::Fail(kind) | Verdict::Short(_, kind) => Err(injected(kind)),
         }
     }
@@ -103,7 +126,8 @@ impl Disk {
     pub(super) fn replace_file(&self, role: Role, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
         let aside = with_suffix(path, ".tmp");
         let write = || -> io::Result<()> {
-            let file = File::create(&aside)?;
+            // Only its owner's: the mark says how much was sold, the vault file what opens the rest.
+            let file = private::options().write(true).create(true).truncate(true).open(&aside)?;
             self.write_at(role, &file, bytes, 0)?;
             self.sync(role, &file)?;
             fs::rename(&aside, path)

@@ -3,7 +3,7 @@
 //! Every error names the operation, the reason and the way out. They are cloned to everybody who waited for one
 //! commit group, so an `io::Error` is kept as its kind and its text. Nothing here decides; nothing here logs.
 
-use super::Position;
+use super::{Position, VaultError};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,9 +63,10 @@ pub enum StorageError {
         /// Which rule they break.
         reason: String,
     },
-    /// A segment is encrypted and this build has no key for it.
+    /// A segment is encrypted, and the directory has no vault file (or this version does not know the cipher).
     #[error(
-        "storage: log/{segment} needs a key (cipher {cipher}); start with a tillsync that can decrypt it"
+        "storage: log/{segment} is encrypted (cipher {cipher}) and the directory's vault file is missing or of another version; \
+         restore `vault` from a backup of this directory, or update tillsync"
     )]
     NeedsKey {
         /// File name of the segment.
@@ -73,6 +74,27 @@ pub enum StorageError {
         /// The cipher byte of its header.
         cipher: u8,
     },
+    /// A segment is under another data key than the directory.
+    #[error(
+        "storage: log/{segment} is encrypted with another data key than this directory's; put back the segment or the vault \
+         file that belongs here"
+    )]
+    OtherKey {
+        /// File name of the segment.
+        segment: String,
+    },
+    /// A plain segment in an encrypted directory.
+    #[error(
+        "storage: log/{segment} is not encrypted although the directory is, so nobody knows who wrote it; restore the segment \
+         from a backup of this directory"
+    )]
+    NotEncrypted {
+        /// File name of the segment.
+        segment: String,
+    },
+    /// The directory cannot be unlocked.
+    #[error("storage: {0}")]
+    Vault(#[from] VaultError),
     /// A segment was written by a newer format.
     #[error("storage: log/{segment} has format version {version}, this program reads 1; update tillsync")]
     NewerFormat {
@@ -80,6 +102,26 @@ pub enum StorageError {
         segment: String,
         /// The version byte of its header.
         version: u8,
+    },
+    /// The directory was made or brought up to date by a newer program.
+    #[error(
+        "storage: {} is a data directory of format {format}, this program knows {}; update tillsync, or restore a backup made \
+         before the update",
+        dir.display(), super::manifest::DIRECTORY_FORMAT
+    )]
+    NewerDirectory {
+        /// The data folder.
+        dir: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// A key of the directory is not the one that was written.
+    #[error("storage: opening {} refused: {what}; restore the file from a backup of this directory", dir.display())]
+    OtherFile {
+        /// The data folder.
+        dir: PathBuf,
+        /// Which file, and what is wrong.
+        what: String,
     },
     /// The folder holds another log than the one asked for.
     #[error(

@@ -10,11 +10,18 @@
 //! it changes nothing. After a crash the index stands at its last checkpoint or anywhere later; the node replays from
 //! `through` and writes the same things again.
 //!
+//! Over an encrypted log the names and values of callers are encrypted before they get here (index/cover.rs), so sled
+//! and everything it leaves behind hold nothing else.
+//!
 //! Keys inside: `d` + key → 0 + value, or 1 + length (8) + BLAKE3 (16) of a value in chunks; `c` + key length (2, big
 //! endian) + key + number (4, big endian) → chunk; `m…` → identity and checkpoint.
 
+mod cover;
+
 use super::disk::{Disk, parent};
+use super::vault::Vault;
 use super::{IndexState, Position, StorageError};
+use cover::Cover;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
@@ -47,6 +54,7 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 pub struct Index {
     paths: IndexPaths,
     identity: Vec<u8>,
+    cover: Option<Cover>,
     store: RwLock<Option<Store>>,
     /// One batch at a time: a batch looks at old values to remove their chunks.
     writing: Mutex<()>,
@@ -74,6 +82,7 @@ impl Index {
         dir: &Path,
         log_id: &[u8; 16],
         version: u32,
+        vault: Option<&Vault>,
         distrust: Option<&str>,
         accept: impl Fn(Position) -> bool,
     ) -> Result<(Index, IndexState, Position), StorageError> {
@@ -83,6 +92,9 @@ impl Index {
         let mut identity = vec![FORMAT];
         identity.extend_from_slice(&version.to_le_bytes());
         identity.extend_from_slice(log_id);
+        // A plain index is no index of an encrypted log, nor one under another key.
+        identity.extend(vault.into_iter().flat_map(Vault::id));
+        let cover = vault.map(|vault| Cover::new(vault, log_id));
         let existed = paths.home.is_dir();
         let kept = match (existed, distrust) {
             (false, _) => Err("there was none".to_string()),
@@ -104,11 +116,21 @@ impl Index {
         // What an interrupted opening left aside.
         remove_folder(&paths.discard).map_err(|e| StorageError::index("clean-up", e))?;
         let (store, writing) = (RwLock::new(Some(store)), Mutex::new(()));
-        Ok((Index { paths, identity, store, writing }, state, through))
+        Ok((Index { paths, identity, cover, store, writing }, state, through))
     }
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let Some(cover) = &self.cover else { return self.get_raw(key) };
+        let Some(raw) = self.get_raw(&cover.name(key))? else { return Ok(None) };
+        match cover.open(&cover.name(key), &raw) {
+            Some((_, value)) => Ok(Some(value)),
+            None => self.run("get", |_| Err("a value is not what was encrypted".to_string())),
+        }
+    }
+
+    /// A value as it lies in sled.
+    fn get_raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         self.run("get", |store| {
             let Some(raw) = store.db.get(data_key(key)).map_err(text)? else { return Ok(None) };
             if let Ok(value) = assemble(store, key, &raw) {
@@ -128,7 +150,11 @@ impl Index {
         if let Some((key, _)) = batch.iter().find(|(key, _)| key.len() > KEY_BYTES_MAX) {
             return Err(StorageError::TooLarge { bytes: key.len(), limit: KEY_BYTES_MAX });
         }
-        let batch: BTreeMap<_, _> = batch.into_iter().collect();
+        let mut batch: BTreeMap<_, _> = batch.into_iter().collect();
+        if let Some(cover) = &self.cover {
+            let covered = batch.into_iter().map(|(key, value)| cover.pair(&key, value.as_deref()));
+            batch = covered.collect();
+        }
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.run("put_batch", |store| {
             let mut writes = sled::Batch::default();
@@ -148,12 +174,31 @@ impl Index {
     }
 
     /// Keys with a prefix and their values, in order, at most `limit`, those after `after` if given.
+    ///
+    /// Over an encrypted log this decrypts the whole index: names are hashed, so sled knows no order of them.
     pub fn scan_prefix(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Pair>, StorageError> {
+        let Some(cover) = &self.cover else { return self.scan_raw(prefix, after, limit) };
+        let mut found = Vec::new();
+        for (name, raw) in self.scan_raw(b"", None, usize::MAX)? {
+            let Some((key, value)) = cover.open(&name, &raw) else {
+                return self.run("scan_prefix", |_| Err("a value is not what was encrypted".to_string()));
+            };
+            if key.starts_with(prefix) && after.is_none_or(|after| key.as_slice() > after) {
+                found.push((key, value));
+            }
+        }
+        found.sort();
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// As `scan_prefix`, of what lies in sled.
+    fn scan_raw(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StorageError> {
         let keys = self.run("scan_prefix", |store| {
             // All keys of the index begin with `d`, so a prefix never runs into chunks or meta.
             let until = data_key(prefix);
@@ -169,7 +214,7 @@ impl Index {
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
             // A key removed since is simply gone.
-            if let Some(value) = self.get(&key)? {
+            if let Some(value) = self.get_raw(&key)? {
                 found.push((key, value));
             }
         }

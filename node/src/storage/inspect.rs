@@ -16,7 +16,7 @@ use super::mark::{self, NO_SEGMENT, Slot};
 use super::reader::missing;
 use super::segment::{Found, Segment, Walk, bases_in};
 use super::{Damage, Position, Scan, StorageError};
-use super::{frame::Seal, segment::name_of};
+use super::{frame::Seal, segment::name_of, vault::Vault};
 use std::path::{Path, PathBuf};
 
 /// The names inside a data folder.
@@ -70,6 +70,7 @@ pub(super) fn inspect(
     paths: &Paths,
     scan: Scan,
     fallback_id: [u8; 16],
+    vault: Option<&Vault>,
 ) -> Result<Option<Inspection>, StorageError> {
     let mark = mark::load(&paths.mark)?;
     let mut bases = if paths.log.is_dir() { bases_in(&paths.log)? } else { Vec::new() };
@@ -88,7 +89,7 @@ pub(super) fn inspect(
     let (tail, last, entries, bytes) = (Tail::default(), None, 0, 0);
     let mut found =
         Inspection { mark, log_id, bases, lost, damage, bad_headers, unreadable, tail, last, entries, bytes };
-    found.look_at_all(&paths.log, scan);
+    found.look_at_all(&paths.log, scan, vault);
     found.damage.sort_by_key(|damage| damage.from);
     Ok(Some(found))
 }
@@ -98,8 +99,8 @@ fn first_id(log: &Path, bases: &[u64]) -> Option<[u8; 16]> {
 }
 
 impl Inspection {
-    fn look_at_all(&mut self, log: &Path, scan: Scan) {
-        let seal = Seal::new(&self.log_id);
+    fn look_at_all(&mut self, log: &Path, scan: Scan, vault: Option<&Vault>) {
+        let (seal, key) = (Seal::new(&self.log_id, vault), vault.map(Vault::id));
         let first = self.bases.first().copied().unwrap_or(0);
         if !self.lost.covers(0, first) {
             self.damage.push(missing(0, 0, first, "the first segments are missing"));
@@ -108,7 +109,7 @@ impl Inspection {
         for nth in (0..self.bases.len()).rev() {
             let (base, close) = (self.bases[nth], self.bases.get(nth + 1).copied());
             let deep = scan == Scan::All || close.is_none() || self.last.is_none();
-            if let Err(error) = self.look_at(log, &seal, base, close, deep) {
+            if let Err(error) = self.look_at(log, (&seal, key), base, close, deep) {
                 self.unreadable.push(error);
             }
         }
@@ -117,11 +118,12 @@ impl Inspection {
     fn look_at(
         &mut self,
         log: &Path,
-        seal: &Seal,
+        seal: (&Seal, Option<[u8; 16]>),
         base: u64,
         close: Option<u64>,
         deep: bool,
     ) -> Result<(), StorageError> {
+        let (seal, key) = seal;
         let mark_end = self.mark.map_or(0, |mark| mark.end);
         if close.is_some_and(|close| self.lost.covers(base, close)) {
             return Ok(());
@@ -144,7 +146,7 @@ impl Inspection {
                 self.lose_segment(segment.damage(base, to, what), close);
                 return Ok(());
             }
-            Some(_) => {}
+            Some(header) => header.fits(key, segment.name())?,
         }
         match close {
             None => self.scan_newest(&segment, seal, mark_end),

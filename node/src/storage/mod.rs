@@ -11,7 +11,11 @@
 //! dir/mark                          high-water mark, two slots            mark.rs
 //! dir/lost                          ranges accepted as lost, if any       lost.rs
 //! dir/index/                        sled, rebuilt from the log on doubt   index.rs
+//! dir/vault, dir/vault.copy         the wrapped key, if it is encrypted   vault/
+//! dir/manifest                      format, hashes of the small files     manifest.rs
 //! ```
+//!
+//! Beside the log, without a name: what rests outside of memory while the node runs, scratch.rs.
 //!
 //! Rooms: writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads what is durable;
 //! inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; disk.rs holds the system
@@ -27,32 +31,48 @@ mod frame;
 mod index;
 mod inspect;
 mod lost;
+pub mod manifest;
 mod mark;
+pub(crate) mod private;
 mod queue;
 mod reader;
 mod recovery;
+mod scratch;
 mod segment;
+mod snapshot;
+mod space;
 #[cfg(test)]
 mod tests;
+pub mod vault;
 mod writer;
 
-pub use audit::{Audit, Problem, audit};
+pub use audit::{Audit, Problem, audit, is_in_use, look};
 pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
+pub use scratch::Scratch;
+pub use snapshot::{Snapshot, snapshot};
+pub use space::{Space, space, try_disk};
+pub use vault::VaultError;
+
 pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 
 use queue::{Done, Job};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
+use vault::Vault;
 use writer::{Shared, Sizes, Writer};
 
 /// The most that one commit group, hence one append, may hold, frames included.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// The reserve of a full disk, unless told otherwise: what a till has taken in and not written yet, twice over.
+pub const RESERVE_BYTES: u64 = 2 << 20;
 
 /// A logical byte offset in the log: strictly rising, running on over segments. Positions lost to damage are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -101,7 +121,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Zeros are written ahead in steps of this many bytes.
     pub ahead_bytes: u64,
-    /// Room that ordinary appends leave free in the newest segment, for `append_urgent` on a full disk.
+    /// Room that ordinary appends leave free in the newest segment, for `append_urgent` on a full disk. Written ahead as
+    /// zeros, so that it is there when it is needed.
     pub reserve_bytes: u64,
     /// The most that one fdatasync covers, at most `GROUP_BYTES_MAX`.
     pub group_bytes_max: usize,
@@ -113,6 +134,8 @@ pub struct Options {
     pub log_id: Option<[u8; 16]>,
     /// Version of what the caller keeps in the index; another one throws the index away.
     pub index_version: u32,
+    /// The key in hand. `None`: what the directory says and this process was given (`Vault::of`).
+    pub vault: Option<Vault>,
     /// A disk's bad day, for tests and the simulator.
     pub faults: Option<Arc<dyn Faults>>,
 }
@@ -122,12 +145,13 @@ impl Default for Options {
         Options {
             segment_bytes: 64 << 20,
             ahead_bytes: 1 << 20,
-            reserve_bytes: 256 << 10,
+            reserve_bytes: RESERVE_BYTES,
             group_bytes_max: GROUP_BYTES_MAX,
             on_damage: OnDamage::Refuse,
             scan: Scan::Tail,
             log_id: None,
             index_version: 0,
+            vault: None,
             faults: None,
         }
     }
@@ -185,6 +209,7 @@ struct Inner {
     index: Index,
     shared: Arc<Shared>,
     append_max: usize,
+    reserve_bytes: usize,
     writer_id: ThreadId,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -194,16 +219,32 @@ impl Storage {
     pub fn open(dir: &Path, options: &Options) -> Result<(Storage, Recovery), StorageError> {
         let sizes = Sizes::new(options)?;
         let disk = disk::Disk::new(options.faults.clone());
+        manifest::check_format(dir)?;
+        // Before anything is created: an encrypted directory never gets a plain log.
+        let vault = options.vault.clone().map_or_else(|| Vault::of(dir), |vault| Ok(Some(vault)))?;
+        if vault.is_none() && matches!(vault::Source::of_process(), Ok(Some(_))) {
+            tracing::warn!(dir = %dir.display(), "a key was given, but the directory is not encrypted");
+        }
+        let options = &Options { vault: vault.clone(), ..options.clone() };
         let opened = recovery::open(dir, options, &sizes, &disk)?;
+        vault.as_ref().map_or(Ok(()), |vault| vault.heal(&disk, dir))?;
         let recovery::Opened { lock, log_id, bases, lost, segment, mark, end, mut report } = opened;
-        let (log, seal) = (dir.join("log"), frame::Seal::new(&log_id));
+        let (log, seal) = (dir.join("log"), frame::Seal::new(&log_id, vault.as_ref()));
         let reader = reader::Reader::new(log.clone(), seal.clone(), lost, bases, end);
         let (queue, poison) = (queue::Queue::default(), writer::Poison::new());
-        let shared = Arc::new(Shared { queue, poison, reader, _lock: lock });
+        let shared = Arc::new(Shared {
+            queue,
+            poison,
+            full: AtomicBool::new(false),
+            room: AtomicU64::new(0),
+            reader,
+            _lock: lock,
+        });
         // Entries in the index may point into what has just been lost.
         let distrust = (!report.damage.is_empty()).then_some("the log was damaged");
         let accept = |through| shared.reader.is_boundary(through);
-        let (index, state, through) = Index::open(dir, &log_id, options.index_version, distrust, accept)?;
+        let (index, state, through) =
+            Index::open(dir, &log_id, options.index_version, vault.as_ref(), distrust, accept)?;
         (report.index, report.index_through) = (state, through);
 
         let ahead_to = segment.limit();
@@ -214,6 +255,7 @@ impl Storage {
             log,
             log_id,
             seal,
+            key: vault.as_ref().map(Vault::id),
             sizes,
             mark,
             segment,
@@ -224,7 +266,9 @@ impl Storage {
         let thread = thread::Builder::new().name("storage-writer".into()).spawn(move || writer.run());
         let thread = thread.map_err(|e| StorageError::io("starting the writer of", dir, &e))?;
         let (writer_id, append_max) = (thread.thread().id(), sizes.append_max());
-        let inner = Inner { index, shared, append_max, writer_id, writer: Mutex::new(Some(thread)) };
+        let reserve_bytes = usize::try_from(options.reserve_bytes).unwrap_or(usize::MAX);
+        let inner =
+            Inner { index, shared, append_max, reserve_bytes, writer_id, writer: Mutex::new(Some(thread)) };
         Ok((Storage { inner: Arc::new(inner) }, report))
     }
 
@@ -240,8 +284,9 @@ impl Storage {
         self.submit(entries, false, false, Box::new(done));
     }
 
-    /// As `append`, and may use the reserve that ordinary appends leave on a full disk: for what has already happened
-    /// in the world (a card payment was taken) and must be kept.
+    /// As `append`, and may use the reserve that ordinary appends leave on a full disk, and is never answered `Busy`: for
+    /// what has already happened in the world (a card payment was taken) or was decided, and must be kept. The caller
+    /// bounds what it has on its way.
     pub fn append_urgent(
         &self,
         entries: Vec<Entry>,
@@ -270,7 +315,8 @@ impl Storage {
 
     fn submit(&self, entries: Vec<Entry>, urgent: bool, wait: bool, done: Done) {
         let limit = self.inner.append_max;
-        let bytes = entries.iter().map(|entry| frame::HEAD_BYTES + entry.bytes.len()).sum();
+        let reader = &self.inner.shared.reader;
+        let bytes = entries.iter().map(|entry| reader.frame_bytes(entry.bytes.len())).sum();
         let big = entries.iter().map(|entry| entry.bytes.len()).find(|bytes| *bytes > MAX_ENTRY_BYTES);
         let too_large = match big {
             Some(bytes) => Some(StorageError::TooLarge { bytes, limit: MAX_ENTRY_BYTES }),
@@ -316,6 +362,43 @@ impl Storage {
     /// Ranges that earlier damage has cost.
     pub fn lost(&self) -> Vec<Range<Position>> {
         self.inner.shared.reader.lost().ranges()
+    }
+
+    /// Whether the disk is full: ordinary appends are refused, urgent ones use up the reserve. Becomes false by itself
+    /// when space returns. Whoever takes something in that will have to be appended asks first.
+    pub fn is_full(&self) -> bool {
+        self.inner.shared.full.load(Ordering::Acquire)
+    }
+
+    /// The space of the disk that the log is on; `None` where the system does not say.
+    pub fn space(&self) -> Option<Space> {
+        space(self.inner.shared.reader.folder())
+    }
+
+    /// Sets so many bytes aside for what is to be appended soon, beside the reserve; `done` hears whether they are there.
+    /// At most what one append may hold.
+    pub fn set_aside(&self, bytes: usize, done: impl FnOnce(Result<(), StorageError>) + Send + 'static) {
+        let bytes = bytes.min(self.inner.append_max);
+        let done: Done = Box::new(move |result| done(result.map(drop)));
+        if let Err(error) = self.inner.shared.usable() {
+            return done(Err(error));
+        }
+        let job = Job { entries: Vec::new(), bytes, urgent: false, done };
+        if let Err(refused) = self.inner.shared.queue.push(job, false) {
+            let (job, error) = *refused;
+            (job.done)(Err(error));
+        }
+    }
+
+    /// Bytes that can be appended without asking the disk for space, beside the reserve.
+    pub fn room(&self) -> usize {
+        let room = usize::try_from(self.inner.shared.room.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        room.saturating_sub(self.inner.reserve_bytes)
+    }
+
+    /// Bytes set aside for urgent appends on a full disk.
+    pub fn reserve_bytes(&self) -> usize {
+        self.inner.reserve_bytes
     }
 
     /// Why everything is refused, if it is. Only opening again helps.

@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub(super) entries: Vec<Entry>,
     /// Bytes of its frames.
     pub(super) bytes: usize,
-    /// May use the reserve of a full disk.
+    /// May use the reserve of a full disk, and goes into a full queue.
     pub(super) urgent: bool,
     pub(super) done: Done,
 }
@@ -50,14 +50,17 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Takes a job, or gives it back with the reason. With `wait`, waits for room instead of answering Busy.
+    /// Takes a job, or gives it back with the reason. With `wait`, waits for room instead of answering Busy. An urgent one
+    /// is taken at any length of the queue.
     pub(super) fn push(&self, job: Job, wait: bool) -> Result<(), Box<(Job, StorageError)>> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return Err(Box::new((job, StorageError::Closed { operation: "append" })));
             }
-            if state.jobs.len() < QUEUE_APPENDS_MAX && state.bytes + job.bytes <= QUEUE_BYTES_MAX {
+            let room = state.jobs.len() < QUEUE_APPENDS_MAX && state.bytes + job.bytes <= QUEUE_BYTES_MAX;
+            // What is urgent was decided already and cannot be taken back; who decides does so within limits of its own.
+            if room || job.urgent {
                 break;
             }
             if !wait {
@@ -140,6 +143,10 @@ mod tests {
         let (back, why) = *queue.push(job(9), false).expect_err("full");
         assert!(matches!(why, StorageError::Busy { waiting: QUEUE_APPENDS_MAX }), "{why}");
         assert_eq!(back.bytes, 9);
+        assert!(
+            queue.push(Job { urgent: true, ..job(1) }, false).is_ok(),
+            "what was decided is never refused"
+        );
         assert!(matches!(queue.take(100, None), Next::Group(group) if group.len() == 100));
         assert!(queue.push(job(QUEUE_BYTES_MAX), false).is_err(), "bytes are limited too");
         assert!(queue.push(job(9), false).is_ok());

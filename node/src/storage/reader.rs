@@ -34,6 +34,16 @@ impl Reader {
         Reader { log, seal, lost, bases, end, open }
     }
 
+    /// Bytes of the frame of an entry with so many bytes.
+    pub(super) fn frame_bytes(&self, entry: usize) -> usize {
+        self.seal.frame_bytes(entry)
+    }
+
+    /// The folder of the segments.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        &self.log
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
@@ -68,7 +78,7 @@ impl Reader {
         if count < HEAD_BYTES {
             return bad("the segment is shorter than what was written to it");
         }
-        let Head::Frame { length, kind, .. } = self.seal.head(at.0, &frame) else {
+        let Head::Frame { length, .. } = self.seal.head(at.0, &frame) else {
             return bad("no frame begins here: the position is wrong or the frame's head is damaged");
         };
         assert!(length <= FRAME_BYTES_MAX, "the head is bounded");
@@ -77,10 +87,10 @@ impl Reader {
             let rest = disk::read_at(&segment.file, &mut frame[count..], offset + count as u64);
             count += rest.map_err(|e| segment.failed(&e))?;
         }
-        if count < length || !self.seal.is_intact(at.0, &frame) {
-            return bad("the frame's body does not match its hash");
-        }
-        Ok(Entry { kind, bytes: frame.split_off(HEAD_BYTES) })
+        let mut bytes = Vec::with_capacity(length);
+        let kind = if count < length { None } else { self.seal.open(at.0, &frame, &mut bytes) };
+        let Some(kind) = kind else { return bad("the frame's body does not match its hash") };
+        Ok(Entry { kind, bytes })
     }
 
     /// Visits every entry from `from` to the durable end as it was when called; returns that end.
@@ -124,7 +134,7 @@ impl Reader {
         loop {
             let (at, why) = match walk.step()? {
                 Found::Frame { at, kind, .. } => {
-                    visit(Position(at), Entry { kind, bytes: walk.body().to_vec() })?;
+                    visit(Position(at), Entry { kind, bytes: walk.take_body() })?;
                     continue;
                 }
                 Found::End { at } if at >= close => return Ok(()),

@@ -11,8 +11,9 @@ use super::inspect::{Inspection, Paths, inspect};
 use super::lost::Lost;
 use super::mark::{Mark, NO_SEGMENT, Slot};
 use super::segment::{Header, Segment, write_zeros};
+use super::vault::Vault;
 use super::writer::Sizes;
-use super::{Damage, IndexState, OnDamage, Options, Position, Recovery, StorageError};
+use super::{Damage, IndexState, OnDamage, Options, Position, Recovery, StorageError, private};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
@@ -36,7 +37,7 @@ pub(super) struct Opened {
 /// Takes the lock of a data folder; `create` also makes the file.
 pub(super) fn take_lock(paths: &Paths, create: bool) -> Result<File, StorageError> {
     let failed = |e: &io::Error| StorageError::io("locking", &paths.lock, e);
-    let file = File::options().read(true).write(true).create(create).truncate(false).open(&paths.lock);
+    let file = private::options().read(true).write(true).create(create).truncate(false).open(&paths.lock);
     let file = file.map_err(|e| failed(&e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -59,7 +60,7 @@ pub(super) fn open(
     disk.create_folder(&paths.log)?;
     remove_leftovers(&paths.log)?;
     let new_id = options.log_id.unwrap_or_else(rand::random);
-    match inspect(&paths, options.scan, new_id)? {
+    match inspect(&paths, options.scan, new_id, options.vault.as_ref())? {
         None => start_fresh(&paths, options, sizes, disk, lock, new_id),
         Some(found) => recover(&paths, options, sizes, disk, lock, found),
     }
@@ -91,7 +92,7 @@ fn start_fresh(
     let log_id = left.filter(|_| options.log_id.is_none()).map_or(new_id, |mark| mark.log_id);
     let slot = Slot { sequence: 0, end: 0, base: NO_SEGMENT, log_id };
     drop(Mark::create(disk.clone(), &paths.mark, slot)?);
-    let segment = new_segment(paths, sizes, disk, log_id, 0)?;
+    let segment = new_segment(paths, sizes, disk, options, log_id, 0)?;
     let mark = Mark::create(disk.clone(), &paths.mark, Slot { sequence: 2, base: 0, ..slot })?;
     let report = Recovery { fresh: true, log_id, segments: 1, mark_found: true, ..Recovery::default() };
     Ok(Opened { lock, log_id, bases: vec![0], lost: Lost::default(), segment, mark, end: 0, report })
@@ -101,11 +102,13 @@ fn new_segment(
     paths: &Paths,
     sizes: &Sizes,
     disk: &Disk,
+    options: &Options,
     log_id: [u8; 16],
     base: u64,
 ) -> Result<Segment, StorageError> {
     let ahead = sizes.first_ahead(0);
-    let segment = Segment::create(disk, &paths.log, Header { log_id, base }, ahead).map_err(|e| {
+    let header = Header { log_id, base, key: options.vault.as_ref().map(Vault::id) };
+    let segment = Segment::create(disk, &paths.log, header, ahead).map_err(|e| {
         let full = StorageError::DiskFull { needed: ahead, path: paths.log.clone() };
         if is_full(&e) { full } else { StorageError::io("creating a segment in", &paths.log, &e) }
     })?;
@@ -133,7 +136,7 @@ fn recover(
         if options.on_damage == OnDamage::Refuse {
             return Err(StorageError::DamagedMiddle { damage: found.damage });
         }
-        end = quarantine(paths, disk, &mut found)?;
+        end = quarantine(paths, disk, &mut found, options.vault.as_ref().map(Vault::id))?;
     }
     let Inspection { mark, log_id, mut bases, lost, damage, tail, last, .. } = found;
     let newest = bases.last().copied().unwrap_or(0);
@@ -147,7 +150,7 @@ fn recover(
     }
     let segment = if leave || (tail.damaged && end > newest) {
         bases.push(end);
-        new_segment(paths, sizes, disk, log_id, end)?
+        new_segment(paths, sizes, disk, options, log_id, end)?
     } else {
         Segment::open(&paths.log, newest, true)?
     };
@@ -173,7 +176,12 @@ fn recover(
 }
 
 /// Accepts the damage for good: lists it in `lost`, restores headers whose contents are known. Returns the new end.
-fn quarantine(paths: &Paths, disk: &Disk, found: &mut Inspection) -> Result<u64, StorageError> {
+fn quarantine(
+    paths: &Paths,
+    disk: &Disk,
+    found: &mut Inspection,
+    key: Option<[u8; 16]>,
+) -> Result<u64, StorageError> {
     let Inspection { mark, log_id, lost, damage, bad_headers, tail, .. } = found;
     for Damage { from, to, .. } in damage.iter() {
         lost.add(from.0..to.0);
@@ -186,7 +194,7 @@ fn quarantine(paths: &Paths, disk: &Disk, found: &mut Inspection) -> Result<u64,
     lost.save(disk, &paths.lost, log_id)?;
     for base in bad_headers.iter().copied() {
         let segment = Segment::open(&paths.log, base, true)?;
-        let header = Header { log_id: *log_id, base }.encode();
+        let header = Header { log_id: *log_id, base, key }.encode();
         disk.write_at(Role::Repair, &segment.file, &header, 0)
             .and_then(|()| disk.sync(Role::Repair, &segment.file))
             .map_err(|e| StorageError::io("restoring the header of", &segment.path, &e))?;

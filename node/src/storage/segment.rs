@@ -4,12 +4,12 @@
 //! 0    8  magic "TILLSYNC"
 //! 8    1  kind of file: 'L' (log segment)
 //! 9    1  format version: 1
-//! 10   1  cipher: 0 = none; any other needs a key that this version does not have
+//! 10   1  cipher: 0 = none, 1 = XChaCha20-Poly1305
 //! 11   5  zero
 //! 16  16  log id
 //! 32   8  base position, little endian (also the file's name, 20 digits)
-//! 40  24  reserved for key id and nonce
-//! 64  32  zero
+//! 40  16  id of the data key with a cipher, else zero
+//! 56  40  zero
 //! 96  32  BLAKE3 of bytes 0..96
 //! 128 …   frames, then zeros written ahead
 //! ```
@@ -21,7 +21,7 @@
 use super::disk::{Disk, Role, read_at, with_suffix};
 use super::frame::{HEAD_BYTES, Head, Seal};
 use super::lost::Lost;
-use super::{Damage, Position, StorageError};
+use super::{Damage, Position, StorageError, private};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ const MAGIC: &[u8; 8] = b"TILLSYNC";
 const KIND_LOG: u8 = b'L';
 const VERSION: u8 = 1;
 const CIPHER_NONE: u8 = 0;
+const CIPHER_XCHACHA20_POLY1305: u8 = 1;
 /// How much of a segment a walk holds in memory at a time.
 const WINDOW_BYTES: usize = 256 << 10;
 
@@ -61,15 +62,19 @@ pub(super) fn bases_in(log: &Path) -> Result<Vec<u64>, StorageError> {
 pub(super) struct Header {
     pub(super) log_id: [u8; 16],
     pub(super) base: u64,
+    /// Names the data key of an encrypted segment.
+    pub(super) key: Option<[u8; 16]>,
 }
 
 impl Header {
     pub(super) fn encode(&self) -> [u8; RAW_HEADER_BYTES] {
         let mut raw = [0; RAW_HEADER_BYTES];
+        let cipher = if self.key.is_some() { CIPHER_XCHACHA20_POLY1305 } else { CIPHER_NONE };
         raw[..8].copy_from_slice(MAGIC);
-        raw[8..11].copy_from_slice(&[KIND_LOG, VERSION, CIPHER_NONE]);
+        raw[8..11].copy_from_slice(&[KIND_LOG, VERSION, cipher]);
         raw[16..32].copy_from_slice(&self.log_id);
         raw[32..40].copy_from_slice(&self.base.to_le_bytes());
+        raw[40..56].copy_from_slice(&self.key.unwrap_or_default());
         let hash = blake3::hash(&raw[..96]);
         raw[96..].copy_from_slice(hash.as_bytes());
         raw
@@ -85,15 +90,29 @@ impl Header {
             return Ok(None);
         }
         match (raw[8], raw[9], raw[10]) {
-            (KIND_LOG, VERSION, CIPHER_NONE) => {}
+            (KIND_LOG, VERSION, CIPHER_NONE | CIPHER_XCHACHA20_POLY1305) => {}
             (KIND_LOG, VERSION, cipher) => return Err(StorageError::NeedsKey { segment, cipher }),
             (KIND_LOG, version, _) => return Err(StorageError::NewerFormat { segment, version }),
             _ => return Ok(None),
         }
-        let (mut log_id, mut base) = ([0; 16], [0; 8]);
+        let (mut log_id, mut base, mut key) = ([0; 16], [0; 8], [0; 16]);
+        key.copy_from_slice(&raw[40..56]);
         log_id.copy_from_slice(&raw[16..32]);
         base.copy_from_slice(&raw[32..40]);
-        Ok(Some(Header { log_id, base: u64::from_le_bytes(base) }))
+        let key = (raw[10] != CIPHER_NONE).then_some(key);
+        Ok(Some(Header { log_id, base: u64::from_le_bytes(base), key }))
+    }
+
+    /// Whether the segment is under this key, or as plain as the directory. Nothing in it is judged otherwise: to a
+    /// wrong key every frame looks torn.
+    pub(super) fn fits(&self, key: Option<[u8; 16]>, segment: String) -> Result<(), StorageError> {
+        match (self.key, key) {
+            (None, None) => Ok(()),
+            (Some(found), Some(expected)) if found == expected => Ok(()),
+            (None, Some(_)) => Err(StorageError::NotEncrypted { segment }),
+            (Some(_), None) => Err(StorageError::NeedsKey { segment, cipher: CIPHER_XCHACHA20_POLY1305 }),
+            (Some(_), Some(_)) => Err(StorageError::OtherKey { segment }),
+        }
     }
 }
 
@@ -120,7 +139,7 @@ impl Segment {
         let path = log.join(name_of(header.base));
         let aside = with_suffix(&path, ".tmp");
         let create = || -> io::Result<File> {
-            let file = File::options().read(true).write(true).create(true).truncate(true).open(&aside)?;
+            let file = private::options().read(true).write(true).create(true).truncate(true).open(&aside)?;
             disk.write_at(Role::Segment, &file, &header.encode(), 0)?;
             write_zeros(disk, Role::Segment, &file, HEADER_BYTES, HEADER_BYTES + ahead)?;
             disk.sync(Role::Segment, &file)?;
@@ -181,7 +200,7 @@ pub(super) fn write_zeros(disk: &Disk, role: Role, file: &File, from: u64, to: u
 /// What a walk found at its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// An intact frame; `Walk::body` holds its bytes until the next step.
+    /// An intact frame; `Walk::take_body` gives its bytes until the next step.
     Frame { at: u64, kind: u8, length: usize },
     /// Nothing written here, or the limit was reached.
     End { at: u64 },
@@ -201,13 +220,13 @@ pub(super) struct Walk<'a> {
     window: Vec<u8>,
     /// Position of the window's first byte.
     window_at: u64,
-    body: (usize, usize),
+    body: Vec<u8>,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(segment: &'a Segment, seal: &'a Seal, lost: &'a Lost, from: u64, limit: u64) -> Self {
         let limit = limit.min(segment.limit());
-        Walk { segment, seal, lost, at: from, limit, window: Vec::new(), window_at: 0, body: (0, 0) }
+        Walk { segment, seal, lost, at: from, limit, window: Vec::new(), window_at: 0, body: Vec::new() }
     }
 
     /// The next frame, or why there is none.
@@ -225,26 +244,27 @@ impl<'a> Walk<'a> {
             return Ok(if zero { Found::End { at } } else { Found::Bad { at, why: "a frame is cut off" } });
         }
         let seal = self.seal;
-        let (length, kind) = match seal.head(at, self.bytes(at, HEAD_BYTES)?) {
+        let length = match seal.head(at, self.bytes(at, HEAD_BYTES)?) {
             Head::End => return Ok(Found::End { at }),
             Head::Bad => return Ok(Found::Bad { at, why: "the frame's head does not match its check" }),
-            Head::Frame { length, kind, .. } => (length, kind),
+            Head::Frame { length, .. } => length,
         };
         if length as u64 > room {
             return Ok(Found::Bad { at, why: "the frame reaches beyond the end of its segment" });
         }
-        if !seal.is_intact(at, self.bytes(at, length)?) {
+        let mut body = std::mem::take(&mut self.body);
+        let kind = seal.open(at, self.bytes(at, length)?, &mut body);
+        self.body = body;
+        let Some(kind) = kind else {
             return Ok(Found::Bad { at, why: "the frame's body does not match its hash" });
-        }
-        let start = usize::try_from(at - self.window_at).unwrap_or(usize::MAX);
-        self.body = (start + HEAD_BYTES, start + length);
+        };
         self.at = at + length as u64;
         Ok(Found::Frame { at, kind, length })
     }
 
-    /// The body of the frame found last.
-    pub(super) fn body(&self) -> &[u8] {
-        &self.window[self.body.0..self.body.1]
+    /// The body of the frame found last; once.
+    pub(super) fn take_body(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.body)
     }
 
     /// Continues at another position.
@@ -277,7 +297,7 @@ impl<'a> Walk<'a> {
         to: u64,
         group_from: u64,
     ) -> Result<Option<u64>, StorageError> {
-        let seal = self.seal;
+        let (seal, mut body) = (self.seal, Vec::new());
         for at in from..to.min(self.limit) {
             let bytes = self.bytes(at, HEAD_BYTES)?;
             if bytes.len() < HEAD_BYTES {
@@ -286,7 +306,7 @@ impl<'a> Walk<'a> {
             let Head::Frame { length, back, .. } = seal.head(at, bytes) else { continue };
             let began_late = at.checked_sub(back).is_some_and(|group| group >= group_from);
             let fits = at + length as u64 <= self.limit;
-            if began_late && fits && seal.is_intact(at, self.bytes(at, length)?) {
+            if began_late && fits && seal.open(at, self.bytes(at, length)?, &mut body).is_some() {
                 return Ok(Some(at));
             }
         }

@@ -7,6 +7,10 @@
 //! Two kinds of failure. Setting space aside fails *before* anything of the group is written: the group is refused
 //! (`DiskFull`) and the next one tries again. Everything else (a write, an fsync) leaves the disk in a state that
 //! nobody knows, so it poisons: this group and all later ones are refused until the store is opened again.
+//!
+//! The zeros written ahead are the reserve of a full disk: they are the log's own, so no other program eats them. A disk
+//! counts as full from the first group that cannot leave the reserve behind it, and until it can be left again; the
+//! writer looks for that by itself while nobody appends.
 
 use super::disk::{Disk, Role, is_full};
 use super::frame::Seal;
@@ -19,11 +23,14 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Space is set aside in whole pages when a whole step does not fit any more.
 const PAGE_BYTES: u64 = 4096;
+/// How often a full disk is asked whether there is space again.
+const LOOK_FOR_SPACE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the store refuses everything, once it does.
 pub(super) type Poison = OnceLock<String>;
@@ -32,6 +39,10 @@ pub(super) type Poison = OnceLock<String>;
 pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) poison: Poison,
+    /// The reserve cannot be left free.
+    pub(super) full: AtomicBool,
+    /// Bytes that are set aside behind the end of the log, the reserve included.
+    pub(super) room: AtomicU64,
     pub(super) reader: Reader,
     /// Held as long as the writer or the door lives: one process a folder.
     pub(super) _lock: File,
@@ -95,6 +106,8 @@ pub(super) struct Writer {
     pub(super) log: PathBuf,
     pub(super) log_id: [u8; 16],
     pub(super) seal: Seal,
+    /// Names the data key, if there is one.
+    pub(super) key: Option<[u8; 16]>,
     pub(super) sizes: Sizes,
     pub(super) mark: Mark,
     /// The newest segment; its descriptor is held since opening, so no writeback error can be missed.
@@ -112,14 +125,19 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let _alarm = Alarm(&shared);
         loop {
-            let timeout = self.mark.due_in().filter(|_| shared.usable().is_ok());
+            let looks = shared.full.load(Ordering::Acquire).then_some(LOOK_FOR_SPACE_EVERY);
+            let timeout =
+                self.mark.due_in().into_iter().chain(looks).min().filter(|_| shared.usable().is_ok());
             if timeout == Some(Duration::ZERO) {
                 self.sync_mark();
                 continue;
             }
             match shared.queue.take(self.sizes.group_max, timeout) {
                 Next::Group(jobs) => self.commit(jobs),
-                Next::Idle => self.sync_mark(),
+                Next::Idle => {
+                    self.sync_mark();
+                    self.look_for_space();
+                }
                 Next::Closed => break,
             }
         }
@@ -137,6 +155,7 @@ impl Writer {
         }
         self.end += self.buffer.len() as u64;
         self.shared.reader.publish(self.end);
+        self.shared.room.store(self.ahead_to - self.end, Ordering::Release);
         // The group is durable whatever happens to the mark, so it is answered with Ok either way.
         if let Err(error) = self.mark.advance(self.end, self.segment.base) {
             self.poison(&error);
@@ -152,25 +171,49 @@ impl Writer {
             refuse(jobs, &error);
             return None;
         }
-        let ordinary = jobs.iter().any(|job| !job.urgent);
-        let error = match self.make_room(total(&jobs), ordinary) {
-            Ok(()) => return Some(jobs),
-            Err(error) => error,
+        let Err(error) = self.make_room(total(&jobs), true) else {
+            self.shared.full.store(false, Ordering::Release);
+            return Some(jobs);
         };
-        let full = matches!(error, StorageError::DiskFull { .. });
-        if full && ordinary {
-            // The reserve is for the urgent ones of the group.
-            let (urgent, others): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.urgent);
-            refuse(others, &error);
-            return if urgent.is_empty() { None } else { self.admit(urgent) };
-        }
-        if full {
-            refuse(jobs, &error);
-        } else {
+        if !matches!(error, StorageError::DiskFull { .. }) {
             self.poison(&error);
             refuse(jobs, &self.refusal());
+            return None;
+        }
+        // Who only asked for room has his answer, and the others are looked at without it.
+        let (asking, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.entries.is_empty());
+        if !asking.is_empty() {
+            refuse(asking, &error);
+            return if jobs.is_empty() { None } else { self.admit(jobs) };
+        }
+        self.shared.full.store(true, Ordering::Release);
+        // The reserve is for the urgent ones of the group.
+        let (urgent, others): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.urgent);
+        refuse(others, &error);
+        if urgent.is_empty() {
+            return None;
+        }
+        match self.make_room(total(&urgent), false) {
+            Ok(()) => return Some(urgent),
+            Err(error @ StorageError::DiskFull { .. }) => refuse(urgent, &error),
+            Err(error) => {
+                self.poison(&error);
+                refuse(urgent, &self.refusal());
+            }
         }
         None
+    }
+
+    /// Whether a full disk has space again.
+    fn look_for_space(&mut self) {
+        if !self.shared.full.load(Ordering::Acquire) {
+            return;
+        }
+        match self.make_room(0, true) {
+            Ok(()) => self.shared.full.store(false, Ordering::Release),
+            Err(StorageError::DiskFull { .. }) => {}
+            Err(error) => self.poison(&error),
+        }
     }
 
     /// Lays the frames of all jobs into the buffer and says where each will be.
@@ -235,7 +278,7 @@ impl Writer {
 
     /// Starts a new segment at the end of the log: complete, synced and named before anything is acknowledged in it.
     fn rotate(&mut self, bytes: u64) -> Result<(), StorageError> {
-        let header = Header { log_id: self.log_id, base: self.end };
+        let header = Header { log_id: self.log_id, base: self.end, key: self.key };
         let ahead = self.sizes.first_ahead(bytes);
         let segment = Segment::create(&self.disk, &self.log, header, ahead);
         let segment = segment.map_err(|e| self.no_room(&e, ahead + HEADER_BYTES, "creating a segment in"))?;

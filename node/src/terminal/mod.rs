@@ -1,5 +1,6 @@
 //! The till's node: joins once, then captures, with or without a network, and keeps one connection to the hub alive.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +11,27 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::api;
+use crate::backup;
 use crate::error::Failure;
 use crate::hub::base_policy;
 use crate::identity::{Enrolment, NodeKey};
+use crate::runtime::StopSignal;
+use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::dial;
-use crate::runtime::positions::Positions;
 use crate::runtime::restore::{RestoredStore, restore};
 use crate::runtime::run_file::RunFile;
-use crate::runtime::store;
-use crate::storage::{Options, Storage};
+use crate::runtime::store::{self, StoreHandle};
+use crate::runtime::take_back::TakeBack;
+use crate::runtime::workroom;
+use crate::storage::vault::Vault;
+use crate::storage::{Options, Storage, manifest, private};
+
+/// How long a stop waits for questions to be answered, and then for the hub to take what waits.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How often a stop looks whether the hub has taken it.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// Uses a join code up: makes the key on this device, gets its certificate, keeps the enrolment.
 ///
@@ -46,9 +57,10 @@ async fn join_hub(dir: &Path, code: &str, hub: Option<&str>) -> Result<Value, Fa
             dir.display()
         )));
     }
-    std::fs::create_dir_all(dir).map_err(|error| {
+    private::make_folder(dir).map_err(|error| {
         Failure::refused(format!("cannot make {}: {error}; choose another --dir", dir.display()))
     })?;
+    Vault::begin(dir).map_err(Failure::refused)?;
     let enrolment = crate::runtime::links::join(dir, code, hub).await?;
     Ok(json!({
         "company": enrolment.company,
@@ -59,16 +71,20 @@ async fn join_hub(dir: &Path, code: &str, hub: Option<&str>) -> Result<Value, Fa
     }))
 }
 
-/// Runs the till until it is told to stop.
+/// Runs the till until it is told to stop. A restored one waits for the hub before it records, unless `write_at_once`.
 ///
 /// # Errors
 /// The directory is no till's, is in use or damaged, or the address is taken.
-pub fn run(dir: &Path, http: &str) -> Result<(), Failure> {
-    crate::runtime::block_on(run_until_stopped(dir.to_path_buf(), http.to_owned()))
+pub fn run(dir: &Path, http: &str, write_at_once: bool) -> Result<(), Failure> {
+    crate::runtime::block_on(run_until_stopped(dir.to_path_buf(), http.to_owned(), write_at_once))
         .map_err(|failure| failure.during("terminal run"))
 }
 
-async fn run_until_stopped(dir: PathBuf, http: String) -> Result<(), Failure> {
+async fn run_until_stopped(dir: PathBuf, http: String, write_at_once: bool) -> Result<(), Failure> {
+    Vault::finish_encryption(&dir).map_err(Failure::refused)?;
+    if backup::is_restored(&dir)? && write_at_once {
+        backup::forget_restored(&dir)?;
+    }
     let enrolment = Enrolment::load(&dir).map_err(Failure::refused)?;
     let enrolment = enrolment.ok_or_else(|| {
         Failure::refused(format!(
@@ -85,17 +101,30 @@ async fn run_until_stopped(dir: PathBuf, http: String) -> Result<(), Failure> {
     let currency = enrolment.currency.parse().map_err(Failure::refused)?;
     let (storage, recovery) = Storage::open(&dir, &Options::default()).map_err(Failure::refused)?;
     tracing::info!(?recovery, "storage opened");
-    let fresh = || Replica::new(identity.clone(), base_policy(currency));
+    let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
+    let room = workroom::of_node(&dir);
+    let fresh = || Replica::new(identity.clone(), base_policy(currency)).in_room(&room);
     let mut restored = restore(&storage, |store| {
         if *store == identity.store { Ok(fresh()) } else { Err(format!("it belongs to store {store}")) }
     })?;
     let audit = AuditLog::new(storage.clone(), restored.audit);
+    audit.note_changed(now_ms(), &changed);
     let own = restored.stores.remove(&identity.store);
-    let RestoredStore { replica, positions } =
-        own.unwrap_or_else(|| RestoredStore { replica: fresh(), positions: Positions::default() });
-    let handle = store::start(replica, storage.clone(), audit.clone(), clock, positions);
+    let own = own.unwrap_or_else(|| RestoredStore::of(fresh()));
+    let alarms = Alarms::default();
+    // Each life of the store's task is a session of its own.
+    let again = identity.clone();
+    let fresh = Arc::new(move || {
+        let identity = ReplicaIdentity { nonce: rand::random(), ..again.clone() };
+        Replica::new(identity, base_policy(currency)).in_room(&room)
+    });
+    let take_back = TakeBack::of(&dir, 1)?;
+    let (disk, told) = (storage.clone(), audit.clone());
+    let handle = store::start_for_life(own, disk, told, clock.clone(), alarms.clone(), fresh, take_back);
 
+    let mut stop_signal = StopSignal::listen()?;
     let (stop, stopped) = watch::channel(false);
+    let (hang_up, hung_up) = watch::channel(false);
     let (listener, address) = api::serve::bind(&http).await?;
     if !address.ip().is_loopback() {
         let message = format!(
@@ -103,20 +132,67 @@ async fn run_until_stopped(dir: PathBuf, http: String) -> Result<(), Failure> {
         );
         return Err(Failure::refused(message));
     }
-    let run_file = RunFile { pid: std::process::id(), http: address.to_string(), quic: None, token: None };
+    let run_file = RunFile {
+        pid: std::process::id(),
+        http: address.to_string(),
+        quic: None,
+        token: None,
+        sealed_token: None,
+    };
     let _guard = run_file.publish(&dir)?;
-    let till = api::till::Till { store: handle.clone(), audit: audit.clone() };
-    let serving = tokio::spawn(api::serve::serve(listener, api::till::router(till), stopped.clone()));
-    let dialling = dial(Arc::new(enrolment), key, handle.clone(), audit.clone(), stopped).await?;
+    let till = api::till::Till {
+        store: handle.clone(),
+        audit: audit.clone(),
+        alarms: alarms.clone(),
+        clock,
+        storage: storage.clone(),
+    };
+    let serving = tokio::spawn(api::serve::serve(listener, api::till::router(till), stopped));
+    let dialling =
+        dial(&dir, Arc::new(enrolment), key, handle.clone(), audit.clone(), alarms, hung_up).await?;
     audit.note(now_ms(), Some(identity.store.as_str()), None, "started", format!("http {address}"));
     println!("ready http={address}");
-    crate::runtime::stop_signal().await;
+    stop_signal.comes().await;
     audit.note(now_ms(), Some(identity.store.as_str()), None, "stopping", String::new());
     let _ = stop.send(true);
+    let _ = tokio::time::timeout(STOP_WAIT_MAX, serving).await;
+    let waiting = drain(&handle).await;
+    let _ = hang_up.send(true);
     handle.stop().await;
     dialling.abort();
-    let _ = tokio::time::timeout(Duration::from_secs(3), serving).await;
-    storage.close().map_err(Failure::refused)
+    let closed = storage.close().map_err(Failure::refused);
+    if closed.is_ok() {
+        // Whoever started the till may have stopped listening; that is no reason to fail.
+        let _ = writeln!(std::io::stdout(), "{}", last_word(waiting));
+    }
+    closed
+}
+
+/// Gives what waits a moment to reach the hub, if that listens; returns how many records still wait.
+async fn drain(store: &StoreHandle) -> u64 {
+    let until = tokio::time::Instant::now() + STOP_WAIT_MAX;
+    loop {
+        let asked = store.ask(|replica| (replica.waiting().count, replica.hub_link().0)).await;
+        let Ok((waiting, online)) = asked else { return 0 };
+        if waiting == 0 || !online || tokio::time::Instant::now() >= until {
+            return waiting;
+        }
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+/// What the till says as it goes.
+fn last_word(waiting: u64) -> String {
+    match waiting {
+        0 => "stopped waiting=0: the hub holds every record".to_owned(),
+        1 => "stopped waiting=1: one record has not reached the hub; it is safe on this device and goes out when the \
+              till runs again"
+            .to_owned(),
+        many => format!(
+            "stopped waiting={many}: {many} records have not reached the hub; they are safe on this device and go out \
+             when the till runs again"
+        ),
+    }
 }
 
 fn replica_identity(enrolment: &Enrolment, key: &NodeKey) -> Result<ReplicaIdentity, Failure> {

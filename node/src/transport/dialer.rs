@@ -144,10 +144,11 @@ impl Dialer {
                 let end = control.closed().await;
                 let ousted = matches!(end, End::Peer { code, .. } if code == u64::from(close_code::REPLACED));
                 (self.events)(DialEvent::Lost { reason: end.to_string() });
+                let recalled = matches!(end, End::Peer { code, .. } if code == u64::from(close_code::RENEW));
                 // Whoever sends us away is there: its answer to a knock is no news.
                 self.silent = !matches!(end, End::Peer { code, .. } if code != u64::from(close_code::DONE));
                 // A cloned device would otherwise fight its double once a second.
-                if since.elapsed() >= GOOD_LINK && !ousted {
+                if recalled || (since.elapsed() >= GOOD_LINK && !ousted) {
                     self.plan.backoff.reset();
                 }
             }
@@ -169,7 +170,7 @@ impl Dialer {
                     (self.events)(DialEvent::Connected { peer: link.peer(), address });
                     return Some(link);
                 }
-                Err(e @ DialError::Refused { .. }) => {
+                Err(e @ (DialError::Refused { .. } | DialError::Ended { .. })) => {
                     self.silent = false;
                     (self.events)(DialEvent::Refused { reason: e.to_string() });
                 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
-use crate::identity::{Identity, JoinDesk, PublicKey, Role};
+use crate::identity::{Identity, Instance, JoinDesk, PublicKey, Role};
 
 use super::link::{Link, LinkError};
 use super::listener::{ACCEPT_QUEUE, Listener};
+use super::papers::{self, Keeper};
 use super::quic::{Caller, End, Socket};
 use super::registry::Registry;
-use super::{Admit, EventSink, Settings, close_code, tls};
+use super::{ALPN_LINK, ALPN_RENEW, Admit, EventSink, Settings, close_code, tls};
 
 /// Purpose under which the reset key is derived from the node's key.
 const RESET_PURPOSE: &str = "tillsync 2026 QUIC stateless reset";
@@ -32,6 +33,14 @@ pub enum DialError {
         /// Where we dialled.
         address: SocketAddr,
         /// What happened.
+        reason: String,
+    },
+    /// This node's certificate has ended or its authority was replaced, and it could not be renewed by itself.
+    #[error("{address} does not accept this node's certificate any more: {reason}; enrol the device anew")]
+    Ended {
+        /// Where we dialled.
+        address: SocketAddr,
+        /// Why.
         reason: String,
     },
     /// Somebody answered and the two do not go together: a person has to look.
@@ -100,10 +109,20 @@ struct Door {
     sockets: Vec<Socket>,
     listens: bool,
     caller: Caller,
+    /// Dials for papers, and what keeps them (a till's).
+    renewer: Option<Renewer>,
     settings: Settings,
     registry: Arc<Registry>,
     tally: Arc<Tally>,
     links: Mutex<mpsc::Receiver<Link>>,
+}
+
+/// How a till keeps its papers new.
+struct Renewer {
+    caller: Caller,
+    keeper: Keeper,
+    /// What this start of the process goes by.
+    instance: Instance,
 }
 
 impl Drop for Door {
@@ -132,12 +151,22 @@ impl Endpoint {
         let reset_key = identity.key().derive(RESET_PURPOSE);
         let socket = Socket::listen(listen, server, reset_key, &settings)?;
         let (links, taken) = mpsc::channel(ACCEPT_QUEUE);
-        let listener = Arc::new(Listener::new(settings.clone(), join, admit, events, links));
+        let listener =
+            Arc::new(Listener::new(settings.clone(), identity.clock().clone(), join, admit, events, links));
         let (registry, tally) = (listener.registry.clone(), listener.tally.clone());
         tokio::spawn(listener.run(socket.clone()));
-        let caller = caller(identity, &settings)?;
+        let caller = caller(identity, ALPN_LINK, &settings)?;
         let (sockets, links) = (vec![socket], Mutex::new(taken));
-        Ok(Self(Arc::new(Door { sockets, listens: true, caller, settings, registry, tally, links })))
+        Ok(Self(Arc::new(Door {
+            sockets,
+            listens: true,
+            caller,
+            renewer: None,
+            settings,
+            registry,
+            tally,
+            links,
+        })))
     }
 
     /// Listens as a till, for other tills of the company; no desk, certificates are mandatory in TLS itself.
@@ -159,11 +188,39 @@ impl Endpoint {
     /// # Errors
     /// When no UDP socket is to be had, or the certificates cannot be used.
     pub fn till(identity: &Identity, settings: Settings) -> io::Result<Self> {
+        Self::dialling(identity, None, settings)
+    }
+
+    /// Only dials; and keeps its papers new by asking the hubs that it reaches.
+    ///
+    /// # Errors
+    /// As [`Endpoint::till`].
+    pub fn till_for_life(identity: &Identity, keeper: Keeper, settings: Settings) -> io::Result<Self> {
+        Self::dialling(identity, Some(keeper), settings)
+    }
+
+    fn dialling(identity: &Identity, keeper: Option<Keeper>, settings: Settings) -> io::Result<Self> {
         let (_, nobody) = mpsc::channel(1);
-        let caller = caller(identity, &settings)?;
+        let renewer = match keeper {
+            None => None,
+            Some(keeper) => {
+                let caller = caller(identity, ALPN_RENEW, &settings)?;
+                Some(Renewer { caller, keeper, instance: rand::random() })
+            }
+        };
+        let caller = caller(identity, ALPN_LINK, &settings)?;
         let (sockets, links) = (dial_sockets()?, Mutex::new(nobody));
         let (registry, tally) = (Arc::default(), Arc::default());
-        Ok(Self(Arc::new(Door { sockets, listens: false, caller, settings, registry, tally, links })))
+        Ok(Self(Arc::new(Door {
+            sockets,
+            listens: false,
+            caller,
+            renewer,
+            settings,
+            registry,
+            tally,
+            links,
+        })))
     }
 
     /// The next accepted link; `None` once the endpoint is closed or does not listen.
@@ -177,19 +234,68 @@ impl Endpoint {
     /// # Errors
     /// When nobody answers in time, or the two do not accept each other.
     pub async fn dial(&self, address: SocketAddr, role: Role) -> Result<Link, DialError> {
-        let unreachable = |reason: String| DialError::Unreachable { address, reason };
-        let socket = socket_for(&self.0.sockets, address)
-            .ok_or_else(|| unreachable("no socket of its kind".into()))?;
+        let link = match self.dial_once(address, role).await {
+            Err(ended @ DialError::Ended { .. }) => {
+                let Some(renewer) = self.0.renewer.as_ref().filter(|_| role == Role::Hub) else {
+                    return Err(ended);
+                };
+                self.renew(address, renewer).await?;
+                self.dial_once(address, role).await?
+            }
+            other => other?,
+        };
+        if let Some(renewer) = self.0.renewer.as_ref().filter(|_| role == Role::Hub) {
+            papers::keep_new(&link, renewer.instance, renewer.keeper.clone());
+        }
+        Ok(link)
+    }
+
+    async fn dial_once(&self, address: SocketAddr, role: Role) -> Result<Link, DialError> {
         let dial = async {
+            let socket = self.socket_for(address)?;
             let connection = socket.dial(&self.0.caller, address, role.server_name()).await?;
             Link::dialled(connection).await
         };
-        match timeout(self.0.settings.connect, dial).await {
-            Ok(Ok(link)) => Ok(link),
+        self.in_time(address, dial).await
+    }
+
+    /// The certificate has ended: a connection for nothing but a new one.
+    async fn renew(&self, address: SocketAddr, renewer: &Renewer) -> Result<(), DialError> {
+        let conversation = async {
+            let socket = self.socket_for(address)?;
+            let connection = socket.dial(&renewer.caller, address, Role::Hub.server_name()).await?;
+            let renewed = papers::ask(&connection, &renewer.instance, &renewer.keeper).await;
+            connection.close(close_code::DONE, "thank you");
+            Ok(renewed)
+        };
+        match self.in_time(address, conversation).await? {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(DialError::Refused { address, reason }),
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        address: SocketAddr,
+        work: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, DialError> {
+        let unreachable = |reason: String| DialError::Unreachable { address, reason };
+        match timeout(self.0.settings.connect, work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(LinkError::Closed(End::Peer { code, reason })))
+                if code == u64::from(close_code::RENEW) =>
+            {
+                Err(DialError::Ended { address, reason })
+            }
             Ok(Err(e)) if is_refusal(&e) => Err(DialError::Refused { address, reason: e.to_string() }),
             Ok(Err(e)) => Err(unreachable(e.to_string())),
             Err(_) => Err(unreachable(format!("no answer within {:?}", self.0.settings.connect))),
         }
+    }
+
+    fn socket_for(&self, address: SocketAddr) -> Result<&Socket, LinkError> {
+        let none = || LinkError::Closed(End::Transport("no socket of its kind".into()));
+        socket_for(&self.0.sockets, address).ok_or_else(none)
     }
 
     /// Where the endpoint listens or dials from.
@@ -204,6 +310,13 @@ impl Endpoint {
     pub fn disconnect(&self, peer: &PublicKey, reason: &str) -> bool {
         let connection = self.0.registry.get(peer);
         connection.inspect(|c| c.close(close_code::NOT_ADMITTED, reason)).is_some()
+    }
+
+    /// Closes every accepted link, so that the peers come anew (they ask for papers then). Gives their number.
+    pub fn recall(&self, reason: &str) -> usize {
+        let all = self.0.registry.all();
+        all.iter().for_each(|connection| connection.close(close_code::RENEW, reason));
+        all.len()
     }
 
     /// Peers with an accepted link, in the order of their names.
@@ -229,8 +342,8 @@ impl Endpoint {
     }
 }
 
-fn caller(identity: &Identity, settings: &Settings) -> io::Result<Caller> {
-    Caller::new(tls::client(identity).map_err(io::Error::other)?, settings)
+fn caller(identity: &Identity, alpn: &[u8], settings: &Settings) -> io::Result<Caller> {
+    Caller::new(tls::client(identity, alpn).map_err(io::Error::other)?, settings)
 }
 
 /// One socket for each family that the system has: dual-stack sockets behave differently on every system.

@@ -237,6 +237,11 @@ impl LinkControl {
         }
     }
 
+    /// The connection itself, for what goes beside the frames.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Closes the connection over the peer's fault.
     fn blame(&self, error: LinkError, code: u32) -> LinkError {
         self.connection.close(code, &error.to_string());

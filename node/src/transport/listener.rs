@@ -4,6 +4,7 @@
 //! open (asked to prove its address), one handshake with a deadline, and only then a place in the list. Without a
 //! certificate it can hold one join conversation and nothing else. Which peers are admitted is the hub's to say.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,33 +14,45 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::identity::{JoinDesk, JoinOutcome, PublicKey, TokenBucket, facts};
+use crate::identity::{
+    CertificateFacts, JoinDesk, JoinOutcome, PublicKey, Standing, TokenBucket, TrustClock, answer_renewal,
+    facts, system_seconds,
+};
 
 use super::endpoint::Tally;
 use super::link::Link;
-use super::quic::{Connection, End, Incoming, Socket};
+use super::quic::{Connection, End, Incoming, Socket, Stream};
 use super::registry::Registry;
-use super::{ALPN_JOIN, ALPN_LINK, Admit, Event, EventSink, Settings, close_code};
+use super::{ALPN_JOIN, ALPN_LINK, ALPN_RENEW, Admit, Event, EventSink, Settings, close_code};
 
-/// Handshake and preface must both be done within this.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Handshakes at the same time; more callers are refused.
 const HANDSHAKE_LIMIT: usize = 256;
 /// Accepted links that nobody has taken yet.
 pub(super) const ACCEPT_QUEUE: usize = 64;
 /// Connections without a certificate, talking at the join desk, waiting for it or saying goodbye.
 const JOIN_CONNECTIONS: usize = 64;
+/// Longest that one connection lives, whatever its certificate: a timer's limit, and a yearly look at everybody.
+const CONNECTION_LIFE_MAX_SECONDS: u64 = 365 * 86_400;
+/// Further streams on a link, for papers: a few at once, then one in so long.
+const QUESTIONS_BURST: u32 = 8;
+const QUESTIONS_INTERVAL: Duration = Duration::from_secs(1);
 /// After its answer the joining device has this long to take it and close.
 const JOIN_FAREWELL: Duration = Duration::from_secs(3);
-/// Rejections reported as events: a burst, then a few a second; all are counted.
+/// Rejections reported as events: a burst, then one in so long; all are counted.
 const REJECTIONS_BURST: u32 = 50;
-const REJECTIONS_INTERVAL: Duration = Duration::from_millis(200);
+const REJECTIONS_INTERVAL: Duration = Duration::from_secs(2);
+/// Connections of one key: a burst, then one in so long. A till in a tunnel needs fewer.
+const CONNECTS_BURST: u32 = 30;
+const CONNECTS_INTERVAL: Duration = Duration::from_secs(3);
+/// Keys whose connections are counted; admitted ones only, so a company's tills.
+const CONNECTS_KEYS: usize = 100_000;
 
 /// Everything an accepting task needs.
 pub(super) struct Listener {
     pub(super) registry: Arc<Registry>,
     pub(super) tally: Arc<Tally>,
     settings: Settings,
+    clock: Arc<TrustClock>,
     join: Option<JoinDesk>,
     admit: Admit,
     events: EventSink,
@@ -47,11 +60,13 @@ pub(super) struct Listener {
     handshakes: AtomicUsize,
     join_room: Semaphore,
     rejections: Mutex<TokenBucket>,
+    connects: Mutex<BTreeMap<PublicKey, TokenBucket>>,
 }
 
 impl Listener {
     pub(super) fn new(
         settings: Settings,
+        clock: Arc<TrustClock>,
         join: Option<JoinDesk>,
         admit: Admit,
         events: EventSink,
@@ -61,6 +76,7 @@ impl Listener {
             registry: Arc::default(),
             tally: Arc::default(),
             settings,
+            clock,
             join,
             admit,
             events,
@@ -68,6 +84,7 @@ impl Listener {
             handshakes: AtomicUsize::new(0),
             join_room: Semaphore::new(JOIN_CONNECTIONS),
             rejections: Mutex::new(TokenBucket::new(REJECTIONS_BURST, REJECTIONS_INTERVAL)),
+            connects: Mutex::default(),
         }
     }
 
@@ -90,10 +107,15 @@ impl Listener {
 
     async fn receive(self: Arc<Self>, caller: Incoming, seat: Seat) {
         let remote = caller.remote();
-        let greeting = timeout(HANDSHAKE_DEADLINE, self.greet(caller, remote)).await;
+        let greeting = timeout(self.settings.handshake, self.greet(caller, remote)).await;
         drop(seat);
         match greeting {
-            Ok(Some(Greeted::Link(connection, peer, link))) => self.keep(connection, peer, *link).await,
+            Ok(Some(Greeted::Link(connection, peer, shown, link))) => {
+                self.keep(connection, peer, shown, *link).await;
+            }
+            Ok(Some(Greeted::Renewal(connection, peer, certificate))) => {
+                self.hold_renewal(connection, peer, certificate).await;
+            }
             Ok(Some(Greeted::Join(connection))) => self.hold_join(connection, remote).await,
             Ok(None) => {}
             Err(_) => self.reject(remote, "handshake not finished in time"),
@@ -121,24 +143,42 @@ impl Listener {
         if alpn == ALPN_JOIN && self.join.is_some() {
             return Some(Greeted::Join(connection));
         }
-        let Some(certificate) = connection.peer_certificate().filter(|_| alpn == ALPN_LINK) else {
+        let wanted = alpn == ALPN_LINK || alpn == ALPN_RENEW;
+        let Some(certificate) = connection.peer_certificate().filter(|_| wanted) else {
             return turn_away(close_code::NO_CERTIFICATE, "no certificate; join first");
         };
-        let peer = match facts(&certificate) {
-            Ok(facts) => facts.public_key,
+        let facts = match facts(&certificate) {
+            Ok(facts) => facts,
             Err(e) => return turn_away(close_code::NOT_ADMITTED, &e.to_string()),
         };
+        let peer = facts.public_key;
         if let Err(reason) = (self.admit)(&peer) {
             return turn_away(close_code::NOT_ADMITTED, &reason);
         }
+        if !self.may_connect(peer) {
+            return turn_away(close_code::FULL, "this certificate connects too often; wait a little");
+        }
+        let good_for = match self.standing(&certificate, &facts) {
+            Standing::Void { reason } => return turn_away(close_code::NOT_ADMITTED, &reason),
+            _ if alpn == ALPN_RENEW => return Some(Greeted::Renewal(connection, peer, certificate)),
+            Standing::RenewOnly { reason } => {
+                // Not told as a rejection: it comes back by itself.
+                connection.close(close_code::RENEW, &reason);
+                return None;
+            }
+            Standing::Good { seconds } => Duration::from_secs(seconds.min(CONNECTION_LIFE_MAX_SECONDS)),
+        };
         match Link::accepted(connection.clone()).await {
-            Ok(link) => Some(Greeted::Link(connection, peer, Box::new(link))),
+            Ok(link) => {
+                let certificate = Shown { certificate, good_for };
+                Some(Greeted::Link(connection, peer, certificate, Box::new(link)))
+            }
             Err(e) => turn_away(close_code::PROTOCOL, &e.to_string()),
         }
     }
 
     /// Gives the link out, closes the peer's older one, and stays until this one ends.
-    async fn keep(&self, connection: Connection, peer: PublicKey, link: Link) {
+    async fn keep(&self, connection: Connection, peer: PublicKey, shown: Shown, link: Link) {
         let remote = connection.remote();
         match self.registry.put(peer, connection.clone()) {
             Some(older) => {
@@ -153,11 +193,91 @@ impl Listener {
         if self.links.send(link).await.is_err() {
             connection.close(close_code::DONE, "this node stops");
         }
-        let end = connection.closed().await;
+        let end = tokio::select! {
+            end = connection.closed() => end,
+            () = self.serve_papers(&connection, peer, &shown.certificate) => connection.closed().await,
+            () = tokio::time::sleep(shown.good_for) => {
+                // By now it holds a newer one, unless its renewal fails; either way the next handshake tells.
+                connection.close(close_code::RENEW, "the certificate of this connection has ended");
+                connection.closed().await
+            }
+        };
         // The older one's end is part of `Replaced`.
         if self.registry.remove(&peer, &connection) {
             (self.events)(Event::Ended { peer, reason: end.to_string() });
         }
+    }
+
+    fn may_connect(&self, peer: PublicKey) -> bool {
+        let mut connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        if connects.len() >= CONNECTS_KEYS && !connects.contains_key(&peer) {
+            connects.clear();
+        }
+        let fresh = || TokenBucket::new(CONNECTS_BURST, CONNECTS_INTERVAL);
+        connects.entry(peer).or_insert_with(fresh).take(Instant::now())
+    }
+
+    fn standing(&self, certificate: &[u8], facts: &CertificateFacts) -> Standing {
+        match &self.join {
+            Some(desk) => desk.authority().standing(certificate, desk.authority().time(system_seconds())),
+            // Between tills: an ended certificate is refused by the clock that this node trusts.
+            None if facts.not_after <= self.clock.judge(system_seconds()) => {
+                Standing::Void { reason: "the certificate has ended; let the hub renew it".to_owned() }
+            }
+            None => Standing::Good { seconds: CONNECTION_LIFE_MAX_SECONDS },
+        }
+    }
+
+    /// Answers questions for papers on a link's connection, one at a time, until it ends.
+    async fn serve_papers(&self, connection: &Connection, peer: PublicKey, certificate: &[u8]) {
+        let Some(desk) = &self.join else { return };
+        let mut questions = TokenBucket::new(QUESTIONS_BURST, QUESTIONS_INTERVAL);
+        while let Ok(stream) = connection.accept_stream().await {
+            if !questions.take(Instant::now()) {
+                connection.close(close_code::PROTOCOL, "too many further streams on a link");
+                return;
+            }
+            self.renew(desk, stream, (peer, connection.remote()), certificate).await;
+        }
+    }
+
+    async fn renew(
+        &self,
+        desk: &JoinDesk,
+        stream: Stream,
+        (peer, remote): (PublicKey, SocketAddr),
+        certificate: &[u8],
+    ) {
+        let authority = desk.authority();
+        let now = authority.time(system_seconds());
+        let ended = !matches!(authority.standing(certificate, now), Standing::Good { .. });
+        let twin_of = |instance| {
+            if !desk.met(peer, instance) {
+                return None;
+            }
+            (self.events)(Event::Cloned { peer, remote });
+            Some(format!("this one is at {remote}"))
+        };
+        let answered = answer_renewal(&mut stream.into_io(), authority, certificate, now, twin_of).await;
+        if let Ok(reply) = answered
+            && let Ok(facts) = facts(&reply.certificate)
+        {
+            (self.events)(Event::Renewed { peer, ends: facts.not_after, ended });
+        }
+    }
+
+    /// One question for papers and nothing else.
+    async fn hold_renewal(&self, connection: Connection, peer: PublicKey, certificate: Vec<u8>) {
+        let Some(desk) = &self.join else { return };
+        let Ok(_room) = self.join_room.try_acquire() else {
+            connection.close(close_code::FULL, "too many devices are renewing; try again in a few seconds");
+            return;
+        };
+        if let Ok(Ok(stream)) = timeout(self.settings.handshake, connection.accept_stream()).await {
+            self.renew(desk, stream, (peer, connection.remote()), &certificate).await;
+            let _ = timeout(JOIN_FAREWELL, connection.closed()).await;
+        }
+        connection.close(close_code::DONE, "renewal conversation over");
     }
 
     async fn hold_join(&self, connection: Connection, remote: SocketAddr) {
@@ -167,21 +287,27 @@ impl Listener {
             return self.reject(remote, "too many join connections");
         };
         Tally::add(&self.tally.joins);
-        let outcome = match timeout(HANDSHAKE_DEADLINE, connection.accept_stream()).await {
+        let outcome = match timeout(self.settings.handshake, connection.accept_stream()).await {
             Ok(Ok(stream)) => desk.serve(stream.into_io(), remote).await,
             Ok(Err(end)) => JoinOutcome::Broken(end.to_string()),
             Err(_) => JoinOutcome::Broken("no question within the deadline".into()),
         };
-        (self.events)(Event::Join { remote, outcome });
+        // Anybody can fail to join as often as they like; a success costs a code.
+        if matches!(outcome, JoinOutcome::Granted { .. }) || self.may_report() {
+            (self.events)(Event::Join { remote, outcome });
+        }
         // The device closes when it has its answer; closing first could overtake it.
         let _ = timeout(JOIN_FAREWELL, connection.closed()).await;
         connection.close(close_code::DONE, "join conversation over");
     }
 
+    fn may_report(&self) -> bool {
+        self.rejections.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
+    }
+
     fn reject(&self, remote: SocketAddr, reason: &str) {
         Tally::add(&self.tally.rejected);
-        let report = self.rejections.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
-        if report {
+        if self.may_report() {
             (self.events)(Event::Rejected { remote, reason: reason.to_owned() });
         }
     }
@@ -203,7 +329,14 @@ impl Drop for Seat {
     }
 }
 
+/// The certificate of a connection, and for how long it holds.
+struct Shown {
+    certificate: Vec<u8>,
+    good_for: Duration,
+}
+
 enum Greeted {
-    Link(Connection, PublicKey, Box<Link>),
+    Link(Connection, PublicKey, Shown, Box<Link>),
+    Renewal(Connection, PublicKey, Vec<u8>),
     Join(Connection),
 }

@@ -18,6 +18,8 @@ mod knock;
 mod link;
 mod listener;
 mod network;
+mod papers;
+mod probe;
 mod quic;
 mod registry;
 mod tls;
@@ -37,6 +39,8 @@ pub use knock::knock;
 pub use link::{
     FRAME_LIMIT, Link, LinkControl, LinkError, LinkReceiver, LinkSender, LinkStats, QUEUE_BYTES, QUEUE_FRAMES,
 };
+pub use papers::Keeper;
+pub use probe::probe;
 pub use quic::End;
 
 use crate::identity::{JoinOutcome, PublicKey};
@@ -45,6 +49,9 @@ use crate::identity::{JoinOutcome, PublicKey};
 pub const ALPN_LINK: &[u8] = b"tillsync/1";
 /// ALPN of join conversations.
 pub const ALPN_JOIN: &[u8] = b"tillsync-join/1";
+
+/// ALPN of connections that renew a certificate and do nothing else.
+pub const ALPN_RENEW: &[u8] = b"tillsync-renew/1";
 
 /// Codes with which a connection is closed, part of the wire.
 pub mod close_code {
@@ -62,6 +69,8 @@ pub mod close_code {
     pub const STALLED: u32 = 5;
     /// No room for more connections.
     pub const FULL: u32 = 6;
+    /// The certificate has ended, or its authority was replaced: renew it, then come again.
+    pub const RENEW: u32 = 7;
 }
 
 /// What can be set from outside.
@@ -75,6 +84,8 @@ pub struct Settings {
     pub connect: Duration,
     /// Connections held at the same time.
     pub connections_max: usize,
+    /// Handshake and preface must both be done within this.
+    pub handshake: Duration,
     /// With more handshakes open than this, a caller must first prove its address (one round trip more).
     pub handshakes_before_retry: usize,
 }
@@ -85,6 +96,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(3),
             idle: Duration::from_secs(12),
             connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
             connections_max: 4096,
             handshakes_before_retry: 64,
         }
@@ -123,6 +135,22 @@ pub enum Event {
         remote: SocketAddr,
         /// Why.
         reason: String,
+    },
+    /// Two processes use one key: an instance came back after another had followed it.
+    Cloned {
+        /// The key.
+        peer: PublicKey,
+        /// Where the one that came back is.
+        remote: SocketAddr,
+    },
+    /// A peer asked for papers and got a new certificate.
+    Renewed {
+        /// Its name.
+        peer: PublicKey,
+        /// When the new certificate ends, seconds since 1970.
+        ends: u64,
+        /// Whether the old one had ended.
+        ended: bool,
     },
     /// A join conversation ended.
     Join {

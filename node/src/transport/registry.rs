@@ -32,6 +32,10 @@ impl Registry {
         self.list().get(peer).cloned()
     }
 
+    pub(super) fn all(&self) -> Vec<Connection> {
+        self.list().values().cloned().collect()
+    }
+
     pub(super) fn peers(&self) -> Vec<PublicKey> {
         self.list().keys().copied().collect()
     }

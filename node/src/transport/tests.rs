@@ -15,6 +15,9 @@ use crate::identity::{
     PendingJoin, Refusal, Role, Verdict,
 };
 
+mod hostile;
+mod papers;
+
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const SOON: Duration = Duration::from_secs(10);
 
@@ -52,7 +55,7 @@ impl Heard {
 fn identity(ca: &Authority, seed: u8, role: Role) -> Identity {
     let key = NodeKey::from_seed(&[seed; 32]);
     let certificate = ca.issue(&key.public(), "S1/T1", role).unwrap();
-    Identity::new(key, &certificate, ca.certificate()).unwrap()
+    Identity::new(key, &certificate, &ca.certificate()).unwrap()
 }
 
 struct Company {
@@ -149,7 +152,7 @@ async fn a_full_queue_makes_the_sender_wait() {
 async fn raw(company: &Company) -> (Connection, Stream, Link) {
     let identity = identity(&company.ca, 1, Role::Till);
     let patient = Settings { idle: Duration::from_secs(600), ..settings() };
-    let caller = Caller::new(tls::client(&identity).unwrap(), &patient).unwrap();
+    let caller = Caller::new(tls::client(&identity, ALPN_LINK).unwrap(), &patient).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     let connection = socket.dial(&caller, company.at, Role::Hub.server_name()).await.unwrap();
     let mut stream = connection.open_stream().await.unwrap();
@@ -246,7 +249,7 @@ async fn foreign_and_self_made_certificates_are_refused_by_both_sides() {
     let foreign = stranger.issue(&key.public(), "S1/T1", Role::Till).unwrap().into();
     for certificate in [self_made, foreign] {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(company.ca.certificate().to_vec().into()).unwrap();
+        roots.add(company.ca.certificate().into()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut client = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -395,7 +398,7 @@ async fn one_who_copies_the_company_certificate_is_no_hub() {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.into(), ca.certificate().to_vec().into()], hub_key.rustls_key())
+        .with_single_cert(vec![leaf.into(), ca.certificate().into()], hub_key.rustls_key())
         .unwrap();
     server.alpn_protocols = vec![ALPN_JOIN.to_vec()];
     let socket = Socket::listen(LOCAL.into(), server, [0; 32], &settings()).unwrap();

@@ -3,33 +3,39 @@
 
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 
-use crate::identity::{CaFingerprint, Identity, facts, inside_life, system_seconds};
+use crate::identity::{
+    CaFingerprint, CertificateFacts, Identity, Role, facts, inside_life, system_seconds, verify_under,
+};
 
-use super::{ALPN_JOIN, ALPN_LINK};
+use super::{ALPN_JOIN, ALPN_LINK, ALPN_RENEW};
 
-/// For accepting. Client certificates are checked against the company's; going without one is left to the
-/// listener, which lets such a caller do nothing but join.
+/// Certificates that may come along with a peer's own: more than any company has made.
+const CHAIN_LIMIT: usize = 8;
+
+/// For accepting. Client certificates must be the company's; whether one has ended, and what a caller without one may do,
+/// is left to the listener, which knows what is asked for.
 pub(super) fn server(identity: &Identity, join: bool) -> Result<ServerConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(identity)?, provider.clone());
-    let verifier = if join { verifier.allow_unauthenticated() } else { verifier };
-    let verifier = verifier.build().map_err(|e| Error::General(e.to_string()))?;
+    let judge = Judge { identity: identity.clone(), provider: provider.clone(), nobody_too: join };
     let mut config = ServerConfig::builder_with_details(provider, identity.clock().clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain(identity), identity.key().rustls_key())?;
+        .with_client_cert_verifier(Arc::new(judge))
+        .with_cert_resolver(Arc::new(Shown(identity.clone())));
     config.alpn_protocols = vec![ALPN_LINK.to_vec()];
     if join {
-        config.alpn_protocols.push(ALPN_JOIN.to_vec());
+        config.alpn_protocols.extend([ALPN_JOIN.to_vec(), ALPN_RENEW.to_vec()]);
     }
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -37,16 +43,155 @@ pub(super) fn server(identity: &Identity, join: bool) -> Result<ServerConfig, Er
     Ok(config)
 }
 
-/// For dialling a node of the same company.
-pub(super) fn client(identity: &Identity) -> Result<ClientConfig, Error> {
+/// For dialling a node of the same company, for one purpose.
+pub(super) fn client(identity: &Identity, alpn: &[u8]) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
+    let judge = Judge { identity: identity.clone(), provider: provider.clone(), nobody_too: false };
     let mut config = ClientConfig::builder_with_details(provider, identity.clock().clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(identity)?)
-        .with_client_auth_cert(chain(identity), identity.key().rustls_key())?;
-    config.alpn_protocols = vec![ALPN_LINK.to_vec()];
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(judge))
+        .with_client_cert_resolver(Arc::new(Shown(identity.clone())));
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
+}
+
+/// What the node shows: its papers at the moment of the handshake.
+#[derive(Debug)]
+struct Shown(Identity);
+
+impl Shown {
+    fn certified(&self) -> Option<Arc<CertifiedKey>> {
+        let papers = self.0.papers();
+        let chain = std::iter::once(papers.certificate).chain(papers.chain).map(CertificateDer::from);
+        let PrivateKeyDer::Pkcs8(key) = self.0.key().rustls_key() else { return None };
+        let key = ring::sign::any_eddsa_type(&key).ok()?;
+        Some(Arc::new(CertifiedKey::new(chain.collect(), key)))
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.certified()
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.certified()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Believes nodes of the company, by the papers of the moment.
+#[derive(Debug)]
+struct Judge {
+    identity: Identity,
+    provider: Arc<CryptoProvider>,
+    /// Whether callers without a certificate get through the handshake.
+    nobody_too: bool,
+}
+
+impl Judge {
+    fn company(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<CertificateFacts, Error> {
+        if chain.len() > CHAIN_LIMIT {
+            return Err(Error::General(format!("{} certificates come along", chain.len())));
+        }
+        let chain: Vec<Vec<u8>> = chain.iter().map(|der| der.to_vec()).collect();
+        verify_under(leaf, &chain, &self.identity.papers().trusted)
+            .map_err(|_| CertificateError::UnknownIssuer.into())
+    }
+}
+
+impl ServerCertVerifier for Judge {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let facts = self.company(leaf, intermediates)?;
+        // A hub is known by its key, which has no end; this node's clock might be anything.
+        let ended = facts.not_after < self.identity.clock().judge(system_seconds());
+        if facts.role == Role::Till && ended {
+            return Err(CertificateError::Expired.into());
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Judge {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.nobody_too
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.company(leaf, intermediates).map(|_| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(self)
+    }
 }
 
 /// For dialling the hub of a join code, by a device that has no certificate yet. The second value tells
@@ -63,17 +208,6 @@ pub(super) fn joiner(ca: CaFingerprint) -> Result<(ClientConfig, Arc<OnceLock<St
     config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok((config, doubt))
-}
-
-/// The CA's certificate goes along, because a joining till knows only its fingerprint.
-fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
-    vec![identity.certificate().to_vec().into(), identity.ca().to_vec().into()]
-}
-
-fn roots(identity: &Identity) -> Result<Arc<RootCertStore>, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(identity.ca().to_vec().into())?;
-    Ok(Arc::new(roots))
 }
 
 /// Believes a hub whose chain ends in the CA of the join code. Time has no say: a new till's clock may be

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +16,7 @@ pub fn tillsync(arguments: &[&str], input: &str) -> Output {
         .args(arguments)
         .env_remove("TILLSYNC_TOKEN")
         .env_remove("TILLSYNC_API")
+        .env_remove("TILLSYNC_KEY_FILE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -43,6 +44,8 @@ pub struct Node {
     pub dir: PathBuf,
     pub http: String,
     child: Child,
+    /// What it prints after `ready`.
+    out: BufReader<ChildStdout>,
 }
 
 impl Node {
@@ -51,11 +54,18 @@ impl Node {
         let _ = self.child.wait();
     }
 
-    /// Asks the node to stop and waits until it has.
-    pub fn stop(mut self) {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the node to stop and waits until it has; what it said as it went.
+    pub fn stop(mut self) -> String {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut said = String::new();
+        self.out.read_to_string(&mut said).unwrap();
         assert!(self.child.wait().unwrap().success());
+        said
     }
 
     pub fn status(&self) -> Value {
@@ -74,6 +84,8 @@ pub struct Company {
     pub dir: PathBuf,
     pub token: String,
     pub quic: Option<String>,
+    /// `--key-file` and its file, if the directories are encrypted.
+    pub key: Vec<String>,
     folder: tempfile::TempDir,
 }
 
@@ -83,47 +95,64 @@ impl Company {
     }
 
     pub fn in_currency(currency: &str) -> Self {
+        Self::made(currency, "Shops", false)
+    }
+
+    /// A company whose directories are encrypted from their first day.
+    pub fn encrypted(name: &str) -> Self {
+        Self::made("GBP", name, true)
+    }
+
+    fn made(currency: &str, name: &str, encrypted: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("hub");
-        let named = ["--company", "Shops", "--currency", currency, "--json"];
-        let made = json(&[&["hub", "init", "--dir", path(&dir)][..], &named].concat());
-        Self { dir, token: made["token"].as_str().unwrap().to_owned(), quic: None, folder }
+        let file = folder.path().join("key");
+        let mut key = Vec::new();
+        if encrypted {
+            assert!(tillsync(&["key", "new", path(&file)], "").status.success());
+            key = vec!["--key-file".to_owned(), path(&file).to_owned()];
+        }
+        let named = ["--company", name, "--currency", currency, "--json"];
+        let init = ["hub", "init", "--dir", path(&dir)];
+        let made = json(&[&init[..], &named, &strs(&key)].concat());
+        Self { dir, token: made["token"].as_str().unwrap().to_owned(), quic: None, key, folder }
     }
 
     /// Starts the hub; again on the address it had before.
     pub fn hub(&mut self) -> Node {
+        self.hub_with(&[], false)
+    }
+
+    /// As `hub`, living on when a file may not grow any more.
+    pub fn hub_ignoring_file_size(&mut self) -> Node {
+        self.hub_with(&[], true)
+    }
+
+    /// As `hub`, with more arguments.
+    pub fn hub_with(&mut self, more: &[&str], ignoring_file_size: bool) -> Node {
         let listen = self.quic.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
-        let (node, fields) = start(
-            &self.dir,
-            &["hub", "run", "--listen", &listen, "--http", "127.0.0.1:0", "--dir", path(&self.dir)],
-        );
+        let run = ["hub", "run", "--listen", &listen, "--http", "127.0.0.1:0", "--dir", path(&self.dir)];
+        let arguments = [&run[..], &strs(&self.key), more].concat();
+        let (node, fields) = start(&self.dir, &arguments, ignoring_file_size);
         self.quic = Some(fields["quic"].clone());
         node
     }
 
     /// Enrols a till while the hub runs; returns its directory.
     pub fn join(&self, store: &str, terminal: &str) -> PathBuf {
-        let code = json(&[
-            "hub",
-            "enroll",
-            "--dir",
-            path(&self.dir),
-            "--store",
-            store,
-            "--terminal",
-            terminal,
-            "--json",
-        ]);
+        let enroll = ["hub", "enroll", "--dir", path(&self.dir), "--store", store, "--terminal", terminal];
+        let code = json(&[&enroll[..], &["--json"], &strs(&self.key)].concat());
         let dir = self.folder.path().join(terminal);
         let code = code["code"].as_str().unwrap();
-        let output = tillsync(&["terminal", "join", "--dir", path(&dir), "--code", code], "");
+        let join = ["terminal", "join", "--dir", path(&dir), "--code", code];
+        let output = tillsync(&[&join[..], &strs(&self.key)].concat(), "");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         dir
     }
 
     /// Asks the running hub.
     pub fn ask(&self, arguments: &[&str]) -> Value {
-        json(&[arguments, &["--json", "--dir", path(&self.dir)]].concat())
+        json(&[arguments, &["--json", "--dir", path(&self.dir)], &strs(&self.key)].concat())
     }
 
     pub fn balances(&self) -> BTreeMap<String, i64> {
@@ -144,11 +173,33 @@ impl Company {
 
 /// Starts a till.
 pub fn till(dir: &Path) -> Node {
-    start(dir, &["terminal", "run", "--http", "127.0.0.1:0", "--dir", path(dir)]).0
+    till_with(dir, &[])
 }
 
-fn start(dir: &Path, arguments: &[&str]) -> (Node, BTreeMap<String, String>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tillsync"))
+/// Starts a till with more arguments, such as its key.
+pub fn till_with(dir: &Path, more: &[&str]) -> Node {
+    start(dir, &[&["terminal", "run", "--http", "127.0.0.1:0", "--dir", path(dir)][..], more].concat(), false)
+        .0
+}
+
+/// Starts a till that lives on when a file may not grow any more.
+pub fn till_ignoring_file_size(dir: &Path) -> Node {
+    start(dir, &["terminal", "run", "--http", "127.0.0.1:0", "--dir", path(dir)], true).0
+}
+
+/// As arguments.
+pub fn strs(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+fn start(dir: &Path, arguments: &[&str], ignoring_file_size: bool) -> (Node, BTreeMap<String, String>) {
+    let program = env!("CARGO_BIN_EXE_tillsync");
+    let mut command = Command::new(if ignoring_file_size { "sh" } else { program });
+    if ignoring_file_size {
+        // A write beyond the limit is an error then and no signal.
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program]);
+    }
+    let mut child = command
         .args(arguments)
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
@@ -157,7 +208,8 @@ fn start(dir: &Path, arguments: &[&str]) -> (Node, BTreeMap<String, String>) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
     if !line.starts_with("ready") {
         let mut reason = String::new();
         child.stderr.take().unwrap().read_to_string(&mut reason).unwrap();
@@ -172,7 +224,7 @@ fn start(dir: &Path, arguments: &[&str]) -> (Node, BTreeMap<String, String>) {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
     let http = format!("http://{}", fields["http"]);
-    (Node { dir: dir.to_owned(), http, child }, fields)
+    (Node { dir: dir.to_owned(), http, child, out }, fields)
 }
 
 /// Waits until something holds; the patience is for slow machines, not a measurement.

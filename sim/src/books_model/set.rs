@@ -14,6 +14,10 @@ use engine::transaction::{
     Tender, Transaction,
 };
 
+/// Settings in which a till has no say of its own.
+const WHOLE_STORE: [&str; 5] =
+    ["ageing_hours", "batch_baseline", "discounts", "four_eyes_limit_minor", "receipt_scope"];
+
 /// A record with what its writer had newly seen when it wrote it: log and highest number.
 pub type Arrival = (Arc<Record>, Vec<(LogId, u64)>);
 
@@ -346,7 +350,7 @@ impl<'a> Set<'a> {
     pub(super) fn policy(&self, record: &Record) -> Policy {
         let locked_at = self.locked_at(record);
         let day = record.business_day;
-        let mut policy = self.base.clone();
+        let mut rows: Vec<(&str, &str)> = Vec::new();
         for (by, statement) in self.hub_statements() {
             let HubRecord::Config(PolicyChange { from, settings, .. }) = statement else { continue };
             let day_was_locked = || {
@@ -354,10 +358,24 @@ impl<'a> Set<'a> {
             };
             let applies = from.map_or_else(|| !day_was_locked(), |from| from <= day);
             if applies && locked_at.is_none_or(|locked| by.seq < locked) {
-                for (key, value) in settings {
-                    // Settings of newer versions that this one does not know are left aside.
-                    let _ = policy.set(key, value);
+                rows.extend(settings.iter().map(|row| (row.0.as_str(), row.1.as_str())));
+            }
+        }
+        let own = format!("till:{}:", record.log.terminal);
+        let mut policy = self.base.clone();
+        // The company's settings, over them the store's, over them the till's; `inherit` gives back what lay below.
+        for prefix in ["company:", "", own.as_str()] {
+            let below = policy.settings();
+            for (written, value) in &rows {
+                let Some(key) = written.strip_prefix(prefix) else { continue };
+                let of_tills = prefix == own;
+                if key.contains(':') || (of_tills && WHOLE_STORE.contains(&key)) {
+                    continue;
                 }
+                let value =
+                    if *value == "inherit" { below.get(key).map_or("", String::as_str) } else { value };
+                // Settings of newer versions that this one does not know are left aside.
+                let _ = policy.set(key, value);
             }
         }
         policy

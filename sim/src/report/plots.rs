@@ -7,6 +7,7 @@ use engine::kpi::Spread;
 use engine::review::CaseState;
 
 use super::{escape, grouped, words};
+use crate::run::CONVERGENCE_MS;
 use crate::run::{Outcome, Run};
 use crate::world::HUB;
 
@@ -52,8 +53,9 @@ pub(super) fn section(html: &mut String, outcome: &Outcome, run: &Run) {
     let _ = writeln!(
         html,
         "<article class=\"card figure\"><h3>After mending</h3><p class=\"big\">{}</p><p class=\"sub\">until nothing \
-         waited anywhere and every node held the same, looked at every 15 s; ten minutes are allowed.</p></article>",
-        words::duration(outcome.converged_ms)
+         waited anywhere and every node held the same, looked at every 15 s; {} are allowed.</p></article>",
+        words::duration(outcome.converged_ms),
+        words::duration(CONVERGENCE_MS)
     );
     html.push_str("</div>\n</section>\n");
     cases(html, run);

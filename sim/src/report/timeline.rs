@@ -124,10 +124,18 @@ pub(super) fn section(html: &mut String, scenario: &Scenario, outcome: &Outcome,
     }
     legend(html);
     let mut names: Vec<&String> = lanes.keys().filter(|name| *name != HUB).collect();
+    // By number, so that the hundredth stands last.
+    names.sort_by_key(|name| (number_in(name), *name));
     let hub = HUB.to_owned();
     names.insert(0, &hub);
     draw(html, &layout, &names, &lanes);
     html.push_str("</section>\n");
+}
+
+/// The number of a till; a copy has that of its till.
+fn number_in(name: &str) -> u64 {
+    let digits = name.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit);
+    digits.collect::<String>().parse().unwrap_or(0)
 }
 
 fn draw(html: &mut String, layout: &Layout, names: &[&String], lanes: &BTreeMap<String, Lane>) {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use engine::ids::WriterId;
 use engine::ledger::Books;
+use engine::transaction::HubRecord;
 
 use super::Run;
-use crate::world::HUB;
+use crate::world::{HUB, Node};
 
 impl Run {
     /// Receipts that a node holds.
@@ -45,11 +47,9 @@ impl Run {
         let disk = self.world.backup(node);
         let Ok(entries) = disk.read() else { return BTreeSet::new() };
         let node = &self.world.nodes[node];
-        let mut replica = engine::replica::Replica::new(node.identity().clone(), self.world.policy.clone());
-        for entry in entries {
-            replica.restore(entry).expect("what was durable restores");
-        }
-        replica.restored(None);
+        let fresh = || crate::world::fresh(node.identity(), &self.world.policy, node.limits());
+        let replica =
+            engine::replica::Replica::from_log(fresh, &entries, None).expect("what was durable restores");
         self.acknowledged_in(replica.books())
     }
 
@@ -65,9 +65,26 @@ impl Run {
             self.truth.hub_lost = true;
         } else {
             self.truth.suspicious.insert(node.to_owned());
+            self.truth.forked.insert(node.to_owned());
         }
         self.world.restore(node, backup);
+        if node == HUB {
+            self.enrol_again();
+        }
         self.strike(if node == HUB { "hub-backup" } else { "old-backup" });
+    }
+
+    /// The office goes through its devices: one that was enrolled after the hub's backup was made, and that no other node
+    /// knows of, is enrolled again.
+    fn enrol_again(&mut self) {
+        let running = || self.world.nodes.values().filter(|node| node.is_up());
+        let known =
+            |writer: WriterId| running().any(|node| node.replica().registry().log_of(&writer).is_some());
+        let tills = self.world.nodes.values().filter(|node| *node.name != *HUB);
+        let lost: Vec<_> = tills.filter(|node| !known(node.writer())).map(Node::enrolment).collect();
+        for enrolment in lost {
+            self.world.state(HubRecord::Enrol(enrolment));
+        }
     }
 
     /// Receipts whose acknowledged record is in some books.

@@ -10,13 +10,19 @@ use engine::transaction::{
 
 use super::{FIRST_DAY, Place, RecordSet, START_MS, basket, terminal};
 
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 12] = [
     "refund_limit_minor=500",
     "receipt_scope=store",
     "blind_refunds=flag",
     "refund_window_days=0",
     "accepted_currencies=GBP",
     "over_short_tolerance_minor=100",
+    "till:till-01:refund_limit_minor=unlimited",
+    "till:till-02:blind_refunds=allow",
+    "till:till-01:refund_limit_minor=inherit",
+    "company:refund_limit_minor=700",
+    "company:receipt_scope=company",
+    "refund_limit_minor=inherit",
 ];
 
 impl RecordSet {

@@ -9,6 +9,7 @@ mod till;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use engine::attic::Workroom;
 use engine::ids::{LogId, RecordId, StoreId, TerminalId};
 use engine::ledger::Books;
 use engine::policy::{BlindRefunds, Policy};
@@ -56,7 +57,7 @@ impl RecordSet {
     pub fn random(seed: u64, steps: usize) -> Self {
         let mut chance = Chance::new(seed, "record set");
         let policy = some_policy(&mut chance);
-        let books = Books::new(store(), policy.clone());
+        let books = Books::in_room(store(), policy.clone(), &Workroom::tightest());
         let mut set = Self { arrivals: Vec::new(), policy, books, chance, step: 0 };
         for _ in 0..steps {
             set.step += 1;
@@ -68,7 +69,7 @@ impl RecordSet {
     /// Empty books under the set's policy.
     #[must_use]
     pub fn empty_books(&self) -> Books {
-        Books::new(store(), self.policy.clone())
+        Books::in_room(store(), self.policy.clone(), &Workroom::tightest())
     }
 
     /// The engine's books of the whole set, settled once.
@@ -149,7 +150,7 @@ impl RecordSet {
 /// The engine's books of some records, settled once.
 #[must_use]
 pub fn books_of(arrivals: &[Arrival], policy: &Policy) -> Books {
-    let mut books = Books::new(store(), policy.clone());
+    let mut books = Books::in_room(store(), policy.clone(), &Workroom::tightest());
     for (record, seen) in arrivals {
         books.insert(Arc::clone(record), seen);
     }

@@ -81,7 +81,7 @@ fn effect_in(books: &Books, key: &crate::review::CaseKey, decision: &Decision) -
     let mut postings: Vec<_> =
         settled.journal.into_iter().map(|entry| (entry.record, entry.postings)).collect();
     let view: Vec<RecordId> =
-        copy.day_hashes().keys().flat_map(|day| copy.day_view(*day)).map(|row| row.0.id).collect();
+        copy.day_hashes().keys().flat_map(|day| copy.day_view(*day)).map(|row| row.0).collect();
     postings.sort_by_key(|row: &(RecordId, _)| view.iter().position(|id| *id == row.0));
     let known = |books: &Books, key: &crate::review::CaseKey| books.cases().any(|case| case.key == *key);
     Effect {

@@ -1,14 +1,15 @@
-//! A store's policy: limits and intervals (LEDGER-RULES section 16), as versions in the hub's log. A record is
-//! judged by the version in force on its business day.
+//! A store's policy: limits and intervals (LEDGER-RULES section 16). `versions`: who changes it, for whom and from when.
+
+mod versions;
+
+pub use versions::{INHERIT, Policies, PolicyChange, Scope, Setting};
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::RecordId;
 use crate::money::Currency;
-use crate::time::Day;
 
 /// What happens to a refund that names no sale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -137,6 +138,14 @@ pub enum BadSetting {
         /// What is wanted.
         want: &'static str,
     },
+    /// The scope before the key is none.
+    #[error(
+        "{0:?} names nobody for whom a setting could be made; write company:KEY, till:NAME:KEY or KEY for the store"
+    )]
+    BadScope(String),
+    /// A till has no say in it.
+    #[error("{0} is the same for a whole store; set it for the store or the company")]
+    NotForTill(String),
     /// Not `key=value`.
     #[error("{0:?} is not a setting; write key=value, such as refund_limit_minor=5000")]
     NotKeyValue(String),
@@ -271,87 +280,15 @@ impl Policy {
         SETTINGS.iter().map(|(key, _, get, _)| (*key, get(self))).collect()
     }
 
+    /// One setting as text.
+    fn get(&self, key: &str) -> Option<String> {
+        SETTINGS.iter().find(|setting| setting.0 == key).map(|setting| setting.2(self))
+    }
+
     /// Half the cash unit of a currency: the largest rounding that is one (LEDGER-RULES section 2.7).
     #[must_use]
     pub fn rounding_limit_minor(&self, currency: Currency) -> i64 {
         self.cash_unit_minor.get(&currency).copied().unwrap_or(1) / 2
-    }
-}
-
-/// A new version of the policy: the settings that change, and the first business day they apply to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PolicyChange {
-    /// First business day judged by it; `None`: every day that no lock covers yet.
-    pub from: Option<Day>,
-    /// Changed settings, by name, as text.
-    pub settings: Vec<(String, String)>,
-    /// Who changed it.
-    pub by: String,
-}
-
-impl PolicyChange {
-    /// Checks a list of `key=value` and makes the change.
-    ///
-    /// # Errors
-    /// The first setting that does not fit.
-    pub fn parse<'a>(
-        settings: impl IntoIterator<Item = &'a str>,
-        from: Option<Day>,
-        by: &str,
-    ) -> Result<Self, BadSetting> {
-        let mut scratch = Policy::default();
-        let mut parsed = Vec::new();
-        for setting in settings {
-            let (key, value) =
-                setting.split_once('=').ok_or_else(|| BadSetting::NotKeyValue(setting.to_owned()))?;
-            scratch.set(key.trim(), value.trim())?;
-            parsed.push((key.trim().to_owned(), value.trim().to_owned()));
-        }
-        Ok(Self { from, settings: parsed, by: by.to_owned() })
-    }
-}
-
-/// The versions of a store's policy, in the order of the hub's log.
-#[derive(Clone, Debug, Default)]
-pub struct Policies {
-    base: Policy,
-    changes: BTreeMap<(u64, RecordId), PolicyChange>,
-}
-
-impl Policies {
-    /// Policies that start from `base` instead of the defaults.
-    #[must_use]
-    pub fn starting_from(base: Policy) -> Self {
-        Self { base, changes: BTreeMap::new() }
-    }
-
-    /// Adds the change that the hub recorded as `id` under `seq` (two of one number if the hub's log is forked). Order
-    /// of arrival does not matter.
-    pub fn insert(&mut self, seq: u64, id: RecordId, change: PolicyChange) {
-        self.changes.insert((seq, id), change);
-    }
-
-    /// The policy that judges records of a business day. Unknown settings of newer versions are left aside.
-    #[must_use]
-    pub fn on(&self, day: Day) -> Policy {
-        let mut policy = self.base.clone();
-        for change in self.changes.values().filter(|change| change.from.is_none_or(|from| from <= day)) {
-            for (key, value) in &change.settings {
-                let _ = policy.set(key, value);
-            }
-        }
-        policy
-    }
-
-    /// Number of the newest version: how many changes were made.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.changes.len() as u64
-    }
-
-    /// The changes by the hub's number, oldest first.
-    pub fn changes(&self) -> impl Iterator<Item = (u64, &PolicyChange)> {
-        self.changes.iter().map(|((seq, _), change)| (*seq, change))
     }
 }
 
@@ -481,17 +418,5 @@ mod tests {
         assert!(unknown.contains("refund_limit_minor"), "{unknown}");
         let bad = Policy::default().set("refund_limit_minor", "-1").unwrap_err().to_string();
         assert!(bad.contains("unlimited"), "{bad}");
-    }
-
-    #[test]
-    fn a_change_judges_from_its_day_on_whatever_the_order_of_arrival() {
-        let day = |text: &str| text.parse::<Day>().unwrap();
-        let change =
-            |setting, from: Option<&str>| PolicyChange::parse([setting], from.map(day), "admin").unwrap();
-        let mut policies = Policies::default();
-        policies.insert(7, RecordId([1; 32]), change("refund_limit_minor=500", Some("2026-02-01")));
-        policies.insert(3, RecordId([2; 32]), change("refund_limit_minor=unlimited", None));
-        assert_eq!(policies.on(day("2026-01-31")).refund_limit_minor, None);
-        assert_eq!(policies.on(day("2026-02-01")).refund_limit_minor, Some(500));
     }
 }

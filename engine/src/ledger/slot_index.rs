@@ -1,0 +1,89 @@
+//! From a key to the slots that may have it: 8 bytes a row, because only a piece of the key's hash is kept. Who asks
+//! compares what he finds with the key itself.
+
+use super::families::Slot;
+use crate::attic::Workroom;
+use crate::runs::{Row, Runs};
+
+/// Rows of (piece of a hash, slot).
+#[derive(Clone, Debug)]
+pub(crate) struct SlotIndex {
+    rows: Runs<TagRow>,
+}
+
+/// A key as the index knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Tag(u32);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct TagRow(u32, Slot);
+
+impl Row for TagRow {
+    const BYTES: usize = 8;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend(self.0.to_le_bytes());
+        to.extend(self.1.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Self(number(0), number(4))
+    }
+
+    fn mark(&self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
+impl Tag {
+    /// Of something that is a hash already.
+    pub(crate) fn of_hash(hash: &[u8; 32]) -> Self {
+        Self(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]))
+    }
+
+    /// Of a key in parts.
+    pub(crate) fn of(parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        Self::of_hash(hasher.finalize().as_bytes())
+    }
+}
+
+impl SlotIndex {
+    /// No rows yet.
+    pub(crate) fn new(room: &Workroom) -> Self {
+        Self { rows: Runs::new(room) }
+    }
+
+    /// Adds a row.
+    pub(crate) fn insert(&mut self, tag: Tag, slot: Slot) {
+        self.rows.insert(TagRow(tag.0, slot));
+    }
+
+    /// Slots that may have the key, the lowest first.
+    pub(crate) fn find(&self, tag: Tag) -> Vec<Slot> {
+        let (from, to) = (TagRow(tag.0, 0), TagRow(tag.0, Slot::MAX));
+        self.rows.up(from, to, usize::MAX, &[from.mark()]).into_iter().map(|row| row.1).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_of_a_key_is_found_in_order() {
+        let mut index = SlotIndex::new(&Workroom::default());
+        let tag = |n: u32| Tag::of(&[b"key", &n.to_le_bytes()]);
+        for slot in (0..30_000).rev() {
+            index.insert(tag(slot % 10_000), slot);
+        }
+        for key in 0..10_000 {
+            assert_eq!(index.find(tag(key)), [key, key + 10_000, key + 20_000]);
+        }
+        assert!(index.find(tag(50_000)).is_empty());
+    }
+}

@@ -1,0 +1,327 @@
+//! Sorted rows of a few bytes: a small set in memory for what is new, and sorted runs for the rest, whose pages rest in
+//! the attic. In memory a run keeps a filter (about 10 bits a row) and the first row of each page, so that asking for
+//! what is not there reads nothing. Rows are only ever added.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::attic::{Packed, Workroom};
+
+/// Rows of a run that are read together.
+const PAGE_ROWS: usize = 512;
+/// Runs with more rows are not merged any more: the work of one merge is bounded.
+const MERGED_ROWS: usize = 1 << 19;
+/// A run is merged into the one before if that has at most so many times its rows.
+const MERGE_RATIO: usize = 3;
+
+/// A row: a few bytes with an order.
+pub(crate) trait Row: Copy + Ord + std::fmt::Debug {
+    /// Bytes of a row in a page.
+    const BYTES: usize;
+    /// Appends the bytes of the row.
+    fn write(&self, to: &mut Vec<u8>);
+    /// The row of `BYTES` bytes.
+    fn read(bytes: &[u8]) -> Self;
+    /// What a filter is asked for.
+    fn mark(&self) -> u64;
+}
+
+/// A set of rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Runs<R> {
+    room: Workroom,
+    fresh: BTreeSet<R>,
+    runs: Vec<Arc<Run<R>>>,
+}
+
+#[derive(Debug)]
+struct Run<R> {
+    len: usize,
+    filter: Filter,
+    firsts: Vec<R>,
+    pages: Vec<Packed>,
+}
+
+impl<R: Row> Runs<R> {
+    /// No rows yet.
+    pub(crate) fn new(room: &Workroom) -> Self {
+        Self { room: room.clone(), fresh: BTreeSet::new(), runs: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub(crate) fn insert(&mut self, row: R) {
+        self.fresh.insert(row);
+        if self.fresh.len() < self.room.limits.fresh_rows {
+            return;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        let mut run = Run::build(&self.room, fresh.len(), fresh.into_iter());
+        let joins = |before: &mut Arc<Run<R>>, len: usize| {
+            before.len <= MERGE_RATIO * len && before.len + len <= MERGED_ROWS
+        };
+        while let Some(before) = self.runs.pop_if(|before| joins(before, run.len)) {
+            let rows = Merged::of(before.rows(), run.rows());
+            run = Run::build(&self.room, before.len + run.len, rows);
+        }
+        self.runs.push(Arc::new(run));
+    }
+
+    /// The first `limit` rows in a range, ascending. `marks`: those that rows in the range may have, as far as it is
+    /// known.
+    pub(crate) fn up(&self, from: R, to: R, limit: usize, marks: &[u64]) -> Vec<R> {
+        let mut found: Vec<R> = self.fresh.range(from..=to).take(limit).copied().collect();
+        for run in self.runs.iter().filter(|run| run.may_have(marks)) {
+            run.up(from, to, limit, &mut found);
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        found
+    }
+
+    /// The last `limit` rows in a range, descending; `marks` as in `up`.
+    pub(crate) fn down(&self, from: R, to: R, limit: usize, marks: &[u64]) -> Vec<R> {
+        let mut found: Vec<R> = self.fresh.range(from..=to).rev().take(limit).copied().collect();
+        for run in self.runs.iter().filter(|run| run.may_have(marks)) {
+            run.down(from, to, limit, &mut found);
+        }
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.truncate(limit);
+        found
+    }
+}
+
+impl<R: Row> Run<R> {
+    fn build(room: &Workroom, len: usize, rows: impl Iterator<Item = R>) -> Self {
+        let mut run = Self { len, filter: Filter::for_rows(len), firsts: Vec::new(), pages: Vec::new() };
+        let mut page = Vec::with_capacity(PAGE_ROWS * R::BYTES);
+        for (at, row) in rows.enumerate() {
+            if at.is_multiple_of(PAGE_ROWS) {
+                run.firsts.push(row);
+                if at > 0 {
+                    run.pages.push(Packed::put(room, std::mem::take(&mut page)));
+                }
+            }
+            run.filter.add(row.mark());
+            row.write(&mut page);
+        }
+        run.pages.push(Packed::put(room, page));
+        run.pages.shrink_to_fit();
+        run.firsts.shrink_to_fit();
+        run
+    }
+
+    fn may_have(&self, marks: &[u64]) -> bool {
+        marks.is_empty() || marks.iter().any(|mark| self.filter.may_have(*mark))
+    }
+
+    fn page(&self, at: usize) -> Page<'_> {
+        Page { bytes: self.pages[at].bytes() }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = R> + '_ {
+        (0..self.pages.len()).flat_map(|at| {
+            let page = self.page(at);
+            (0..page.len::<R>()).map(move |row| page.row(row))
+        })
+    }
+
+    fn up(&self, from: R, to: R, limit: usize, found: &mut Vec<R>) {
+        let first = self.firsts.partition_point(|first| *first <= from).saturating_sub(1);
+        let mut left = limit;
+        for at in first..self.pages.len() {
+            if left == 0 || self.firsts[at] > to {
+                return;
+            }
+            let page = self.page(at);
+            let begin = page.before(|row: &R| *row < from);
+            let end = page.before(|row: &R| *row <= to).min(begin.saturating_add(left));
+            found.extend((begin..end).map(|row| page.row::<R>(row)));
+            left -= end.saturating_sub(begin);
+        }
+    }
+
+    fn down(&self, from: R, to: R, limit: usize, found: &mut Vec<R>) {
+        let mut left = limit;
+        for at in (0..self.firsts.partition_point(|first| *first <= to)).rev() {
+            let page = self.page(at);
+            let end = page.before(|row: &R| *row <= to);
+            let begin = page.before(|row: &R| *row < from).max(end.saturating_sub(left));
+            found.extend((begin..end).rev().map(|row| page.row::<R>(row)));
+            left -= end.saturating_sub(begin);
+            if left == 0 || self.firsts[at] < from {
+                return;
+            }
+        }
+    }
+}
+
+/// The rows of a page.
+struct Page<'a> {
+    bytes: Cow<'a, [u8]>,
+}
+
+impl Page<'_> {
+    fn len<R: Row>(&self) -> usize {
+        self.bytes.len() / R::BYTES
+    }
+
+    fn row<R: Row>(&self, at: usize) -> R {
+        R::read(&self.bytes[at * R::BYTES..(at + 1) * R::BYTES])
+    }
+
+    /// How many rows come before the first for which `is_before` does not hold.
+    fn before<R: Row>(&self, is_before: impl Fn(&R) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.len::<R>());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if is_before(&self.row(middle)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
+/// Two ascending iterators as one.
+struct Merged<A: Iterator, B: Iterator> {
+    a: std::iter::Peekable<A>,
+    b: std::iter::Peekable<B>,
+}
+
+impl<R: Ord, A: Iterator<Item = R>, B: Iterator<Item = R>> Merged<A, B> {
+    fn of(a: A, b: B) -> Self {
+        Self { a: a.peekable(), b: b.peekable() }
+    }
+}
+
+impl<R: Ord, A: Iterator<Item = R>, B: Iterator<Item = R>> Iterator for Merged<A, B> {
+    type Item = R;
+
+    fn next(&mut self) -> Option<R> {
+        match (self.a.peek(), self.b.peek()) {
+            (Some(a), Some(b)) if b < a => self.b.next(),
+            (Some(_), _) => self.a.next(),
+            (None, _) => self.b.next(),
+        }
+    }
+}
+
+/// A Bloom filter: `false` is certain, `true` is wrong about once in a hundred times.
+#[derive(Debug)]
+struct Filter {
+    bits: Box<[u64]>,
+}
+
+impl Filter {
+    const BITS_A_ROW: usize = 10;
+    const PROBES: u64 = 6;
+
+    fn for_rows(rows: usize) -> Self {
+        Self { bits: vec![0; (rows * Self::BITS_A_ROW).div_ceil(64).max(1)].into() }
+    }
+
+    /// Where the bits of a mark are: word and bit.
+    fn places(&self, mark: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let bits = self.bits.len() as u64 * 64;
+        let mut hash = mark.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        (0..Self::PROBES).map(move |_| {
+            // The steps of splitmix64.
+            hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^= mixed >> 31;
+            let bit = mixed % bits;
+            (usize::try_from(bit / 64).expect("a filter fits memory"), 1 << (bit % 64))
+        })
+    }
+
+    fn add(&mut self, mark: u64) {
+        for (word, bit) in self.places(mark) {
+            self.bits[word] |= bit;
+        }
+    }
+
+    fn may_have(&self, mark: u64) -> bool {
+        self.places(mark).all(|(word, bit)| self.bits[word] & bit != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attic::{Attic, MemoryAttic};
+    use crate::shelf::WorkLimits;
+
+    impl Row for (u32, u32) {
+        const BYTES: usize = 8;
+
+        fn write(&self, to: &mut Vec<u8>) {
+            to.extend(self.0.to_be_bytes());
+            to.extend(self.1.to_be_bytes());
+        }
+
+        fn read(bytes: &[u8]) -> Self {
+            let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+            (number(0), number(4))
+        }
+
+        fn mark(&self) -> u64 {
+            u64::from(self.0)
+        }
+    }
+
+    /// Rows in a scattered order: keys 0 to 996, some with many rows.
+    fn rows(count: u32) -> Vec<(u32, u32)> {
+        let mut rows: Vec<(u32, u32)> = (0..count).map(|n| (n.wrapping_mul(7_919) % 997, n)).collect();
+        rows.extend((0..count / 3).map(|n| (500, count + n)));
+        rows
+    }
+
+    fn runs_of(rows: &[(u32, u32)], fresh_rows: usize, attic: Option<Arc<dyn Attic>>) -> Runs<(u32, u32)> {
+        let limits = WorkLimits { fresh_rows, ..WorkLimits::default() };
+        let mut runs = Runs::new(&Workroom { limits, attic });
+        rows.iter().for_each(|row| runs.insert(*row));
+        runs
+    }
+
+    #[test]
+    fn every_range_is_what_a_plain_set_gives_however_the_rows_are_cut() {
+        let rows = rows(9_000);
+        let plain: BTreeSet<(u32, u32)> = rows.iter().copied().collect();
+        for fresh_rows in [1, 7, 600, 20_000] {
+            let attic = Arc::new(MemoryAttic::default());
+            let runs = runs_of(&rows, fresh_rows, Some(Arc::clone(&attic) as Arc<dyn Attic>));
+            assert_eq!(attic.pieces() == 0, fresh_rows == 20_000);
+            for key in (0..1_000).step_by(13).chain([500]) {
+                let (from, to) = ((key, 0), (key, u32::MAX));
+                for limit in [1, 8, usize::MAX] {
+                    let marks = [u64::from(key)];
+                    let up: Vec<_> = plain.range(from..=to).take(limit).copied().collect();
+                    assert_eq!(runs.up(from, to, limit, &marks), up, "{key} {limit}");
+                    let down: Vec<_> = plain.range(from..=to).rev().take(limit).copied().collect();
+                    assert_eq!(runs.down(from, to, limit, &marks), down, "{key} {limit}");
+                    let (from, to) = ((key, 4_000), (key + 3, 8_000));
+                    let up: Vec<_> = plain.range(from..=to).take(limit).copied().collect();
+                    assert_eq!(runs.up(from, to, limit, &[]), up);
+                    let down: Vec<_> = plain.range(from..=to).rev().take(limit).copied().collect();
+                    assert_eq!(runs.down(from, to, limit, &[]), down);
+                }
+            }
+            drop(runs);
+            assert_eq!(attic.pieces(), 0);
+        }
+    }
+
+    #[test]
+    fn runs_are_few_and_filters_seldom_wrong() {
+        let rows: Vec<(u32, u32)> = (0..40_000).map(|n| (n * 2, n)).collect();
+        let runs = runs_of(&rows, 100, None);
+        assert!(runs.runs.len() <= 8, "{}", runs.runs.len());
+        let wrong = |run: &Run<_>| (0..40_000_u64).filter(|n| run.filter.may_have(n * 2 + 1)).count();
+        let wrong: usize = runs.runs.iter().map(|run| wrong(run)).sum();
+        assert!(wrong < 40_000 / 20, "{wrong}");
+    }
+}

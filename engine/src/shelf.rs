@@ -1,0 +1,423 @@
+//! Where what belongs to records is kept, by slot: the newest as it is, the rest packed, a chunk of slots to a piece.
+//! Asking for a packed one unpacks its chunk; [`Shelf::rest`] packs again what is over the limit. Memory follows what is
+//! in use, not the history; no answer depends on what is packed.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::attic::{Packed, Workroom};
+
+/// A row by number.
+pub type Slot = u32;
+
+/// How much of the books stays unpacked, and how much is judged at once. Never part of an answer: the simulator and the
+/// tests run with the least.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WorkLimits {
+    /// Slots that are packed together, at least 1.
+    pub chunk_rows: usize,
+    /// Chunks that stay unpacked, beside the one that is being filled.
+    pub awake_chunks: usize,
+    /// Rows of an index that stay unsorted in memory, at least 1.
+    pub fresh_rows: usize,
+    /// Families that are judged before others have their turn, at least 1.
+    pub families_at_once: usize,
+}
+
+impl WorkLimits {
+    /// Everything that can be is packed, and little is judged at once: for finding out whether it is ever missed.
+    pub const TIGHTEST: Self = Self { chunk_rows: 3, awake_chunks: 0, fresh_rows: 5, families_at_once: 2 };
+}
+
+impl Default for WorkLimits {
+    fn default() -> Self {
+        Self { chunk_rows: 32, awake_chunks: 128, fresh_rows: 4_096, families_at_once: 1_024 }
+    }
+}
+
+/// How hard packing tries (zstd): a middle that costs about a microsecond a record.
+const LEVEL: i32 = 3;
+/// So many times more rows of a few bytes are packed together than rows of some size.
+const SMALL_ROWS: usize = 8;
+/// Memory that unpacking may claim; more than any chunk of lawful records holds.
+const UNPACKED_LIMIT: usize = 1 << 30;
+
+/// Rows of one kind, by slot.
+#[derive(Debug)]
+pub struct Shelf<T> {
+    room: Workroom,
+    cut: Cut,
+    chunks: Vec<Chunk<T>>,
+    len: usize,
+    /// Full chunks that are unpacked, in the order in which they were.
+    awake: Mutex<VecDeque<usize>>,
+}
+
+/// How a shelf is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// Slots that are packed together, at least 1.
+    pub rows: usize,
+    /// Chunks that stay unpacked, beside the one that is being filled.
+    pub awake: usize,
+}
+
+/// Rows of neighbouring slots: unpacked, packed, or both if nothing changed since.
+#[derive(Clone, Debug)]
+struct Chunk<T> {
+    rows: OnceLock<Vec<T>>,
+    packed: Option<Packed>,
+}
+
+/// How a chunk is packed: its rows, and the slot of the first.
+pub trait Packing<T> {
+    /// The rows as bytes.
+    fn pack(&self, first: Slot, rows: &[T]) -> Vec<u8>;
+    /// The rows of bytes that `pack` made; `None` if it did not make them.
+    fn unpack(&self, first: Slot, bytes: &[u8]) -> Option<Vec<T>>;
+}
+
+/// Rows packed as serde sees them, compressed.
+pub(crate) struct Pressed;
+
+impl<T: Serialize + DeserializeOwned> Packing<T> for Pressed {
+    fn pack(&self, _: Slot, rows: &[T]) -> Vec<u8> {
+        press(&rows)
+    }
+
+    fn unpack(&self, _: Slot, bytes: &[u8]) -> Option<Vec<T>> {
+        unpress(bytes)
+    }
+}
+
+impl<T: Clone> Clone for Shelf<T> {
+    fn clone(&self) -> Self {
+        let awake = Mutex::new(self.awake().clone());
+        Self { room: self.room.clone(), cut: self.cut, chunks: self.chunks.clone(), len: self.len, awake }
+    }
+}
+
+impl<T> Shelf<T> {
+    /// An empty shelf for rows of some size: a record, or what is judged of it.
+    #[must_use]
+    pub fn new(room: &Workroom) -> Self {
+        let cut = Cut { rows: room.limits.chunk_rows, awake: room.limits.awake_chunks };
+        Self::cut(room, cut)
+    }
+
+    /// An empty shelf for rows of a few bytes.
+    #[must_use]
+    pub fn of_small(room: &Workroom) -> Self {
+        let cut =
+            Cut { rows: room.limits.chunk_rows * SMALL_ROWS, awake: room.limits.awake_chunks / SMALL_ROWS };
+        Self::cut(room, cut)
+    }
+
+    /// An empty shelf that is cut otherwise.
+    #[must_use]
+    pub fn cut(room: &Workroom, cut: Cut) -> Self {
+        Self { room: room.clone(), cut, chunks: Vec::new(), len: 0, awake: Mutex::default() }
+    }
+
+    /// Where it was made.
+    #[must_use]
+    pub fn room(&self) -> &Workroom {
+        &self.room
+    }
+
+    fn place(&self, slot: Slot) -> (usize, usize) {
+        (slot as usize / self.cut.rows, slot as usize % self.cut.rows)
+    }
+
+    /// First slot of a chunk.
+    fn first_of(&self, chunk: usize) -> Slot {
+        Slot::try_from(chunk * self.cut.rows).expect("slots are 32 bits")
+    }
+
+    /// The chunk of a slot.
+    #[must_use]
+    pub fn chunk_of(&self, slot: Slot) -> usize {
+        self.place(slot).0
+    }
+
+    fn awake(&self) -> MutexGuard<'_, VecDeque<usize>> {
+        self.awake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many rows are here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no row is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds the row of the next slot.
+    pub fn push(&mut self, row: T) {
+        if self.len.is_multiple_of(self.cut.rows) {
+            let rows = OnceLock::from(Vec::with_capacity(self.cut.rows));
+            self.chunks.push(Chunk { rows, packed: None });
+        }
+        let last = self.chunks.last_mut().expect("a chunk was opened");
+        last.rows.get_mut().expect("the chunk that is filled is never packed").push(row);
+        self.len += 1;
+        if self.len.is_multiple_of(self.cut.rows) {
+            let at = self.chunks.len() - 1;
+            self.awake().push_back(at);
+        }
+    }
+
+    /// Adds the rows of the next chunk, packed. Call when the last chunk is full.
+    pub fn push_packed(&mut self, packed: &[u8]) {
+        debug_assert!(self.len.is_multiple_of(self.cut.rows), "a packed chunk follows full ones");
+        let packed = Packed::put(&self.room, packed.to_vec());
+        self.chunks.push(Chunk { rows: OnceLock::new(), packed: Some(packed) });
+        self.len += self.cut.rows;
+    }
+
+    /// The row of a slot.
+    #[must_use]
+    pub fn get(&self, slot: Slot, packing: &impl Packing<T>) -> &T {
+        let (at, within) = self.place(slot);
+        &self.rows(at, packing)[within]
+    }
+
+    fn rows(&self, at: usize, packing: &impl Packing<T>) -> &[T] {
+        self.chunks[at].rows.get_or_init(|| {
+            self.awake().push_back(at);
+            self.chunks[at].unpack(self.first_of(at), packing)
+        })
+    }
+
+    /// The row of a slot, to be changed.
+    pub fn get_mut(&mut self, slot: Slot, packing: &impl Packing<T>) -> &mut T {
+        let (at, within) = self.place(slot);
+        self.rows(at, packing);
+        let chunk = &mut self.chunks[at];
+        chunk.packed = None;
+        &mut chunk.rows.get_mut().expect("unpacked a line above")[within]
+    }
+
+    /// Puts another row into a slot and gives back the one that was there.
+    pub fn replace(&mut self, slot: Slot, row: T, packing: &impl Packing<T>) -> T {
+        std::mem::replace(self.get_mut(slot, packing), row)
+    }
+
+    /// Packs what has been unpacked longest, as far as it is over the limit.
+    pub fn rest(&mut self, packing: &impl Packing<T>) {
+        while self.awake().len() > self.cut.awake {
+            let Some(at) = self.awake().pop_front() else { return };
+            let first = self.first_of(at);
+            let chunk = &mut self.chunks[at];
+            if chunk.packed.is_none() {
+                let rows = chunk.rows.get().map_or(&[][..], Vec::as_slice);
+                chunk.packed = Some(Packed::put(&self.room, packing.pack(first, rows)));
+            }
+            chunk.rows = OnceLock::new();
+        }
+    }
+
+    /// Calls `each` for every row from slot 0 on, without keeping what has to be unpacked for it.
+    pub fn for_each(&self, packing: &impl Packing<T>, each: impl FnMut(Slot, &T)) {
+        let end = Slot::try_from(self.len).expect("slots are 32 bits");
+        self.visit(0..end, packing, each);
+    }
+
+    /// Calls `each` for the rows of slots in ascending order, without keeping what has to be unpacked for it.
+    pub fn for_slots(&self, slots: &[Slot], packing: &impl Packing<T>, each: impl FnMut(Slot, &T)) {
+        self.visit(slots.iter().copied(), packing, each);
+    }
+
+    fn visit(
+        &self,
+        slots: impl Iterator<Item = Slot>,
+        packing: &impl Packing<T>,
+        mut each: impl FnMut(Slot, &T),
+    ) {
+        let mut unpacked: Option<(usize, Vec<T>)> = None;
+        for slot in slots {
+            let (at, within) = self.place(slot);
+            if let Some(rows) = self.chunks[at].rows.get() {
+                each(slot, &rows[within]);
+                continue;
+            }
+            let (_, rows) = match unpacked.take().filter(|(known, _)| *known == at) {
+                Some(known) => unpacked.insert(known),
+                None => unpacked.insert((at, self.chunks[at].unpack(self.first_of(at), packing))),
+            };
+            each(slot, &rows[within]);
+        }
+    }
+
+    /// The rows of the chunk that is being filled.
+    #[must_use]
+    pub fn newest(&self) -> &[T] {
+        let open = self.chunks.get(self.full_chunks());
+        open.and_then(|chunk| chunk.rows.get()).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many full chunks there are.
+    #[must_use]
+    pub fn full_chunks(&self) -> usize {
+        self.len / self.cut.rows
+    }
+
+    /// A full chunk, packed.
+    #[must_use]
+    pub fn packed(&self, at: usize, packing: &impl Packing<T>) -> Box<[u8]> {
+        let chunk = &self.chunks[at];
+        match &chunk.packed {
+            Some(packed) => packed.bytes().into(),
+            None => {
+                let rows = chunk.rows.get().map_or(&[][..], Vec::as_slice);
+                packing.pack(self.first_of(at), rows).into()
+            }
+        }
+    }
+}
+
+impl<T> Chunk<T> {
+    fn unpack(&self, first: Slot, packing: &impl Packing<T>) -> Vec<T> {
+        let packed = self.packed.as_ref().expect("a chunk is packed if it is not unpacked");
+        packing.unpack(first, &packed.bytes()).expect("a chunk unpacks as it was packed")
+    }
+}
+
+thread_local! {
+    /// Kept, because making one costs more than a chunk takes.
+    static ZSTD: RefCell<Option<(Compressor<'static>, Decompressor<'static>)>> = const { RefCell::new(None) };
+}
+
+fn with_zstd<A>(work: impl FnOnce(&mut Compressor<'static>, &mut Decompressor<'static>) -> A) -> A {
+    ZSTD.with_borrow_mut(|kept| {
+        let (compressor, decompressor) = kept.get_or_insert_with(|| {
+            let compressor = Compressor::new(LEVEL).expect("a level that zstd knows");
+            (compressor, Decompressor::new().expect("memory for a decompressor"))
+        });
+        work(compressor, decompressor)
+    })
+}
+
+/// Values as compressed bytes, after their length.
+pub(crate) fn press<V: Serialize>(values: &V) -> Vec<u8> {
+    let plain = crate::codec::encode(values);
+    let packed =
+        with_zstd(|zstd, _| zstd.compress(&plain)).expect("memory to memory compression does not fail");
+    let mut bytes = (plain.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(packed);
+    bytes
+}
+
+/// What `press` was given; `None` if the bytes are not of that kind.
+pub(crate) fn unpress<V: DeserializeOwned>(bytes: &[u8]) -> Option<V> {
+    let (len, packed) = bytes.split_first_chunk::<8>()?;
+    let len = usize::try_from(u64::from_le_bytes(*len)).ok().filter(|len| *len <= UNPACKED_LIMIT)?;
+    let plain = with_zstd(|_, zstd| zstd.decompress(packed, len)).ok()?;
+    crate::codec::decode::<V, UNPACKED_LIMIT>(&plain).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::attic::{Attic, MemoryAttic};
+
+    const LIMITS: WorkLimits =
+        WorkLimits { chunk_rows: 8, awake_chunks: 3, fresh_rows: 1, families_at_once: 1 };
+
+    fn room() -> Workroom {
+        Workroom { limits: LIMITS, attic: None }
+    }
+
+    struct Texts;
+
+    impl Packing<String> for Texts {
+        fn pack(&self, first: Slot, rows: &[String]) -> Vec<u8> {
+            press(&(first, rows))
+        }
+
+        fn unpack(&self, first: Slot, bytes: &[u8]) -> Option<Vec<String>> {
+            let (packed_first, rows): (Slot, Vec<String>) = unpress(bytes)?;
+            (packed_first == first).then_some(rows)
+        }
+    }
+
+    fn shelf_of(rows: usize, room: &Workroom) -> Shelf<String> {
+        let mut shelf = Shelf::new(room);
+        for slot in 0..rows {
+            shelf.push(format!("row {slot}"));
+            shelf.rest(&Texts);
+        }
+        shelf
+    }
+
+    fn unpacked(shelf: &Shelf<String>) -> usize {
+        shelf.chunks.iter().filter(|chunk| chunk.rows.get().is_some()).count()
+    }
+
+    #[test]
+    fn every_row_is_what_was_pushed_or_replaced_however_much_is_packed() {
+        let count = LIMITS.chunk_rows * (LIMITS.awake_chunks * 3) + 7;
+        let mut shelf = shelf_of(count, &room());
+        assert_eq!(shelf.len(), count);
+        assert_eq!(unpacked(&shelf), LIMITS.awake_chunks + 1, "the newest, and the one that is filled");
+        assert_eq!(shelf.replace(3, "other".to_owned(), &Texts), "row 3");
+        for slot in 0..count {
+            let row = shelf.get(Slot::try_from(slot).unwrap(), &Texts);
+            assert_eq!(*row, if slot == 3 { "other".to_owned() } else { format!("row {slot}") });
+        }
+        shelf.rest(&Texts);
+        assert_eq!(unpacked(&shelf), LIMITS.awake_chunks + 1);
+        assert_eq!(shelf.get(3, &Texts), "other", "what changed was packed anew");
+    }
+
+    #[test]
+    fn going_through_all_rows_keeps_nothing_unpacked() {
+        let shelf = shelf_of(LIMITS.chunk_rows * (LIMITS.awake_chunks + 9), &room());
+        let before = unpacked(&shelf);
+        let mut seen = Vec::new();
+        shelf.for_each(&Texts, |slot, row| {
+            assert_eq!(*row, format!("row {slot}"));
+            seen.push(slot);
+        });
+        assert_eq!(seen.len(), shelf.len());
+        assert_eq!(unpacked(&shelf), before);
+    }
+
+    #[test]
+    fn packed_chunks_can_be_handed_on() {
+        let shelf = shelf_of(LIMITS.chunk_rows * 3 + 5, &room());
+        let mut copy = Shelf::new(&room());
+        for chunk in 0..shelf.full_chunks() {
+            copy.push_packed(&shelf.packed(chunk, &Texts));
+        }
+        copy.push("next".to_owned());
+        assert_eq!(copy.len(), LIMITS.chunk_rows * 3 + 1);
+        assert_eq!(copy.get(9, &Texts), "row 9");
+    }
+
+    #[test]
+    fn an_attic_holds_what_is_packed_and_nothing_that_changed_since() {
+        let attic = Arc::new(MemoryAttic::default());
+        let room = Workroom { limits: LIMITS, attic: Some(Arc::clone(&attic) as Arc<dyn Attic>) };
+        let mut shelf = shelf_of(LIMITS.chunk_rows * (LIMITS.awake_chunks + 4), &room);
+        assert_eq!(attic.pieces(), 4, "fewer than it begins to refuse after");
+        let copy = shelf.clone();
+        shelf.replace(3, "other".to_owned(), &Texts);
+        shelf.rest(&Texts);
+        assert_eq!((shelf.get(3, &Texts).as_str(), copy.get(3, &Texts).as_str()), ("other", "row 3"));
+        drop(copy);
+        drop(shelf);
+        assert_eq!(attic.pieces(), 0, "what nobody has is freed");
+    }
+}

@@ -1,0 +1,56 @@
+//! The dialling side of renewals: asks the hub for papers on the connection that is there, again whenever the hub said,
+//! and hands the answer to whoever keeps them. When to renew is the hub's to decide; nothing is kept here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::identity::{Instance, PublicKey, Reply, ask_for_papers, facts};
+
+use super::link::Link;
+use super::quic::Connection;
+
+/// Keeps what a hub answered: called with the key that the hub's certificate proved. It must have the papers on disk
+/// before it uses them, and say why it does not take them.
+pub type Keeper = Arc<dyn Fn(&PublicKey, &Reply) -> Result<(), String> + Send + Sync>;
+
+/// After an answer that did not come or could not be kept: the disk may have space again, the hub be updated.
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// Asks once. Gives how long the hub wants to be left alone.
+pub(super) async fn ask(
+    connection: &Connection,
+    instance: &Instance,
+    keeper: &Keeper,
+) -> Result<Duration, String> {
+    let certificate = connection.peer_certificate().ok_or("the hub showed no certificate")?;
+    let hub = facts(&certificate).map_err(|e| e.to_string())?.public_key;
+    let stream = connection.open_stream().await.map_err(|e| e.to_string())?;
+    let reply = ask_for_papers(&mut stream.into_io(), instance).await?;
+    let (keeper, kept) = (keeper.clone(), reply.clone());
+    // It writes and fsyncs files.
+    let taken = tokio::task::spawn_blocking(move || keeper(&hub, &kept)).await;
+    taken.map_err(|e| e.to_string())??;
+    Ok(Duration::from_secs(reply.ask_again_seconds.max(1)))
+}
+
+/// Keeps the papers new for as long as the link lives.
+pub(super) fn keep_new(link: &Link, instance: Instance, keeper: Keeper) {
+    let control = link.control();
+    tokio::spawn(async move {
+        let asking = async {
+            loop {
+                let pause = ask(control.connection(), &instance, &keeper).await.unwrap_or_else(|reason| {
+                    tracing::warn!("no new papers: {reason}");
+                    AGAIN
+                });
+                sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            () = asking => {}
+            _ = control.closed() => {}
+        }
+    });
+}
