@@ -50,6 +50,12 @@ pub fn write_if_asked() {
     }
 }
 
+/// The seeds of one target.
+#[must_use]
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    all().into_iter().filter(|seed| seed.0 == target).map(|seed| seed.2).collect()
+}
+
 fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut add = |target, name: &str, bytes: &[u8]| all.push((target, name.to_owned(), bytes.to_vec()));

@@ -168,7 +168,7 @@ fn every_answer_is_what_the_document_tells() {
     assert!(closed.status.success(), "{}", String::from_utf8_lossy(&closed.stderr));
     until("the close", || till.get("/v1/status", &[])["head_seq"] == 5);
     until("everything at the hub", || node.status()["waiting"]["count"] == 0);
-    for receipt in ["R-1", "R-2", "R-3"] {
+    for receipt in ["R-1", "R-2", "R-3", "M-1"] {
         till.get("/v1/transactions/{name}", &[receipt]);
         hub.get("/v1/transactions/{name}", &[receipt]);
     }

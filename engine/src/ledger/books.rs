@@ -19,7 +19,7 @@ use crate::policy::Policy;
 use crate::record::Record;
 use crate::review::{Case, CaseChange, CaseEvent, CaseKey, CaseState, CaseType};
 use crate::time::Day;
-use crate::transaction::{DayClose, Reference};
+use crate::transaction::{Body, DayClose, Reference};
 
 /// What a settle changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -368,10 +368,12 @@ impl Books {
         self.facts.slot(id).map(|slot| self.facts.record(slot))
     }
 
-    /// Records with a receipt number, in the order K.
+    /// Records of tills with a receipt number, cash movements and day closes too, in the order K.
     #[must_use]
     pub fn find_receipt(&self, receipt: &str) -> Vec<RecordId> {
-        self.in_order(self.facts.with_receipt(receipt))
+        let mut slots = self.facts.any_with_receipt(receipt);
+        slots.retain(|slot| !matches!(self.facts.record(*slot).transaction.body, Body::Hub(_)));
+        self.in_order(slots)
     }
 
     /// The record that a reference means here.

@@ -6,11 +6,15 @@ mod summary;
 mod sweep;
 
 use std::fs;
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use sim::file;
 use sim::limits::{self, DAYS_LIMIT, TILLS_LIMIT, TRANSACTIONS_LIMIT};
 use sim::scenario::{Scenario, Trade};
@@ -62,6 +66,12 @@ enum Verb {
     /// What if: runs the same scenario with several values of a setting of the policy, and compares how old the hub's
     /// books are, what is sent, and how long catching up takes.
     Sweep(sweep::Sweep),
+    /// Prints what a shell needs to complete commands and options: bash `source <(tillsync-sim completions bash)`.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
 }
 
 #[derive(Args)]
@@ -139,6 +149,10 @@ pub fn main() -> ExitCode {
         Verb::Scenarios { name: Some(name), .. } => print_scenario(&name),
         Verb::Scenarios { name: None, json } => list_scenarios(json),
         Verb::Sweep(arguments) => sweep::sweep(&arguments),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "tillsync-sim", &mut io::stdout());
+            Ok(true)
+        }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -161,9 +175,10 @@ fn run(arguments: &Run) -> Result<bool, Refused> {
         let seed = from + at as u64;
         pool::Job { scenario: seeded(&base, seed), page: at == 0 && arguments.report.is_some() }
     };
+    let stop = interruption()?;
     let mut summary = Summary::new(&base.name, (from, *seeds.end()), workers);
     let mut page = None;
-    for (at, done) in pool::run_all(count, workers, &bar, job).into_iter().enumerate() {
+    for (at, done) in pool::run_all(count, workers, &bar, &stop, job).into_iter().enumerate() {
         page = page.or(done.page);
         summary.add(from + at as u64, done.result);
     }
@@ -174,7 +189,22 @@ fn run(arguments: &Run) -> Result<bool, Refused> {
     }
     summary.print(arguments.json);
     write_page(arguments.report.as_deref(), page)?;
+    if summary.made() < count as u64 {
+        let next = first + summary.made();
+        let message = format!(
+            "interrupted after {} of {count} seeds; go on with --seeds {next}..{}",
+            summary.made(),
+            seeds.end()
+        );
+        return Err(Refused { message, code: if summary.failures.is_empty() { 1 } else { BROKEN } });
+    }
     Ok(summary.failures.is_empty())
+}
+
+/// The flag that Ctrl-C sets: what was made until then is told like any other result.
+fn interruption() -> Result<Arc<AtomicBool>, Refused> {
+    pool::interruption()
+        .map_err(|error| Refused::failed(format!("cannot listen for an interruption: {error}")))
 }
 
 /// What every seed starts from.
@@ -214,7 +244,7 @@ fn replay(name: &str, report: Option<&Path>, json: bool) -> Result<bool, Refused
     let job = |_| pool::Job { scenario: scenario.clone(), page: report.is_some() };
     let bar = pool::bar(1, "run");
     let mut page = None;
-    for done in pool::run_all(1, 1, &bar, job) {
+    for done in pool::run_all(1, 1, &bar, &AtomicBool::new(false), job) {
         page = page.or(done.page);
         summary.add(scenario.seed, done.result);
     }

@@ -2,15 +2,23 @@
 //! A run whose engine stops over its own assertion is a failure like any other, with the line of code.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use sim::checks::{Broken, NO_PANIC};
 use sim::run::{Outcome, Run, run_explicit};
 use sim::scenario::Scenario;
+
+/// Exit code of a process that is interrupted twice, as shells have it.
+const INTERRUPTED: i32 = 130;
+/// Without a terminal, how far it is is told after so many runs.
+const TOLD_EVERY: u64 = 500;
 
 /// One run to make.
 pub struct Job {
@@ -50,33 +58,57 @@ pub fn bar(count: u64, of: &'static str) -> ProgressBar {
     bar
 }
 
-/// Makes all runs, so many at a time.
+/// A flag that an interruption (Ctrl-C, or a request to end) sets; another one ends the process.
+pub fn interruption() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// Makes all runs, so many at a time; none is begun any more once `stop` is set. Results are those of the jobs from the
+/// first on, without a gap. A failure is told on stderr as it happens, and where no bar is shown, how far it is.
 pub fn run_all(
     count: usize,
     workers: usize,
     bar: &ProgressBar,
+    stop: &AtomicBool,
     job: impl Fn(usize) -> Job + Sync,
 ) -> Vec<Done> {
     let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
     let done: Mutex<Vec<Option<Done>>> = Mutex::new((0..count).map(|_| None).collect());
     thread::scope(|scope| {
         for _ in 0..workers.min(count) {
             scope.spawn(|| {
-                loop {
+                while !stop.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     if at >= count {
                         break;
                     }
-                    let made = make(&job(at));
+                    let job = job(at);
+                    let made = make(&job);
+                    if let Err(broken) = &made.result {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        let (name, invariant) = (&job.scenario.name, broken.invariant);
+                        bar.suspend(|| eprintln!("{name}: it does not hold that {invariant}"));
+                    }
                     done.lock().expect("no thread stops while it holds the results")[at] = Some(made);
                     bar.inc(1);
+                    if bar.is_hidden() && bar.position().is_multiple_of(TOLD_EVERY) {
+                        let (made, failed) = (bar.position(), failed.load(Ordering::Relaxed));
+                        let minutes = bar.elapsed().as_secs() / 60;
+                        eprintln!("{made} of {count} runs made, {failed} failed, {minutes} min");
+                    }
                 }
             });
         }
     });
     bar.finish_and_clear();
     let done = done.into_inner().expect("no thread stops while it holds the results");
-    done.into_iter().map(|done| done.expect("every job was taken")).collect()
+    done.into_iter().map_while(|done| done).collect()
 }
 
 fn make(job: &Job) -> Done {
@@ -117,4 +149,21 @@ pub fn attempt(explicit: &Scenario, watch: bool) -> Result<(Outcome, Run), Broke
         let place = STOPPED_AT.with_borrow(Clone::clone);
         Err(Broken::new(NO_PANIC, format!("{place}: {said}")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_ends_with_the_runs_made_so_far() {
+        let stop = AtomicBool::new(false);
+        let job = |at: usize| {
+            stop.store(at == 2, Ordering::Relaxed);
+            Job { scenario: Scenario::swarm(at as u64, 1, 1, 1, false), page: false }
+        };
+        let done = run_all(1_000, 1, &ProgressBar::hidden(), &stop, job);
+        assert_eq!(done.len(), 3, "those begun before the interruption, and no more");
+        assert!(done.iter().all(|done| done.result.is_ok()));
+    }
 }

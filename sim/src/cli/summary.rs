@@ -131,8 +131,14 @@ impl Summary {
         }
     }
 
-    /// All runs are made.
+    /// Number of runs made.
+    pub fn made(&self) -> u64 {
+        (self.outcomes.len() + self.failures.len()) as u64
+    }
+
+    /// All runs are made, or no more will be: the last seed is the one that was made last.
     pub fn stop_clock(&mut self) {
+        self.seeds.1 = self.seeds.1.min(self.seeds.0 + self.made().saturating_sub(1));
         self.elapsed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
     }
 
@@ -153,8 +159,7 @@ impl Summary {
     }
 
     fn runs_per_minute(&self) -> u64 {
-        let runs = (self.outcomes.len() + self.failures.len()) as u64;
-        runs * 60_000 / self.elapsed_ms.max(1)
+        self.made() * 60_000 / self.elapsed_ms.max(1)
     }
 
     /// Prints everything.

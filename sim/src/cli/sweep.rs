@@ -1,6 +1,7 @@
 //! What if: one scenario under several values of a setting of the policy, side by side.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use engine::policy::Policy;
@@ -135,7 +136,7 @@ pub fn sweep(arguments: &Sweep) -> Result<bool, Refused> {
     };
     let count = values.len() * seeds.len();
     let bar = pool::bar(count as u64, "runs");
-    let done = pool::run_all(count, pool::workers(arguments.jobs), &bar, job);
+    let done = pool::run_all(count, pool::workers(arguments.jobs), &bar, &AtomicBool::new(false), job);
     let mut rows: Vec<Row> =
         values.iter().map(|value| Row { value: value.clone(), ..Row::default() }).collect();
     let mut failures = Vec::new();
