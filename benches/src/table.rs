@@ -62,8 +62,11 @@ pub mod row {
         "books: one more record on 10,000",
         "books: one more record on 100,000",
     ];
-    pub const CONSOLE_START: &str = "console: start of a hub with 500 stores, 5,000 tills, 1,000,000 records";
+    pub const CONSOLE_JUDGE: &str =
+        "console: first start of a hub with 500 stores, 5,000 tills, 1,000,000 records, none of them judged";
+    pub const CONSOLE_START: &str = "console: its next start";
     pub const CONSOLE_FIRST: &str = "console: its first page, the first time";
+    pub const CONSOLE_WHOLE: &str = "console: until that page has every store";
     pub const CONSOLE_AGAIN: &str = "console: its first page, afterwards";
     pub const CONSOLE_GRID_FIRST: &str = "console: its grid of days, the first time";
     pub const CONSOLE_GRID_AGAIN: &str = "console: its grid of days, afterwards";
@@ -113,8 +116,10 @@ const PLAN: &[(&str, By)] = &[
     (row::MEMORY_HUB, By::Nothing),
     (row::MEMORY_HUB_AGAIN, By::Nothing),
     (row::MEMORY_TILL, By::Nothing),
+    (row::CONSOLE_JUDGE, By::Nothing),
     (row::CONSOLE_START, By::Nothing),
     (row::CONSOLE_FIRST, By::Nothing),
+    (row::CONSOLE_WHOLE, By::Nothing),
     (row::CONSOLE_AGAIN, By::Nothing),
     (row::CONSOLE_GRID_FIRST, By::Nothing),
     (row::CONSOLE_GRID_AGAIN, By::Nothing),

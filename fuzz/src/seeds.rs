@@ -183,7 +183,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             },
         ),
         ("batches", Message::Batches { number: 1, batches: batch.into_iter().collect() }),
-        ("ack", Message::Ack { number: 7 }),
+        ("ack", Message::Ack { number: 7, digest: [7; 8] }),
         ("refused", Message::Refused { batch: BatchHash([6; 32]), reason: "no".to_owned() }),
         ("status", Message::Status(Status { software: "0.1.0".to_owned(), ..Status::default() })),
         ("clock", Message::Clock { sent_ms: 5, echo: Some((3, 4)) }),

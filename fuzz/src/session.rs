@@ -152,7 +152,10 @@ fn reworded(chance: &mut Chance<'_>, frame: &[u8], kept: &[(usize, usize, Vec<u8
                 }
             }
         },
-        Message::Ack { number } => *number = chance.any(),
+        Message::Ack { number, digest } => match chance.one_in(2) {
+            true => *number = chance.any(),
+            false => *digest = chance.any(),
+        },
         Message::Refused { batch, reason } => {
             batch.0[chance.below(32)] ^= 1;
             reason.clear();

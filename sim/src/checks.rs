@@ -163,8 +163,11 @@ pub fn not_level(world: &World) -> Vec<String> {
         });
         let linked: Vec<&str> = world.network.linked_to(&node.name).collect();
         if waiting > 0 {
+            let hub = node.replica().peers().find(|(_, state)| state.is_level() || state.owes().is_some());
+            let talk = hub.map(|(_, state)| (state.owes(), state.backlog(), state.is_level()));
             found.push(format!(
-                "{} has {waiting} waiting ({} unsealed) of {:?} behind {}, linked to {linked:?}, last refusal {refused:?}",
+                "{} has {waiting} waiting ({} unsealed) of {:?} behind {}, linked to {linked:?} (owed, backlog, level: {talk:?}), \
+                 last refusal {refused:?}",
                 node.name,
                 node.replica().unsealed_count(),
                 node.replica().log_heads().get(&node.replica().identity().log),

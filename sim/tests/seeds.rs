@@ -32,3 +32,14 @@ fn swarms_of_faults_hold() {
     }
     assert!(mischief > 20 && struck > 50, "the runs did something: {mischief} conflicts, {struck} faults");
 }
+
+/// Weeks of ten thousand that did not hold once: a liar's message took the number of one that was lost, and its
+/// acknowledgement was taken for the lost one's (3100, 4106); a clock that was set back by hours kept a till from noticing
+/// that it waited for an answer (3715).
+#[test]
+fn weeks_that_did_not_hold_once_hold() {
+    for seed in [3_100, 3_715, 4_106] {
+        let week = Scenario::swarm(seed, 5, 7, 4, true);
+        run(&week).unwrap_or_else(|broken| panic!("seed {seed}: {broken:?}"));
+    }
+}

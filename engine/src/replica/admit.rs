@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{BatchMeta, Head, Held, Outputs, Replica, SessionState};
 use crate::batch::{BatchError, Sealed, session_id};
-use crate::document::{Document, Prepared};
+use crate::document::{ChangeId, Document, Prepared};
 use crate::entry::{AdmittedBatch, Entry};
 use crate::ids::{BatchHash, LogId, WriterId};
 use crate::record::{Place, Record};
@@ -78,22 +78,34 @@ pub(super) enum Admission {
 }
 
 impl Replica {
-    /// Checks and takes in one batch from a peer.
+    /// Checks and takes in one batch from a peer. Gives its hash beside what became of it.
     pub(super) fn admit(
         &mut self,
         now: Instant,
         from: WriterId,
         carried: Carried,
         outputs: &mut Outputs,
-    ) -> Result<Admission, (BatchHash, Refusal)> {
+    ) -> (BatchHash, Result<Admission, Refusal>) {
         let bytes: Arc<[u8]> = carried.bytes.into();
-        let evidence = BatchHash(*blake3::hash(&bytes).as_bytes());
-        let sealed = Sealed::open(bytes).map_err(|error| (evidence, error.into()))?;
-        let hash = sealed.hash;
-        if self.holds(&sealed).map_err(|refusal| (hash, refusal))? {
+        match Sealed::open(Arc::clone(&bytes)) {
+            Ok(sealed) => (sealed.hash, self.admit_sealed(now, from, &sealed, carried.change, outputs)),
+            // Nothing in it can be believed: what is remembered as evidence are the bytes as they came.
+            Err(error) => (BatchHash(*blake3::hash(&bytes).as_bytes()), Err(error.into())),
+        }
+    }
+
+    fn admit_sealed(
+        &mut self,
+        now: Instant,
+        from: WriterId,
+        sealed: &Sealed,
+        announced: ChangeId,
+        outputs: &mut Outputs,
+    ) -> Result<Admission, Refusal> {
+        if self.holds(sealed)? {
             return Ok(Admission::Redelivered);
         }
-        let records = self.check(&sealed).map_err(|refusal| (hash, refusal))?;
+        let records = self.check(sealed)?;
         self.seal_all(now, outputs);
         let batch = &sealed.batch;
         // A document is made only for what is admitted.
@@ -105,13 +117,13 @@ impl Replica {
                 &sealed.bytes,
             ),
         };
-        if prepared.id() != carried.change {
-            return Err((hash, Refusal::Change));
+        if prepared.id() != announced {
+            return Err(Refusal::Change);
         }
         let head = records.last().map(head_of).expect("a batch is never empty");
         let count = records.len();
-        self.admit_prepared(now, &sealed, prepared, head, Some(from), outputs);
-        self.take_records(&sealed, records);
+        self.admit_prepared(now, sealed, prepared, head, Some(from), outputs);
+        self.take_records(sealed, records);
         if batch.writer == self.writer {
             self.leave_session();
         }

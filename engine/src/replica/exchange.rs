@@ -7,7 +7,7 @@ use super::admit::{Admission, Refusal};
 use super::{Output, Outputs, Replica, SyncEvent};
 use crate::entry::{CustodyMark, Entry, LinkChange};
 use crate::ids::{BatchHash, SessionId, StoreId, WriterId};
-use crate::sync::{Carried, Held, Message, Peer, Status, WAITING_CURRENCIES};
+use crate::sync::{Carried, Digest, Held, Message, Peer, Status, WAITING_CURRENCIES};
 use crate::time::{Day, Instant};
 
 /// Sessions told in one vector message; a longer vector goes in several.
@@ -70,7 +70,7 @@ impl Replica {
             Message::Days(days) => self.compare_days(peer, &days, outputs),
             Message::Vector { held, reply } => self.vector(now, peer, &held, reply, outputs),
             Message::Batches { number, batches } => self.batches(now, peer, number, batches, outputs),
-            Message::Ack { number } => self.ack(now, peer, number, outputs),
+            Message::Ack { number, digest } => self.ack(now, peer, number, digest, outputs),
             Message::Refused { batch, reason } => self.refused(peer, batch, &reason, outputs),
             Message::Clock { sent_ms, echo } => self.clock(now, peer, sent_ms, echo, outputs),
             Message::Status(status) => {
@@ -213,14 +213,17 @@ impl Replica {
             return Self::end(peer, format!("message {number} of batches is out of order"), outputs);
         }
         let (mut admitted, mut records, mut redelivered) = (0, 0, 0);
+        let mut came = Vec::with_capacity(batches.len());
         for carried in batches {
-            match self.admit(now, peer, carried, outputs) {
+            let (batch, admission) = self.admit(now, peer, carried, outputs);
+            came.push(batch);
+            match admission {
                 Ok(Admission::Admitted(count)) => {
                     admitted += 1;
                     records += count;
                 }
                 Ok(Admission::Redelivered) => redelivered += 1,
-                Err((batch, refusal)) => {
+                Err(refusal) => {
                     let reason: String = refusal.to_string().chars().take(REASON_LIMIT).collect();
                     self.refused += 1;
                     if let Refusal::UnknownWriter(writer) = refusal
@@ -241,14 +244,18 @@ impl Replica {
                 redelivered,
             }));
         }
-        self.when_durable(Output::Send(peer, Message::Ack { number }), outputs);
+        let digest = self.peers.get_mut(&peer).map(|state| state.took(came)).unwrap_or_default();
+        self.when_durable(Output::Send(peer, Message::Ack { number, digest }), outputs);
         // A till that was restored from an old copy gets its own records back: the hub holds what it sends.
         self.mark_custody(now, peer, outputs);
     }
 
-    fn ack(&mut self, now: Instant, peer: WriterId, number: u64, outputs: &mut Outputs) {
+    fn ack(&mut self, now: Instant, peer: WriterId, number: u64, digest: Digest, outputs: &mut Outputs) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        let keys = state.acknowledged(number);
+        let Some(keys) = state.acknowledged(number, digest) else {
+            let reason = format!("it acknowledges, as message {number}, what was not sent to it");
+            return Self::end(peer, reason, outputs);
+        };
         let batches = keys.len();
         for (day, session, index) in keys {
             state.learn_next(day, session, index);
@@ -319,7 +326,8 @@ impl Replica {
         let batches = &self.batches;
         let describe = |ordinal: u64| {
             let meta = batches.at(ordinal).expect("only batches that are here are offered");
-            ((meta.day, meta.session, meta.index), usize::try_from(meta.size).unwrap_or(usize::MAX))
+            let size = usize::try_from(meta.size).unwrap_or(usize::MAX);
+            ((meta.day, meta.session, meta.index), size, meta.hash)
         };
         for (peer, state) in &mut self.peers {
             while let Some(chunk) = state.next_chunk(describe) {
@@ -338,8 +346,8 @@ impl Replica {
                 continue;
             };
             let since = self.owed.entry(*peer).or_insert((number, now.ms));
-            // Progress, or a clock that was set back: the time counts from here.
-            if since.0 != number || since.1 > now.ms {
+            // It answered, and the time counts from here.
+            if since.0 != number {
                 *since = (number, now.ms);
             }
             if now.ms - since.1 > super::OWED_LIMIT_MS {

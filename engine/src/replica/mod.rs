@@ -246,6 +246,8 @@ pub struct Replica {
     families_at_once: usize,
     /// While the log is read back.
     restoring: Option<restore::Restoring>,
+    /// What the clock showed last.
+    clock_ms: i64,
     flush_at_ms: Option<i64>,
     /// When the last status was told, and what it rested on: entries persisted, peers.
     status_told_ms: i64,
@@ -310,6 +312,7 @@ impl Replica {
             unsettled: false,
             families_at_once: WorkLimits::default().families_at_once,
             restoring: None,
+            clock_ms: i64::MIN,
             flush_at_ms: None,
             status_told_ms: 0,
             owed: BTreeMap::new(),
@@ -335,6 +338,7 @@ impl Replica {
     /// Takes one event in and says what to do.
     pub fn handle(&mut self, now: Instant, input: Input) -> Outputs {
         let mut outputs = Outputs::new();
+        self.mind_clock(now);
         match input {
             Input::Capture(captures) => self.capture(now, captures, &mut outputs),
             Input::State { token, record, receipt } => self.state(now, token, *record, receipt, &mut outputs),
@@ -354,6 +358,21 @@ impl Replica {
         let settle = self.unsettled.then_some(0);
         let status = (!self.peers.is_empty()).then_some(self.status_due_ms());
         [settle, self.flush_at_ms, status].into_iter().flatten().min()
+    }
+
+    /// A clock that was set back (a battery that ran out, a server's time after days without) takes what is waited for with
+    /// it: nothing may rest until the clock shows the old time again.
+    fn mind_clock(&mut self, now: Instant) {
+        let back = self.clock_ms.saturating_sub(now.ms);
+        self.clock_ms = now.ms;
+        if back <= 0 {
+            return;
+        }
+        self.flush_at_ms = self.flush_at_ms.map(|at| at.saturating_sub(back));
+        self.status_told_ms = self.status_told_ms.saturating_sub(back);
+        for (_, since_ms) in self.owed.values_mut() {
+            *since_ms = since_ms.saturating_sub(back);
+        }
     }
 
     /// Brings books and documents up to date, flushes what is due, tells peers how it is.

@@ -24,6 +24,22 @@ pub struct Held {
     pub sessions: Vec<(SessionId, u32)>,
 }
 
+/// Head of a hash over the batches that went one way over a connection, in order.
+pub type Digest = [u8; 8];
+
+/// The digest of what went before and then these batches; before the first it is zero.
+#[must_use]
+pub fn digest(before: Digest, batches: impl IntoIterator<Item = BatchHash>) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("tillsync batches on a connection v1");
+    hasher.update(&before);
+    for batch in batches {
+        hasher.update(&batch.0);
+    }
+    let mut head = Digest::default();
+    head.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    head
+}
+
 /// A sealed batch on its way.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Carried {
@@ -90,6 +106,8 @@ pub enum Message {
     Ack {
         /// Number of the last message.
         number: u64,
+        /// What came in all of them (`sync::digest`): whoever sent something else must not take this for its own.
+        digest: Digest,
     },
     /// A batch was not admitted; those beside it were.
     Refused {

@@ -6,6 +6,7 @@ mod message;
 mod peer;
 
 pub use message::{
-    Carried, Held, MESSAGE_BYTES_LIMIT, Message, MessageError, PROTOCOL_VERSION, Status, WAITING_CURRENCIES,
+    Carried, Digest, Held, MESSAGE_BYTES_LIMIT, Message, MessageError, PROTOCOL_VERSION, Status,
+    WAITING_CURRENCIES, digest,
 };
 pub use peer::{BatchKey, CHUNK_BYTES, Chunk, Peer, WINDOW_BYTES};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::message::{Held, Status};
-use crate::ids::SessionId;
+use super::message::{Digest, Held, Status, digest};
+use crate::ids::{BatchHash, SessionId};
 use crate::time::Day;
 
 /// Bytes that may be on their way to a peer without its acknowledgement.
@@ -28,7 +28,9 @@ pub struct Peer {
     in_flight: VecDeque<Sent>,
     in_flight_bytes: usize,
     sent_number: u64,
+    sent_digest: Digest,
     received_number: u64,
+    received_digest: Digest,
     /// Whether the peer's vector is known, so that what it lacks is known.
     level: bool,
     /// First batch of a session that the peer refused.
@@ -41,6 +43,7 @@ pub struct Peer {
 #[derive(Debug)]
 struct Sent {
     number: u64,
+    digest: Digest,
     bytes: usize,
     ordinals: Vec<u64>,
     keys: Vec<BatchKey>,
@@ -153,14 +156,14 @@ impl Peer {
         self.missing.len() + self.in_flight.iter().map(|sent| sent.keys.len()).sum::<usize>()
     }
 
-    /// Cuts the next message if the window allows. `describe` gives a batch's place and size.
-    pub fn next_chunk(&mut self, describe: impl Fn(u64) -> (BatchKey, usize)) -> Option<Chunk> {
+    /// Cuts the next message if the window allows. `describe` gives a batch's place, size and hash.
+    pub fn next_chunk(&mut self, describe: impl Fn(u64) -> (BatchKey, usize, BatchHash)) -> Option<Chunk> {
         if !self.level || self.in_flight_bytes >= WINDOW_BYTES {
             return None;
         }
-        let (mut ordinals, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut ordinals, mut keys, mut hashes, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
         while let Some(&ordinal) = self.missing.first() {
-            let (key, size) = describe(ordinal);
+            let (key, size, hash) = describe(ordinal);
             let known = self.holds(key.0, key.1) > key.2;
             if !known && !ordinals.is_empty() && bytes + size > CHUNK_BYTES {
                 break;
@@ -170,6 +173,7 @@ impl Peer {
                 bytes += size;
                 ordinals.push(ordinal);
                 keys.push(key);
+                hashes.push(hash);
             }
         }
         if ordinals.is_empty() {
@@ -177,21 +181,25 @@ impl Peer {
         }
         self.sent_number += 1;
         self.in_flight_bytes += bytes;
-        let number = self.sent_number;
-        self.in_flight.push_back(Sent { number, bytes, ordinals: ordinals.clone(), keys });
+        self.sent_digest = digest(self.sent_digest, hashes);
+        let (number, digest) = (self.sent_number, self.sent_digest);
+        self.in_flight.push_back(Sent { number, digest, bytes, ordinals: ordinals.clone(), keys });
         Some(Chunk { number, ordinals })
     }
 
-    /// The peer has made everything up to message `number` durable (or refused it). Returns those batches.
-    pub fn acknowledged(&mut self, number: u64) -> Vec<BatchKey> {
-        let mut keys = Vec::new();
-        while self.in_flight.front().is_some_and(|sent| sent.number <= number) {
-            if let Some(sent) = self.in_flight.pop_front() {
-                self.in_flight_bytes -= sent.bytes;
-                keys.extend(sent.keys);
-            }
+    /// The peer has made everything up to message `number` durable (or refused it). Returns those batches; `None` if what
+    /// it took in is not what was sent to it.
+    pub fn acknowledged(&mut self, number: u64, digest: Digest) -> Option<Vec<BatchKey>> {
+        if self.in_flight.front().is_some_and(|oldest| number < oldest.number) {
+            return Some(Vec::new());
         }
-        keys
+        let at = self.in_flight.iter().position(|sent| (sent.number, sent.digest) == (number, digest))?;
+        let mut keys = Vec::new();
+        for sent in self.in_flight.drain(..=at) {
+            self.in_flight_bytes -= sent.bytes;
+            keys.extend(sent.keys);
+        }
+        Some(keys)
     }
 
     /// The number that the peer's next message of batches has to have.
@@ -206,14 +214,21 @@ impl Peer {
         self.received_number = self.received_number.max(number);
         number == expected
     }
+
+    /// What was in that message. Gives what its acknowledgement says of it.
+    pub fn took(&mut self, batches: impl IntoIterator<Item = BatchHash>) -> Digest {
+        self.received_digest = digest(self.received_digest, batches);
+        self.received_digest
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn describe(ordinal: u64) -> (BatchKey, usize) {
-        ((Day(0), SessionId([0; 16]), u32::try_from(ordinal).unwrap()), 100 << 10)
+    fn describe(ordinal: u64) -> (BatchKey, usize, BatchHash) {
+        let key = (Day(0), SessionId([0; 16]), u32::try_from(ordinal).unwrap());
+        (key, 100 << 10, BatchHash([u8::try_from(ordinal).unwrap(); 32]))
     }
 
     #[test]
@@ -229,8 +244,30 @@ mod tests {
         }
         assert!(sent.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(sent.len() * (100 << 10) < WINDOW_BYTES + 2 * CHUNK_BYTES, "the window holds");
-        assert_eq!(peer.acknowledged(1).len(), 2);
+        let first = digest(Digest::default(), [0, 1].map(|ordinal| describe(ordinal).2));
+        assert_eq!(peer.acknowledged(1, first).unwrap().len(), 2);
         assert!(peer.next_chunk(describe).is_some(), "an acknowledgement opens it again");
+    }
+
+    #[test]
+    fn an_acknowledgement_of_something_else_counts_for_nothing() {
+        let (mut sender, mut receiver) = (Peer::default(), Peer::default());
+        sender.set_level(0..4);
+        let chunks: Vec<Chunk> = std::iter::from_fn(|| sender.next_chunk(describe)).collect();
+        let hashes = |chunk: &Chunk| chunk.ordinals.clone().into_iter().map(|ordinal| describe(ordinal).2);
+        let forged = receiver.took([BatchHash([9; 32])]);
+        assert_eq!(sender.acknowledged(1, forged), None, "another's batch came in its place");
+        let mut receiver = Peer::default();
+        let digests: Vec<Digest> = chunks.iter().map(|chunk| receiver.took(hashes(chunk))).collect();
+        assert_eq!(sender.acknowledged(3, digests[1]), None, "nothing was sent under this number");
+        assert_eq!(sender.acknowledged(2, digests[0]), None, "and this is of another message");
+        assert_eq!(
+            sender.acknowledged(2, digests[1]).unwrap().len(),
+            4,
+            "the first is covered by the second"
+        );
+        let mut dropped = Peer::default();
+        assert_ne!(dropped.took(hashes(&chunks[1])), digests[1], "a message in between is missing");
     }
 
     #[test]

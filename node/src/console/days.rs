@@ -12,6 +12,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::door::Visitor;
+use super::gather::{Gathered, gather, unfinished};
 use super::layout::{self, Page, Tone, heading, nothing};
 use super::{Console, show, words};
 use crate::api::problem::Problem;
@@ -103,25 +104,31 @@ pub async fn page(
     let stores = hub.stores();
     let pages = stores.len().div_ceil(STORES_DOWN).max(1);
     let at = part.page.min(pages - 1);
-    let mut rows: Vec<(StoreId, Vec<CellView>)> = Vec::new();
-    for store in stores.iter().skip(at * STORES_DOWN).take(STORES_DOWN) {
+    let shown = stores.iter().skip(at * STORES_DOWN).take(STORES_DOWN).cloned();
+    let asked = shown.map(|store| {
         let asked: Vec<(Day, i64)> =
             days.iter().map(|day| (*day, hub.clock().start_of(day.plus(1)))).collect();
         let kept = console.grid.clone();
-        let cells = store.ask(move |replica| {
-            let of = |day: &(Day, i64)| kept.of(replica, day.0, || cell(replica, day.0, day.1));
-            asked.iter().map(|day| CellView::clone(&of(day))).collect()
-        });
-        let mut cells: Vec<CellView> = cells.await?;
-        for cell in &mut cells {
+        async move {
+            let cells = store.ask(move |replica| {
+                let of = |day: &(Day, i64)| kept.of(replica, day.0, || cell(replica, day.0, day.1));
+                asked.iter().map(|day| CellView::clone(&of(day))).collect()
+            });
+            let cells: Vec<CellView> = cells.await?;
+            Ok((store.store().clone(), cells))
+        }
+    });
+    let Gathered { rows, pending } = gather(asked).await?;
+    let mut rows: Vec<(StoreId, Vec<CellView>)> = rows.into_iter().map(|row| row.1).collect();
+    for (store, cells) in &mut rows {
+        for cell in cells {
             if let Some(entries) = cell.entries.take()
                 && !entries.is_empty()
-                && hub.all_exported(store.store(), &entries).await
+                && hub.all_exported(store, &entries).await
             {
                 "exported".clone_into(&mut cell.below);
             }
         }
-        rows.push((store.store().clone(), cells));
     }
     let link = |day: Day| format!("/days?through={day}&page={at}");
     let body = html! {
@@ -131,7 +138,8 @@ pub async fn page(
             @if through < today { a href=(link(through.plus(DAYS_ACROSS).min(today))) { "Later" } a href="/days" { "Today" } }
         }
         div #grid data-fresh="" {
-            @if rows.is_empty() { (nothing("No store yet.")) } @else {
+            (unfinished(pending))
+            @if rows.is_empty() && pending == 0 { (nothing("No store yet.")) } @else {
                 div.wide tabindex="0" role="region" aria-label="Stores and days" {
                     table.days {
                         thead { tr { th scope="col" { "Store" } @for day in &days { th scope="col" { (show::short_day(*day)) } } } }

@@ -1,5 +1,6 @@
 //! The three KPIs on the first page. They are reckoned over every record, which takes its time in a large company:
-//! beside the pages, at most every few seconds; a page shows the last reckoning and when it was.
+//! beside the pages, every few seconds, and never for more than a small part of the time; a page shows the last reckoning
+//! and when it was.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,8 +13,10 @@ use super::show;
 use crate::api::kpi;
 use crate::hub::Hub;
 
-/// A reckoning is taken anew after so long.
+/// A reckoning is taken anew after so long,
 const FRESH: Duration = Duration::from_secs(10);
+/// and not before it is so many times as old as it took.
+const REST: u32 = 50;
 /// A page waits so long for the first one.
 const PATIENCE: Duration = Duration::from_millis(80);
 /// Days in a plot.
@@ -24,6 +27,7 @@ const PLOT: (f64, f64) = (240.0, 60.0);
 struct Last {
     report: Option<Arc<Value>>,
     at: Option<Instant>,
+    took: Duration,
     under_way: bool,
 }
 
@@ -34,11 +38,16 @@ pub struct Kpis {
 }
 
 impl Kpis {
+    /// The last reckoning, however old.
+    pub fn last(&self) -> Option<Arc<Value>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).report.clone()
+    }
+
     /// The last reckoning; starts a new one if it is old.
     pub async fn report(&self, hub: &Arc<Hub>) -> Option<Arc<Value>> {
         let start = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let old = last.at.is_none_or(|at| at.elapsed() > FRESH);
+            let old = last.at.is_none_or(|at| at.elapsed() > FRESH.max(last.took * REST));
             let start = old && !last.under_way;
             last.under_way |= start;
             start
@@ -46,15 +55,16 @@ impl Kpis {
         if start {
             let (kpis, hub) = (self.clone(), Arc::clone(hub));
             let reckoning = tokio::spawn(async move {
+                let begun = Instant::now();
                 let report = kpi::report(&hub, &kpi::Part::default()).await.ok().map(Arc::new);
                 let mut last = kpis.last.lock().unwrap_or_else(PoisonError::into_inner);
                 last.report = report.or(last.report.take());
-                last.at = Some(Instant::now());
+                (last.at, last.took) = (Some(Instant::now()), begun.elapsed());
                 last.under_way = false;
             });
             let _ = tokio::time::timeout(PATIENCE, reckoning).await;
         }
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).report.clone()
+        self.last()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The hub console: pages for the people of the head office, served by the hub and made on it, without anything from
 //! elsewhere. A file a room: `today`, `review` with `case` and `duplicates`, `days` and `day`, `books` with `journal` and `exports`,
 //! `receipts`, `fleet` with `policies`, `audit`. `door` lets people in, `live` says when something changed,
-//! `layout`, `show`, `words` and `slip` are what pages are made of, `kept` remembers what they reckon. It reads the hub and asks it to act; every rule about
+//! `layout`, `show`, `words` and `slip` are what pages are made of, `kept` remembers what they reckon, `gather`
+//! asks all stores at once. It reads the hub and asks it to act; every rule about
 //! who may do what to the books is the hub's.
 
 mod assets;
@@ -15,6 +16,7 @@ mod duplicates;
 mod effect;
 mod exports;
 mod fleet;
+mod gather;
 mod journal;
 mod kept;
 mod knowledge;
@@ -79,6 +81,7 @@ impl Fields {
 pub fn router(hub: Arc<Hub>) -> Router {
     let console =
         Arc::new(Console { hub, kpis: Kpis::default(), today: Kept::default(), grid: Kept::default() });
+    tokio::spawn(today::prepare(Arc::clone(&console)));
     let needs = |role: Role, routes: Router<Arc<Console>>| {
         routes.route_layer(from_fn_with_state((console.clone(), role), door::guard))
     };

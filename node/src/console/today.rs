@@ -1,7 +1,6 @@
 //! *Today*: every store and till at a glance, what wants somebody first. Figures come from what the hub holds and from what
 //! each till said last.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -13,14 +12,13 @@ use engine::review::CaseState;
 use engine::time::Day;
 use maud::{Markup, html};
 use serde::Deserialize;
-use tokio::task::JoinSet;
 
 use super::door::Visitor;
+use super::gather::{Gathered, gather, unfinished};
 use super::layout::{self, Page, Tone, chip, figure, heading, nothing};
 use super::{Console, kpis, show, words};
 use crate::api::problem::Problem;
 use crate::runtime::clock::{Clock, now_ms};
-use crate::runtime::store::StoreError;
 
 /// Stores on one page.
 const STORES_A_PAGE: usize = 40;
@@ -137,27 +135,27 @@ fn store_row(replica: &Replica, brief: &Brief) -> StoreRow {
 }
 
 /// Every store of the hub, all asked at once.
-async fn stores(console: &Console) -> Result<Vec<StoreRow>, Problem> {
+async fn stores(console: &Console) -> Result<Gathered<StoreRow>, Problem> {
     let clock = console.hub.clock();
     let today = clock.now().day();
     let ends_ms = clock.start_of(today.plus(1));
-    let mut asked = JoinSet::new();
-    for (at, store) in console.hub.stores().into_iter().enumerate() {
+    let asked = console.hub.stores().into_iter().map(|store| {
         let kept = console.today.clone();
-        asked.spawn(async move {
+        async move {
             let row = store.ask(move |replica| {
                 let brief = kept.of(replica, today, || brief(replica, today, ends_ms));
                 store_row(replica, &brief)
             });
-            (at, row.await)
-        });
-    }
-    let mut rows = BTreeMap::new();
-    while let Some(answer) = asked.join_next().await {
-        let (at, row) = answer.map_err(|_| StoreError::Stopping)?;
-        rows.insert(at, row?);
-    }
-    Ok(rows.into_values().collect())
+            row.await
+        }
+    });
+    Ok(gather(asked).await?)
+}
+
+/// Reckons what the first page shows, so that the first to look need not wait for it.
+pub async fn prepare(console: Arc<Console>) {
+    // A hub that is stopping has nothing to show.
+    let _ = stores(&console).await;
 }
 
 /// `GET /`.
@@ -167,8 +165,10 @@ pub async fn page(
     Query(part): Query<Part>,
 ) -> Result<Page, Problem> {
     let hub = &console.hub;
-    let mut rows = stores(&console).await?;
-    let report = console.kpis.report(hub).await;
+    let Gathered { rows, pending } = stores(&console).await?;
+    let mut rows: Vec<StoreRow> = rows.into_iter().map(|row| row.1).collect();
+    // What reads every record must not hold up what the page still waits for.
+    let report = if pending > 0 { console.kpis.last() } else { console.kpis.report(hub).await };
     let summary = summary(&rows);
     let wanted = part.q.trim().to_lowercase();
     rows.retain(|row| {
@@ -186,6 +186,7 @@ pub async fn page(
     let body = html! {
         (heading("Today", &format!("{}, {}", hub.config().company, show::day(hub.clock().now().day()))))
         div #today data-fresh="" {
+            (unfinished(pending))
             (summary)
             (kpis::panel(report.as_deref()))
         }
@@ -194,7 +195,8 @@ pub async fn page(
             @if tills > TILLS_OPEN || !part.q.is_empty() { (finder(&part)) }
         }
         div #stores data-fresh="" {
-            @if rows.is_empty() && part.q.is_empty() {
+            @if rows.is_empty() && pending > 0 {
+            } @else if rows.is_empty() && part.q.is_empty() {
                 (nothing("No store yet. A store begins with its first till: enrol one in the room Fleet."))
             } @else if rows.is_empty() {
                 (nothing("No store or till has this in its name."))

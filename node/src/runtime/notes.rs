@@ -157,7 +157,9 @@ impl Notes {
             let cases = std::mem::replace(&mut self.cases, rest);
             self.audit.note_all(now_ms(), self.store.as_str(), cases);
         }
-        if self.due_ms().is_none_or(|due| due > now_ms()) {
+        // Further away than it ever is: the clock was set back.
+        let waits = |due: i64| (1..=NOTE_INTERVAL_MS).contains(&(due - now_ms()));
+        if self.due_ms().is_none_or(waits) {
             return;
         }
         for ((who, event), [batches, records, redelivered]) in std::mem::take(&mut self.counts) {

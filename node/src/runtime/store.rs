@@ -224,7 +224,7 @@ pub(super) struct StoreTask {
     granted: bool,
     /// It could not be had when it was asked for last, and is asked for again at this time.
     short: bool,
-    ask_again_ms: i64,
+    ask_again: Instant,
     room: mpsc::UnboundedReceiver<bool>,
     room_report: mpsc::UnboundedSender<bool>,
     /// Nothing is taken in because the disk is full.
@@ -316,7 +316,7 @@ impl StoreTask {
             asked: false,
             granted: false,
             short: false,
-            ask_again_ms: 0,
+            ask_again: Instant::now(),
             room,
             room_report,
             full: Arc::clone(&life.full),
@@ -345,7 +345,7 @@ impl StoreTask {
                     self.asked = false;
                     self.short = there == Some(false);
                     self.granted = there == Some(true);
-                    self.ask_again_ms = now_ms() + space::ROOM_ASK_MS;
+                    self.ask_again = Instant::now() + space::ROOM_ASK;
                 }
                 () = tokio::time::sleep(wait) => self.give(Input::Wakeup),
             }

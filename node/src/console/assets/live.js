@@ -25,12 +25,18 @@
       }
     } catch { /* the event source says when the hub is gone */ } finally {
       busy = false;
-      if (again) { again = false; soon(); }
+      if (again) { again = false; soon(); } else complete();
     }
+  }
+  // A page that does not have all its stores yet says after how many ms it wants to be read again.
+  function complete() {
+    const part = document.querySelector("[data-again]");
+    if (part) { clearTimeout(timer); timer = setTimeout(refresh, Number(part.dataset.again)); }
   }
   function soon() { clearTimeout(timer); timer = setTimeout(refresh, 250); }
 
   if (source) {
+    complete();
     const events = new EventSource(source);
     events.addEventListener("change", soon);
     events.onopen = () => { if (stale && !stale.hidden) { stale.hidden = true; soon(); } };

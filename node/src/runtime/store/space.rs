@@ -1,13 +1,13 @@
 //! What a store's task takes in and what not, while there is no space, and while a restored node waits for its peers.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use engine::ids::WriterId;
 use engine::replica::Input;
 use engine::sync::Message;
 
 use super::{StoreError, StoreTask};
-use crate::runtime::clock::now_ms;
 use crate::runtime::conversation::InHand;
 use crate::runtime::take_back::TakeBack;
 
@@ -21,7 +21,7 @@ const HELD_BYTES_MAX: usize = 16 << 20;
 /// bytes of a packed record make about 300).
 const LOG_BYTES_A_BYTE: [usize; 2] = [2, 12];
 /// How often room that could not be had is asked for again.
-pub(super) const ROOM_ASK_MS: i64 = 1_000;
+pub(super) const ROOM_ASK: Duration = Duration::from_millis(1_000);
 
 impl StoreTask {
     /// Why nothing new can be recorded now.
@@ -80,7 +80,7 @@ impl StoreTask {
                 return;
             };
             if !self.granted && self.storage.room() < wanted + self.in_flight {
-                if !self.asked && (!self.short || now_ms() >= self.ask_again_ms) {
+                if !self.asked && (!self.short || Instant::now() >= self.ask_again) {
                     self.asked = true;
                     let report = self.room_report.clone();
                     self.storage.set_aside(wanted + self.in_flight, move |there| {
