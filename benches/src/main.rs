@@ -1,5 +1,6 @@
 //! Measures Tillsync on the machine it runs on, beside what the machine's disk can do with the same bytes in the same
-//! run. `report` takes minutes and prints a table; `smoke` takes seconds and judges counts and contents, never times.
+//! run. `report` takes minutes and prints a table; `smoke` takes seconds and judges counts and contents, never times;
+//! `instructions` counts what the engine's hot paths cost and holds them against a baseline.
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
 //! processes over loopback), `projection` (the books alone), `simulator`, `shop`, `process`, `relay` and `http` (how nodes are run
@@ -9,6 +10,7 @@ mod capture;
 mod console;
 mod drain;
 mod http;
+mod instructions;
 mod live;
 mod memory;
 mod process;
@@ -58,6 +60,20 @@ enum Task {
         /// Only some of the parts
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<Part>,
+    },
+    /// Counts the instructions of the engine's hot paths under valgrind and holds them against the baseline (for CI)
+    Instructions {
+        /// Write the counts as the new baseline
+        #[arg(long)]
+        write: bool,
+    },
+    /// Does one of those paths' work, for `instructions`
+    #[command(hide = true)]
+    InstructionsOf {
+        /// Which
+        name: String,
+        /// How many times
+        times: usize,
     },
 }
 
@@ -149,6 +165,8 @@ fn main() -> ExitCode {
             let parts = if only.is_empty() { &PARTS[..] } else { only };
             run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), parts, false)
         }
+        Task::Instructions { write } => instructions::check(*write),
+        Task::InstructionsOf { name, times } => instructions::run(name, *times),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

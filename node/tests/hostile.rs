@@ -14,7 +14,7 @@ use engine::batch::{Batch, BatchEntry, Sealed};
 use engine::document::Document;
 use engine::ids::{LogId, RecordId, SessionId, WriterId};
 use engine::record::{Place, Record};
-use engine::sync::{Carried, Held, Message, Status};
+use engine::sync::{Carried, Digest, Held, Message, Status, digest};
 use engine::time::{Day, Instant};
 use engine::transaction::{Body, Draft, HubRecord, Transaction};
 use node::identity::{Enrolment, NodeKey, Role};
@@ -113,7 +113,7 @@ async fn answer(link: &mut Link) -> String {
             match link.recv().await {
                 Ok(Some(frame)) => match Message::decode(&frame) {
                     Ok(Message::Refused { reason, .. }) => return format!("refused: {reason}"),
-                    Ok(Message::Ack { number }) => return format!("ack {number}"),
+                    Ok(Message::Ack { number, .. }) => return format!("ack {number}"),
                     _ => {}
                 },
                 Ok(None) => return "ended".to_owned(),
@@ -189,6 +189,7 @@ async fn frames_that_no_honest_till_sends_are_refused_with_a_reason_and_nothing_
         ("a megabyte of version text", vec![Message::Status(status).encode()], "ended"),
         ("another store's hello", vec![hello("store-9").encode()], "ended"),
         ("batches out of turn", vec![batches(7, vec![thief.carry(plain())])], "ended"),
+        ("thanks for what was not sent", vec![Message::Ack { number: 9, digest: [9; 8] }.encode()], "ended"),
         ("a forged signature", flipped(10), "signature"),
         ("a body changed after signing", flipped(90), "refused"),
         ("another till's log", with(&|b| b.log.terminal = "till-01".parse().unwrap()), "enrolled for log"),
@@ -370,9 +371,12 @@ async fn valid_and_endless_data_of_one_till_does_not_starve_another() {
     let answering = sender.clone();
     // It acknowledges what it gets, as an honest till does, or the hub would end the conversation in time.
     let reading = tokio::spawn(async move {
+        let mut came = Digest::default();
         while let Ok(Some(frame)) = receiver.recv().await {
-            if let Ok(Message::Batches { number, .. }) = Message::decode(&frame) {
-                let _ = answering.send(Message::Ack { number }.encode()).await;
+            if let Ok(Message::Batches { number, batches }) = Message::decode(&frame) {
+                let hash = |carried: Carried| Sealed::open(carried.bytes.into()).unwrap().hash;
+                came = digest(came, batches.into_iter().map(hash));
+                let _ = answering.send(Message::Ack { number, digest: came }.encode()).await;
             }
         }
     });

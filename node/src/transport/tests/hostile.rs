@@ -131,13 +131,34 @@ async fn under_load_an_honest_caller_proves_its_address_and_gets_in() {
 
 #[tokio::test]
 async fn a_hub_at_its_connection_limit_keeps_the_tills_it_has() {
-    let company = company_with(Settings { connections_max: 3, ..settings() });
-    let (first, mut first_at_hub) = company.pair(1).await;
-    let (_second, _third) = (company.pair(2).await, company.pair(3).await);
-    let refused = company.till(4).dial(company.at, Role::Hub).await;
-    assert!(matches!(refused, Err(DialError::Unreachable { .. })), "worth trying again: {:?}", refused.err());
-    first.send(vec![7]).await.unwrap();
-    assert_eq!(first_at_hub.recv().await.unwrap(), Some(vec![7]));
+    const TILLS: u8 = 150;
+    let company = company_with(Settings { connections_max: usize::from(TILLS), ..settings() });
+    let mut links = Vec::new();
+    for till in 1..=TILLS {
+        links.push(company.pair(till).await);
+    }
+    for late in TILLS + 1..TILLS + 30 {
+        let refused = company.till(late).dial(company.at, Role::Hub).await;
+        assert!(
+            matches!(refused, Err(DialError::Unreachable { .. })),
+            "worth trying again: {:?}",
+            refused.err()
+        );
+    }
+    for (till, at_hub) in &mut links {
+        till.send(vec![7]).await.unwrap();
+        assert_eq!(at_hub.recv().await.unwrap(), Some(vec![7]));
+        at_hub.send(vec![8]).await.unwrap();
+        assert_eq!(till.recv().await.unwrap(), Some(vec![8]));
+    }
+    // Room again: the next one gets it.
+    links.pop();
+    let gets_in = async {
+        while company.till(TILLS + 1).dial(company.at, Role::Hub).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, gets_in).await.unwrap();
 }
 
 #[tokio::test]

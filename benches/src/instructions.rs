@@ -1,0 +1,312 @@
+//! What the engine's hot paths cost in instructions, counted by callgrind and held against a stored baseline: a time on a
+//! busy machine says little, a count is the same every time. `benches instructions` runs this program under valgrind,
+//! once doing some work and once doing it twice, so that what goes before falls out of the difference.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::process::Command;
+
+use ed25519_dalek::SigningKey;
+use engine::entry::Entry;
+use engine::host::{Effect, Host, Line, Stored};
+use engine::ids::{LogId, TerminalId, WriterId};
+use engine::replica::{Capture, Identity, Input, Replica};
+use engine::sync::Message;
+use engine::time::Instant;
+use engine::transaction::{Draft, Enrolment, HubRecord};
+use node::hub::base_policy;
+use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
+use crate::workload::transactions;
+
+/// The baseline, beside the source.
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
+/// A path may cost this much more than the baseline says, in a hundred.
+const ALLOWED_PERCENT: u64 = 5;
+/// The clock of everybody: 2026-11-23, in the morning.
+const NOW: Instant = Instant { ms: 1_795_420_800_000, offset_minutes: 0 };
+
+/// Something that is done for every transaction.
+struct Hot {
+    name: &'static str,
+    /// Transactions of the shorter run.
+    work: usize,
+    /// Makes ready for twice the work, and does it so many times.
+    run: fn(usize, usize) -> Outcome<()>,
+}
+
+const PATHS: [Hot; 5] = [
+    Hot { name: "a draft is read", work: 500, run: drafts },
+    Hot { name: "a till captures one at a time", work: 200, run: capture },
+    Hot { name: "a hub takes in a bulk", work: 1_000, run: drain },
+    Hot { name: "a hub takes in one at a time", work: 100, run: live },
+    Hot { name: "a hub reads its log back", work: 1_000, run: restart },
+];
+
+/// Counts by path, and which compiler made the program.
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    compiler: String,
+    instructions_per_transaction: BTreeMap<String, u64>,
+}
+
+/// Counts, prints, and compares with the baseline or writes it.
+///
+/// # Errors
+/// There is no valgrind, or a path costs more than it may.
+pub fn check(write: bool) -> Outcome<()> {
+    let mut counts = BTreeMap::new();
+    for hot in &PATHS {
+        let (once, twice) = (counted(hot.name, 1)?, counted(hot.name, 2)?);
+        counts.insert(hot.name.to_owned(), twice.saturating_sub(once) / hot.work as u64);
+    }
+    let counted = Counts { compiler: compiler()?, instructions_per_transaction: counts };
+    if write {
+        std::fs::write(BASELINE, serde_json::to_string_pretty(&counted)? + "\n")?;
+    }
+    let baseline: Counts = serde_json::from_str(&std::fs::read_to_string(BASELINE)?)?;
+    let mut over = Vec::new();
+    println!("| instructions a transaction | now | baseline | change |\n|---|--:|--:|--:|");
+    for (name, now) in &counted.instructions_per_transaction {
+        let Some(then) = baseline.instructions_per_transaction.get(name).copied().filter(|then| *then > 0)
+        else {
+            return Err(
+                format!("{name} has no baseline; write one with `benches instructions --write`").into()
+            );
+        };
+        let change = (i128::from(*now) - i128::from(then)) * 1_000 / i128::from(then);
+        println!("| {name} | {now} | {then} | {:+}.{} % |", change / 10, change.abs() % 10);
+        if *now * 100 > then * (100 + ALLOWED_PERCENT) {
+            over.push(name.as_str());
+        }
+    }
+    if counted.compiler != baseline.compiler {
+        println!("The baseline is of {}, this is {}: not judged.", baseline.compiler, counted.compiler);
+        return Ok(());
+    }
+    if over.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "over the baseline by more than {ALLOWED_PERCENT} %: {}; make it cheaper, or say in the commit why not and write the \
+         baseline anew with `benches instructions --write`",
+        over.join(", ")
+    )
+    .into())
+}
+
+/// Does a path's work, in the process that valgrind watches.
+///
+/// # Errors
+/// There is no such path, or it fails.
+pub fn run(name: &str, times: usize) -> Outcome<()> {
+    let hot =
+        PATHS.iter().find(|hot| hot.name == name).ok_or_else(|| format!("there is no path {name:?}"))?;
+    (hot.run)(hot.work, times)
+}
+
+fn counted(name: &str, times: usize) -> Outcome<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["instructions-of", name, &times.to_string()])
+        .output()
+        .map_err(|error| format!("cannot count instructions: {error}; install valgrind"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let count = said.lines().find_map(|line| line.split_once("Collected :")).map(|parts| parts.1.trim());
+    match count.filter(|_| output.status.success()) {
+        Some(count) => Ok(count.parse()?),
+        None => Err(format!("valgrind ended without a count for {name:?}: {said}").into()),
+    }
+}
+
+fn compiler() -> Outcome<String> {
+    let output = Command::new("rustc").arg("--version").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// Drafts for the work done twice.
+fn made_for(work: usize) -> Outcome<Vec<Draft>> {
+    transactions("till-01", 2 * work, 1).iter().map(|one| Ok(Draft::from_json(&one.json)?)).collect()
+}
+
+fn drafts(work: usize, times: usize) -> Outcome<()> {
+    let texts = transactions("till-01", 2 * work, 1);
+    for text in &texts[..work * times] {
+        std::hint::black_box(Draft::from_json(&text.json)?);
+    }
+    Ok(())
+}
+
+fn capture(work: usize, times: usize) -> Outcome<()> {
+    let (mut pair, mut drafts) = (Pair::new(), made_for(work)?);
+    drafts.truncate(work * times);
+    for draft in drafts {
+        pair.capture(vec![draft]);
+    }
+    pair.arrived(0, work * times)
+}
+
+fn drain(work: usize, times: usize) -> Outcome<()> {
+    let (mut pair, drafts) = (Pair::new(), made_for(work)?);
+    for group in drafts[..work * times].chunks(100) {
+        pair.capture(group.to_vec());
+    }
+    pair.link();
+    pair.arrived(work * times, work * times)
+}
+
+fn live(work: usize, times: usize) -> Outcome<()> {
+    let (mut pair, mut drafts) = (Pair::new(), made_for(work)?);
+    drafts.truncate(work * times);
+    pair.link();
+    for draft in drafts {
+        pair.capture(vec![draft]);
+    }
+    pair.arrived(work * times, work * times)
+}
+
+fn restart(work: usize, times: usize) -> Outcome<()> {
+    let mut pair = Pair::new();
+    for group in made_for(work)?[..work].chunks(100) {
+        pair.capture(group.to_vec());
+    }
+    pair.link();
+    pair.arrived(work, work)?;
+    let read = |line: &Line| Ok(Entry::decode(line.kind, &line.bytes)?.1);
+    let entries: Vec<Entry> = pair.hub.log.iter().map(read).collect::<Outcome<_>>()?;
+    for _ in 0..times {
+        let again = Replica::from_log(|| replica(TerminalId::hub(), 0), &entries, None)?;
+        if again.books().len() != pair.hub.host.replica().books().len() {
+            return Err("the log gives other books".into());
+        }
+    }
+    Ok(())
+}
+
+fn key(node: u8) -> SigningKey {
+    SigningKey::from_bytes(&[node + 1; 32])
+}
+
+fn writer(node: u8) -> WriterId {
+    WriterId(key(node).verifying_key().to_bytes())
+}
+
+fn replica(terminal: TerminalId, node: u8) -> Replica {
+    let identity = Identity {
+        store: "s1".parse().expect("a store's name"),
+        log: LogId { terminal, incarnation: 1 },
+        key: key(node),
+        nonce: [node; 16],
+        hub: writer(0),
+    };
+    Replica::new(identity, base_policy("GBP".parse().expect("a currency")))
+}
+
+/// A node without a disk or a network: what it appends is durable at once.
+struct Bare {
+    host: Host,
+    log: Vec<Line>,
+    out: VecDeque<Vec<u8>>,
+}
+
+/// A hub and a till.
+struct Pair {
+    hub: Bare,
+    till: Bare,
+}
+
+impl Bare {
+    fn new(replica: Replica) -> Self {
+        Self { host: Host::new(replica), log: Vec::new(), out: VecDeque::new() }
+    }
+
+    fn give(&mut self, input: Input) {
+        self.host.give(NOW, input);
+        loop {
+            let effects = self.host.turn(NOW);
+            if effects.is_empty() {
+                return;
+            }
+            effects.into_iter().for_each(|effect| self.obey(effect));
+        }
+    }
+
+    fn obey(&mut self, effect: Effect) {
+        match effect {
+            Effect::Append(lines) => {
+                let count = lines.len() as u64;
+                self.log.extend(lines);
+                self.host.appended(NOW, count);
+            }
+            Effect::Send(_, frame) => self.out.push_back(frame),
+            Effect::SendBatches { number, batches, .. } => {
+                let carried = batches.into_iter().map(|stored| match stored {
+                    Stored::Here(carried) => carried,
+                    Stored::InLog(ordinal) => self.read_back(ordinal),
+                });
+                self.out.push_back(Message::Batches { number, batches: carried.collect() }.encode());
+            }
+            Effect::Answer(_, answer) => assert!(answer.is_ok(), "{answer:?}"),
+            Effect::End(_, reason) => panic!("a conversation ended: {reason}"),
+            Effect::Event(_) | Effect::Case(_) => {}
+        }
+    }
+
+    fn read_back(&self, ordinal: u64) -> engine::sync::Carried {
+        let mut batches = self.log.iter().filter(|line| line.looked == engine::host::Looked::Batch);
+        let line = batches.nth(usize::try_from(ordinal).unwrap_or(usize::MAX));
+        match line.map(|line| Entry::decode(line.kind, &line.bytes)) {
+            Some(Ok((_, Entry::Batch(batch)))) => {
+                engine::sync::Carried { bytes: batch.bytes, change: batch.change }
+            }
+            other => panic!("batch {ordinal} is not in the log: {other:?}"),
+        }
+    }
+}
+
+impl Pair {
+    fn new() -> Self {
+        let terminal: TerminalId = "till-01".parse().expect("a till's name");
+        let enrolment =
+            Enrolment { log: LogId { terminal: terminal.clone(), incarnation: 1 }, writer: writer(1) };
+        let mut pair =
+            Self { hub: Bare::new(replica(TerminalId::hub(), 0)), till: Bare::new(replica(terminal, 1)) };
+        pair.till.host.replica_mut().trust_enrolment(&enrolment);
+        let record = Box::new(HubRecord::Enrol(enrolment));
+        pair.hub.give(Input::State { token: 1, record, receipt: "enrol".to_owned() });
+        pair
+    }
+
+    fn capture(&mut self, drafts: Vec<Draft>) {
+        let captures = drafts.into_iter().map(|draft| Capture { token: 2, draft }).collect();
+        self.till.give(Input::Capture(captures));
+        self.carry();
+    }
+
+    fn link(&mut self) {
+        self.hub.give(Input::PeerUp(writer(1)));
+        self.till.give(Input::PeerUp(writer(0)));
+        self.carry();
+    }
+
+    fn carry(&mut self) {
+        loop {
+            if let Some(frame) = self.till.out.pop_front() {
+                self.hub.give(Input::Message(writer(1), frame));
+            } else if let Some(frame) = self.hub.out.pop_front() {
+                self.till.give(Input::Message(writer(0), frame));
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The work was done: so many of the till's records are in the books of hub and till.
+    fn arrived(&self, at_hub: usize, at_till: usize) -> Outcome<()> {
+        let log = self.till.host.replica().identity().log.clone();
+        let held = |node: &Bare| node.host.replica().books().log_records(&log, 1).count();
+        let there = (held(&self.hub), held(&self.till));
+        if there == (at_hub, at_till) { Ok(()) } else { Err(format!("{there:?} records arrived").into()) }
+    }
+}
