@@ -199,8 +199,9 @@ impl StoreLog {
         let writer = WriterId(key.verifying_key().to_bytes());
         let count = work.len() as u64;
         // A till rings one sale after the other, the last of them now.
-        let entries = work.into_iter().enumerate().map(|(number, transaction)| BatchEntry {
-            at: engine::time::Instant::utc(ms - (count as i64 - number as i64) * SALE_EVERY_MS),
+        let before_last = (0..i64::try_from(count)?).rev();
+        let entries = work.into_iter().zip(before_last).map(|(transaction, before_last)| BatchEntry {
+            at: engine::time::Instant::utc(ms - before_last * SALE_EVERY_MS),
             effective_later_ms: 0,
             transaction,
         });
