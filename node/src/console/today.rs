@@ -117,7 +117,7 @@ fn store_row(replica: &Replica, brief: &Brief) -> StoreRow {
             online: peer.is_some(),
             heard_ms: heard.at_ms,
             gone_ms: span.and_then(|span| span.down_ms),
-            waiting: heard.head_seq.saturating_sub(head).max(status.map_or(0, |told| told.1.waiting)),
+            waiting: heard.head_seq.saturating_sub(head),
             clock_off_ms: span.and_then(|span| span.clock).map(|clock| clock.0),
             policy: status.map(|told| told.1.policy_version),
             day: *day,
