@@ -210,10 +210,12 @@ struct Bare {
     out: VecDeque<Vec<u8>>,
 }
 
-/// A hub and a till.
+/// A hub and a till, and by which keys they know each other.
 struct Pair {
     hub: Bare,
     till: Bare,
+    hub_key: WriterId,
+    till_key: WriterId,
 }
 
 impl Bare {
@@ -270,8 +272,12 @@ impl Pair {
         let terminal: TerminalId = "till-01".parse().expect("a till's name");
         let enrolment =
             Enrolment { log: LogId { terminal: terminal.clone(), incarnation: 1 }, writer: writer(1) };
-        let mut pair =
-            Self { hub: Bare::new(replica(TerminalId::hub(), 0)), till: Bare::new(replica(terminal, 1)) };
+        let mut pair = Self {
+            hub: Bare::new(replica(TerminalId::hub(), 0)),
+            till: Bare::new(replica(terminal, 1)),
+            hub_key: writer(0),
+            till_key: writer(1),
+        };
         pair.till.host.replica_mut().trust_enrolment(&enrolment);
         let record = Box::new(HubRecord::Enrol(enrolment));
         pair.hub.give(Input::State { token: 1, record, receipt: "enrol".to_owned() });
@@ -285,17 +291,17 @@ impl Pair {
     }
 
     fn link(&mut self) {
-        self.hub.give(Input::PeerUp(writer(1)));
-        self.till.give(Input::PeerUp(writer(0)));
+        self.hub.give(Input::PeerUp(self.till_key));
+        self.till.give(Input::PeerUp(self.hub_key));
         self.carry();
     }
 
     fn carry(&mut self) {
         loop {
             if let Some(frame) = self.till.out.pop_front() {
-                self.hub.give(Input::Message(writer(1), frame));
+                self.hub.give(Input::Message(self.till_key, frame));
             } else if let Some(frame) = self.hub.out.pop_front() {
-                self.till.give(Input::Message(writer(0), frame));
+                self.till.give(Input::Message(self.hub_key, frame));
             } else {
                 return;
             }

@@ -81,7 +81,7 @@ def main():
             while (now := time.monotonic()) < began + minutes * 60:
                 for at, till in enumerate(company.tills):
                     due = int((now - began) * pace / TILLS)
-                    lines = "".join(sale(f"R-{at}-{n}", 100 + n % 900) + "\n" for n in range(sold[at], due))
+                    lines = "".join(sale(f"R-{at}-{n}", 100 + n % 50_000) + "\n" for n in range(sold[at], due))
                     if lines:
                         till.call("capture", "-", "--api", till.api, input=lines)
                     sold[at] = max(sold[at], due)
