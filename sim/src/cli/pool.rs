@@ -18,7 +18,7 @@ use sim::scenario::Scenario;
 /// Exit code of a process that is interrupted twice, as shells have it.
 const INTERRUPTED: i32 = 130;
 /// Without a terminal, how far it is is told after so many runs.
-const TOLD_EVERY: u64 = 500;
+const TOLD_EVERY: usize = 500;
 
 /// One run to make.
 pub struct Job {
@@ -78,7 +78,7 @@ pub fn run_all(
     job: impl Fn(usize) -> Job + Sync,
 ) -> Vec<Done> {
     let next = AtomicUsize::new(0);
-    let failed = AtomicUsize::new(0);
+    let (finished, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let done: Mutex<Vec<Option<Done>>> = Mutex::new((0..count).map(|_| None).collect());
     thread::scope(|scope| {
         for _ in 0..workers.min(count) {
@@ -97,8 +97,9 @@ pub fn run_all(
                     }
                     done.lock().expect("no thread stops while it holds the results")[at] = Some(made);
                     bar.inc(1);
-                    if bar.is_hidden() && bar.position().is_multiple_of(TOLD_EVERY) {
-                        let (made, failed) = (bar.position(), failed.load(Ordering::Relaxed));
+                    let made = finished.fetch_add(1, Ordering::Relaxed) + 1;
+                    if bar.is_hidden() && made.is_multiple_of(TOLD_EVERY) {
+                        let failed = failed.load(Ordering::Relaxed);
                         let minutes = bar.elapsed().as_secs() / 60;
                         eprintln!("{made} of {count} runs made, {failed} failed, {minutes} min");
                     }
