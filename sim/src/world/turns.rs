@@ -155,13 +155,18 @@ impl World {
                 }
                 return;
             }
-            for effect in effects {
-                self.carry_out(at, effect);
+            // A conversation that ends gives the node another turn: only when what this one asked for is done, or appends
+            // would overtake each other.
+            let ended: Vec<WriterId> =
+                effects.into_iter().filter_map(|effect| self.carry_out(at, effect)).collect();
+            for peer in ended {
+                self.end(at, peer);
             }
         }
     }
 
-    fn carry_out(&mut self, at: &str, effect: Effect) {
+    /// Does what an effect asks for; gives the peer whose conversation is to end.
+    fn carry_out(&mut self, at: &str, effect: Effect) -> Option<WriterId> {
         match effect {
             Effect::Append(lines) => self.append(at, lines),
             Effect::Answer(token, result) => {
@@ -181,10 +186,10 @@ impl World {
                 match batches.into_iter().map(carried).collect::<Option<Vec<Carried>>>() {
                     Some(batches) => self.send(at, peer, &Message::Batches { number, batches }.encode()),
                     // What cannot be read back ends the conversation.
-                    None => self.end(at, peer),
+                    None => return Some(peer),
                 }
             }
-            Effect::End(peer, _) => self.end(at, peer),
+            Effect::End(peer, _) => return Some(peer),
             Effect::Event(event) => {
                 self.watch_event(at, &event);
                 let events = &mut self.node(at).events;
@@ -195,6 +200,7 @@ impl World {
             }
             Effect::Case(event) => self.watch_case(at, &event),
         }
+        None
     }
 
     fn append(&mut self, at: &str, lines: Vec<engine::host::Line>) {
