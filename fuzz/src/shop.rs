@@ -199,13 +199,17 @@ impl Shop {
             if effects.is_empty() {
                 return;
             }
-            for effect in effects {
-                self.obey(node, effect);
+            // A conversation that ends gives the node another turn: only when what this one asked for is done.
+            let ended: Vec<WriterId> =
+                effects.into_iter().filter_map(|effect| self.obey(node, effect)).collect();
+            for peer in ended {
+                self.cut(node.max(self.node_of(peer)));
             }
         }
     }
 
-    fn obey(&mut self, node: usize, effect: Effect) {
+    /// Does what an effect asks for; gives the peer whose conversation is to end.
+    fn obey(&mut self, node: usize, effect: Effect) -> Option<WriterId> {
         match effect {
             Effect::Append(lines) => {
                 let count = lines.len() as u64;
@@ -219,13 +223,11 @@ impl Shop {
                 let batches = batches.into_iter().map(|stored| self.carried(node, stored)).collect();
                 self.send(node, peer, Message::Batches { number, batches }.encode());
             }
-            Effect::End(peer, _) => {
-                let till = node.max(self.node_of(peer));
-                self.cut(till);
-            }
+            Effect::End(peer, _) => return Some(peer),
             Effect::Event(SyncEvent::Document(reason)) => panic!("a document failed: {reason}"),
             Effect::Event(_) => {}
         }
+        None
     }
 
     fn send(&mut self, node: usize, to: WriterId, frame: Vec<u8>) {

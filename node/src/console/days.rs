@@ -12,7 +12,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::door::Visitor;
-use super::gather::{Gathered, gather, unfinished};
+use super::gather::gather;
 use super::layout::{self, Page, Tone, heading, nothing};
 use super::{Console, show, words};
 use crate::api::problem::Problem;
@@ -118,8 +118,7 @@ pub async fn page(
             Ok((store.store().clone(), cells))
         }
     });
-    let Gathered { rows, pending } = gather(asked).await?;
-    let mut rows: Vec<(StoreId, Vec<CellView>)> = rows.into_iter().map(|row| row.1).collect();
+    let mut rows: Vec<(StoreId, Vec<CellView>)> = gather(asked).await?;
     for (store, cells) in &mut rows {
         for cell in cells {
             if let Some(entries) = cell.entries.take()
@@ -138,8 +137,7 @@ pub async fn page(
             @if through < today { a href=(link(through.plus(DAYS_ACROSS).min(today))) { "Later" } a href="/days" { "Today" } }
         }
         div #grid data-fresh="" {
-            (unfinished(pending))
-            @if rows.is_empty() && pending == 0 { (nothing("No store yet.")) } @else {
+            @if rows.is_empty() { (nothing("No store yet.")) } @else {
                 div.wide tabindex="0" role="region" aria-label="Stores and days" {
                     table.days {
                         thead { tr { th scope="col" { "Store" } @for day in &days { th scope="col" { (show::short_day(*day)) } } } }

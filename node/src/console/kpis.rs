@@ -31,6 +31,13 @@ struct Last {
     under_way: bool,
 }
 
+impl Last {
+    /// Whether it is time to reckon anew.
+    fn is_due(&self) -> bool {
+        self.at.is_none_or(|at| at.elapsed() > FRESH.max(self.took * REST))
+    }
+}
+
 /// The last reckoning.
 #[derive(Clone, Default)]
 pub struct Kpis {
@@ -47,8 +54,7 @@ impl Kpis {
     pub async fn report(&self, hub: &Arc<Hub>) -> Option<Arc<Value>> {
         let start = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let old = last.at.is_none_or(|at| at.elapsed() > FRESH.max(last.took * REST));
-            let start = old && !last.under_way;
+            let start = last.is_due() && !last.under_way;
             last.under_way |= start;
             start
         };
@@ -177,5 +183,21 @@ fn plot(values: &[i64], name: &str, say: &dyn Fn(i64) -> String) -> Markup {
             path.area d=(area) {}
             path.line d=(line) {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reckoning_that_takes_long_is_taken_rarely() {
+        let last = |ago: u64, took: u64| Last {
+            at: Instant::now().checked_sub(Duration::from_secs(ago)),
+            took: Duration::from_millis(took),
+            ..Last::default()
+        };
+        assert!(Last::default().is_due() && last(11, 5).is_due() && last(110, 2_000).is_due());
+        assert!(!last(5, 5).is_due() && !last(90, 2_000).is_due());
     }
 }

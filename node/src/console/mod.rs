@@ -2,11 +2,12 @@
 //! elsewhere. A file a room: `today`, `review` with `case` and `duplicates`, `days` and `day`, `books` with `journal` and `exports`,
 //! `receipts`, `fleet` with `policies`, `audit`. `door` lets people in, `live` says when something changed,
 //! `layout`, `show`, `words` and `slip` are what pages are made of, `kept` remembers what they reckon, `gather`
-//! asks all stores at once. It reads the hub and asks it to act; every rule about
+//! asks many stores, `board` is what all of them said last. It reads the hub and asks it to act; every rule about
 //! who may do what to the books is the hub's.
 
 mod assets;
 mod audit;
+mod board;
 mod books;
 mod case;
 mod day;
@@ -43,6 +44,7 @@ pub use live::changes;
 pub use words::{custody as custody_words, kind as kind_words, tender_name as tender_words};
 
 use crate::hub::{Hub, Role};
+use board::Board;
 use kept::Kept;
 use kpis::Kpis;
 
@@ -51,6 +53,7 @@ pub struct Console {
     hub: Arc<Hub>,
     kpis: Kpis,
     today: Kept<today::Brief>,
+    stores: Board<today::StoreRow>,
     grid: Kept<days::CellView>,
 }
 
@@ -79,8 +82,13 @@ impl Fields {
 
 /// The routes of the console, by the role that they ask for.
 pub fn router(hub: Arc<Hub>) -> Router {
-    let console =
-        Arc::new(Console { hub, kpis: Kpis::default(), today: Kept::default(), grid: Kept::default() });
+    let console = Arc::new(Console {
+        hub,
+        kpis: Kpis::default(),
+        today: Kept::default(),
+        stores: Board::default(),
+        grid: Kept::default(),
+    });
     tokio::spawn(today::prepare(Arc::clone(&console)));
     let needs = |role: Role, routes: Router<Arc<Console>>| {
         routes.route_layer(from_fn_with_state((console.clone(), role), door::guard))

@@ -1,6 +1,7 @@
 //! *Today*: every store and till at a glance, what wants somebody first. Figures come from what the hub holds and from what
 //! each till said last.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -13,12 +14,13 @@ use engine::time::Day;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::board::{Reading, unfinished};
 use super::door::Visitor;
-use super::gather::{Gathered, gather, unfinished};
 use super::layout::{self, Page, Tone, chip, figure, heading, nothing};
 use super::{Console, kpis, show, words};
 use crate::api::problem::Problem;
 use crate::runtime::clock::{Clock, now_ms};
+use crate::runtime::store::StoreHandle;
 
 /// Stores on one page.
 const STORES_A_PAGE: usize = 40;
@@ -134,28 +136,30 @@ fn store_row(replica: &Replica, brief: &Brief) -> StoreRow {
     }
 }
 
-/// Every store of the hub, all asked at once.
-async fn stores(console: &Console) -> Result<Gathered<StoreRow>, Problem> {
+/// Every store of the hub.
+async fn stores(console: &Console) -> Reading<StoreRow> {
     let clock = console.hub.clock();
     let today = clock.now().day();
     let ends_ms = clock.start_of(today.plus(1));
-    let asked = console.hub.stores().into_iter().map(|store| {
-        let kept = console.today.clone();
+    let handles: BTreeMap<StoreId, StoreHandle> =
+        console.hub.stores().into_iter().map(|handle| (handle.store().clone(), handle)).collect();
+    let names: Vec<StoreId> = handles.keys().cloned().collect();
+    let ask = |store: &StoreId| {
+        let (kept, handle) = (console.today.clone(), handles[store].clone());
         async move {
-            let row = store.ask(move |replica| {
+            let row = handle.ask(move |replica| {
                 let brief = kept.of(replica, today, || brief(replica, today, ends_ms));
                 store_row(replica, &brief)
             });
             row.await
         }
-    });
-    Ok(gather(asked).await?)
+    };
+    console.stores.read(&names, ask).await
 }
 
 /// Reckons what the first page shows, so that the first to look need not wait for it.
 pub async fn prepare(console: Arc<Console>) {
-    // A hub that is stopping has nothing to show.
-    let _ = stores(&console).await;
+    stores(&console).await;
 }
 
 /// `GET /`.
@@ -165,10 +169,10 @@ pub async fn page(
     Query(part): Query<Part>,
 ) -> Result<Page, Problem> {
     let hub = &console.hub;
-    let Gathered { rows, pending } = stores(&console).await?;
-    let mut rows: Vec<StoreRow> = rows.into_iter().map(|row| row.1).collect();
+    let reading = stores(&console).await;
+    let mut rows = reading.rows.clone();
     // What reads every record must not hold up what the page still waits for.
-    let report = if pending > 0 { console.kpis.last() } else { console.kpis.report(hub).await };
+    let report = if reading.unknown > 0 { console.kpis.last() } else { console.kpis.report(hub).await };
     let summary = summary(&rows);
     let wanted = part.q.trim().to_lowercase();
     rows.retain(|row| {
@@ -186,7 +190,7 @@ pub async fn page(
     let body = html! {
         (heading("Today", &format!("{}, {}", hub.config().company, show::day(hub.clock().now().day()))))
         div #today data-fresh="" {
-            (unfinished(pending))
+            (unfinished(&reading))
             (summary)
             (kpis::panel(report.as_deref()))
         }
@@ -195,7 +199,7 @@ pub async fn page(
             @if tills > TILLS_OPEN || !part.q.is_empty() { (finder(&part)) }
         }
         div #stores data-fresh="" {
-            @if rows.is_empty() && pending > 0 {
+            @if rows.is_empty() && reading.unknown > 0 {
             } @else if rows.is_empty() && part.q.is_empty() {
                 (nothing("No store yet. A store begins with its first till: enrol one in the room Fleet."))
             } @else if rows.is_empty() {
@@ -230,7 +234,7 @@ fn pager(at: usize, pages: usize, query: &str) -> Markup {
     }
 }
 
-fn summary(rows: &[StoreRow]) -> Markup {
+fn summary(rows: &[Arc<StoreRow>]) -> Markup {
     let tills = || rows.iter().flat_map(|row| &row.tills);
     let (all, online) = (tills().count(), tills().filter(|till| till.online).count());
     let waiting: u64 = tills().map(|till| till.waiting).sum();

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -185,7 +185,9 @@ fn run(arguments: &Run) -> Result<bool, Refused> {
     summary.stop_clock();
     if let Some(failure) = summary.failures.first_mut() {
         let scenario = seeded(&base, failure.seed);
-        failure.shrink(&scenario, arguments.shrink_tries, &arguments.out)?;
+        // Who interrupts does not want to wait for hundreds of runs more.
+        let tries = if stop.load(Ordering::Relaxed) { 0 } else { arguments.shrink_tries };
+        failure.shrink(&scenario, tries, &arguments.out)?;
     }
     summary.print(arguments.json);
     write_page(arguments.report.as_deref(), page)?;
