@@ -50,8 +50,8 @@ impl Kpis {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).report.clone()
     }
 
-    /// The last reckoning; starts a new one if it is old.
-    pub async fn report(&self, hub: &Arc<Hub>) -> Option<Arc<Value>> {
+    /// The last reckoning; starts a new one if it is old, and waits for it a moment if the page `may_wait`.
+    pub async fn report(&self, hub: &Arc<Hub>, may_wait: bool) -> Option<Arc<Value>> {
         let start = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             let start = last.is_due() && !last.under_way;
@@ -68,7 +68,9 @@ impl Kpis {
                 (last.at, last.took) = (Some(Instant::now()), begun.elapsed());
                 last.under_way = false;
             });
-            let _ = tokio::time::timeout(PATIENCE, reckoning).await;
+            if may_wait {
+                let _ = tokio::time::timeout(PATIENCE, reckoning).await;
+            }
         }
         self.last()
     }

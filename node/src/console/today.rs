@@ -172,7 +172,10 @@ pub async fn page(
     let reading = stores(&console).await;
     let mut rows = reading.rows.clone();
     // What reads every record must not hold up what the page still waits for.
-    let report = if reading.unknown > 0 { console.kpis.last() } else { console.kpis.report(hub).await };
+    let report = match reading.unknown {
+        0 => console.kpis.report(hub, reading.fresh).await,
+        _ => console.kpis.last(),
+    };
     let summary = summary(&rows);
     let wanted = part.q.trim().to_lowercase();
     rows.retain(|row| {
