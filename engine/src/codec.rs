@@ -16,13 +16,18 @@ pub enum CodecError {
     Trailing(usize),
 }
 
+/// Room for most values at once: growing byte by byte costs more than encoding.
+const USUAL_BYTES: usize = 512;
+
 /// Encodes a value canonically.
 ///
 /// # Panics
 /// Only on types that cannot be encoded at all, which no type of ours is.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, standard()).expect("our own types encode")
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bincode::serde::encode_into_std_write(value, &mut bytes, standard()).expect("our own types encode");
+    bytes
 }
 
 /// Decodes a value that fills `bytes` exactly and takes no more than `LIMIT` bytes of memory claims.

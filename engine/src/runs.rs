@@ -49,6 +49,11 @@ impl<R: Row> Runs<R> {
         Self { room: room.clone(), fresh: BTreeSet::new(), runs: Vec::new() }
     }
 
+    /// Whether no row is here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.runs.is_empty()
+    }
+
     /// Adds a row.
     pub(crate) fn insert(&mut self, row: R) {
         self.fresh.insert(row);

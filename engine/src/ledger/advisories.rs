@@ -117,20 +117,25 @@ impl Facts {
         slot: Slot,
         is_twin: impl Fn(Slot) -> bool,
         same_key: impl Fn(Slot) -> bool,
-    ) -> (CaseKey, Option<Case>) {
-        let key = CaseKey::new(CaseType::SuspectedDuplicate, subject::record(&self.record(slot).id));
+    ) -> Option<Case> {
         if !is_twin(slot) {
-            return (key, None);
+            return None;
+        }
+        let window = self.policy(slot).duplicate_window_ms;
+        let mut twins = self.twins(slot, window);
+        twins.retain(|other| is_twin(*other) && !same_key(*other));
+        if twins.is_empty() {
+            return None;
         }
         let place = self.place(slot);
-        let window = self.policy(slot).duplicate_window_ms;
-        let earlier =
-            self.twins(slot, window).into_iter().filter(|other| is_twin(*other) && !same_key(*other));
-        let first = earlier.map(|other| (self.place(other), other)).filter(|other| other.0 < place).max();
-        let case = first.map(|(_, other)| {
-            let draft = super::casework::Draft { members: [slot, other].into(), ..Default::default() };
-            self.finish_case(key.clone(), draft)
-        });
-        (key, case)
+        let earlier = twins.into_iter().map(|other| (self.place(other), other));
+        let (_, first) = earlier.filter(|other| other.0 < place).max()?;
+        let draft = super::casework::Draft { members: [slot, first].into(), ..Default::default() };
+        Some(self.finish_case(self.suspect_key(slot), draft))
+    }
+
+    /// The key of a record's suspected duplicate.
+    pub(crate) fn suspect_key(&self, slot: Slot) -> CaseKey {
+        CaseKey::new(CaseType::SuspectedDuplicate, subject::record(&self.record(slot).id))
     }
 }

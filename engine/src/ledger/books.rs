@@ -243,10 +243,11 @@ impl Books {
         let mut found: BTreeMap<CaseKey, Option<(LogCase, Case)>> = BTreeMap::new();
         for log_case in dirty {
             let netted = |slot: Slot| self.outcomes.get(slot).is_some_and(|outcome| outcome.netted);
-            let (key, case) = self.facts.log_case(&log_case, netted);
-            let known = found.entry(key).or_default();
-            if let Some(case) = case {
-                *known = Some((log_case, case));
+            match self.facts.log_case(&log_case, netted) {
+                Some(case) => drop(found.insert(case.key.clone(), Some((log_case, case)))),
+                // Nearly always: nothing is there and nothing was, which is known without spelling a key.
+                None if self.log_cases.is_empty() => {}
+                None => drop(found.entry(log_case.key()).or_default()),
             }
         }
         for (key, case) in found {
@@ -265,8 +266,18 @@ impl Books {
         let is_twin = |slot: Slot| self.outcomes.get(slot).is_some_and(|outcome| outcome.twin_ok);
         let key = |slot: Slot| self.facts.record(slot).transaction.idempotency_key.as_ref();
         let same_key = |other: Slot| key(slot).is_some() && key(slot) == key(other);
-        let (key, case) = self.facts.suspect(slot, is_twin, same_key);
-        self.set_case(&key, case, settled);
+        match self.facts.suspect(slot, is_twin, same_key) {
+            Some(case) => self.set_case(&case.key.clone(), Some(case), settled),
+            None if self.has_suspects() => self.set_case(&self.facts.suspect_key(slot), None, settled),
+            None => {}
+        }
+    }
+
+    /// Whether any suspected duplicate is a case.
+    fn has_suspects(&self) -> bool {
+        let first = CaseKey::new(CaseType::SuspectedDuplicate, "");
+        let next = self.cases.range(first..).next();
+        next.is_some_and(|(key, _)| key.case_type == CaseType::SuspectedDuplicate)
     }
 
     fn set_case(&mut self, key: &CaseKey, case: Option<Case>, settled: &mut Settled) {

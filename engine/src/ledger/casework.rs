@@ -187,11 +187,11 @@ impl Facts {
     }
 
     /// Builds a case of a log anew; `None` if there is nothing (any more).
-    pub(crate) fn log_case(&self, case: &LogCase, netted: impl Fn(Slot) -> bool) -> (CaseKey, Option<Case>) {
+    pub(crate) fn log_case(&self, case: &LogCase, netted: impl Fn(Slot) -> bool) -> Option<Case> {
         let mut draft = Draft::default();
-        let key = match case {
+        match case {
             LogCase::Chain(id, hold) => {
-                let key = CaseKey::new(hold.reason.case_type(), subject::point(id, hold.point));
+                let key = case.key();
                 let held = self.logs.get(id).and_then(|log| log.held.get(hold));
                 for slot in held.into_iter().flatten() {
                     self.enter(&mut draft, &key, *slot, hold.reason, netted(*slot));
@@ -199,41 +199,36 @@ impl Facts {
                 if !draft.members.is_empty() && hold.reason == Reason::ClonedTerminal {
                     draft.members.extend(self.fork_winner(id, hold.point));
                 }
-                key
             }
             LogCase::Gap(id, seq) => {
-                let members: Vec<Slot> =
-                    self.logs.get(id).map(|log| log.at(*seq).collect()).unwrap_or_default();
+                let log = self.logs.get(id)?;
                 if self.follows_a_gap(id, *seq) {
-                    draft.members.extend(members);
+                    draft.members.extend(log.at(*seq));
                 }
-                let closed =
-                    self.logs.get(id).is_some_and(|log| log.close_after(seq.saturating_sub(1)).is_some());
-                draft.severity = closed.then_some(1);
-                CaseKey::new(CaseType::SequenceGap, subject::point(id, seq.saturating_sub(1)))
+                let closed = || log.close_after(seq.saturating_sub(1)).is_some();
+                draft.severity = (!draft.members.is_empty() && closed()).then_some(1);
             }
             LogCase::Skew(id, seq) => {
                 let at = self.logs.get(id).into_iter().flat_map(|log| log.at(*seq));
                 draft.members.extend(at.filter(|slot| self.clock_is_skewed(*slot)));
-                CaseKey::new(CaseType::ClockSkew, subject::point(id, *seq))
             }
             LogCase::Revoked(terminal) => {
-                let key = CaseKey::new(CaseType::RevokedTerminal, terminal.as_str());
+                let key = case.key();
                 for slot in self.logs_of(terminal).flat_map(|(_, log)| log.from(0)) {
                     let (record, entry) = (self.record(slot), self.entry(slot));
                     if self.hub.is_revoked(&record.log, record.seq, entry.lock) {
                         self.enter(&mut draft, &key, slot, Reason::RevokedTerminal, netted(slot));
                     }
                 }
-                key
             }
-            LogCase::Tail(id, seq) => {
-                return (CaseKey::new(CaseType::SequenceGap, subject::point(id, *seq)), self.tail(id, *seq));
-            }
-        };
+            LogCase::Tail(id, seq) => return self.tail(id, *seq),
+        }
+        if draft.members.is_empty() {
+            return None;
+        }
+        let key = case.key();
         draft.about = Some(key.subject.clone());
-        let found = !draft.members.is_empty();
-        (key.clone(), found.then(|| self.finish_case(key, draft)))
+        Some(self.finish_case(key, draft))
     }
 
     fn enter(&self, draft: &mut Draft, key: &CaseKey, slot: Slot, reason: Reason, netted: bool) {
@@ -255,7 +250,7 @@ impl Facts {
         if log.known_to != seq || log.head() >= seq || id.terminal.is_hub() {
             return None;
         }
-        let key = CaseKey::new(CaseType::SequenceGap, subject::point(id, seq));
+        let key = LogCase::Tail(id.clone(), seq).key();
         let last = log.at(log.head()).collect::<BTreeSet<Slot>>();
         let mut case = self
             .finish_case(key.clone(), Draft { about: Some(key.subject), members: last, ..Draft::default() });

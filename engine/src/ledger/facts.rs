@@ -2,6 +2,7 @@
 //! what has to be judged again; nothing here judges. No answer depends on the order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
@@ -38,24 +39,24 @@ pub(crate) struct Entry {
 pub(crate) const UNLOCKED: u64 = u64::MAX;
 
 /// Something that two records may share.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Joint {
-    Key(String),
-    Authorisation(String),
-    Payment(String),
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Joint<'a> {
+    Key(&'a str),
+    Authorisation(&'a str),
+    Payment(&'a str),
 }
 
 /// What a reference can be found by, the most telling first.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum RefKey {
-    Id(RecordId),
-    Seq(TerminalId, u64),
-    TillReceipt(TerminalId, String),
-    Receipt(String),
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RefKey<'a> {
+    Id(&'a RecordId),
+    Seq(&'a TerminalId, u64),
+    TillReceipt(&'a TerminalId, &'a str),
+    Receipt(&'a str),
 }
 
-impl Joint {
-    fn tag(&self) -> Tag {
+impl Joint<'_> {
+    fn tag(self) -> Tag {
         match self {
             Self::Key(key) => Tag::of(&[b"key", key.as_bytes()]),
             Self::Authorisation(auth) => Tag::of(&[b"authorisation", auth.as_bytes()]),
@@ -64,8 +65,8 @@ impl Joint {
     }
 }
 
-impl RefKey {
-    fn tag(&self) -> Tag {
+impl<'a> RefKey<'a> {
+    fn tag(self) -> Tag {
         match self {
             Self::Id(id) => Tag::of_hash(&id.0),
             Self::Seq(terminal, seq) => Tag::of(&[b"seq", terminal.as_str().as_bytes(), &seq.to_le_bytes()]),
@@ -77,16 +78,14 @@ impl RefKey {
     }
 
     /// The key of a reference; `None` if it names nothing.
-    pub(crate) fn of(reference: &Reference) -> Option<Self> {
-        if let Some(id) = reference.id {
+    pub(crate) fn of(reference: &'a Reference) -> Option<Self> {
+        if let Some(id) = &reference.id {
             return Some(Self::Id(id));
         }
         match (&reference.terminal, reference.seq, &reference.receipt) {
-            (Some(terminal), Some(seq), _) => Some(Self::Seq(terminal.clone(), seq)),
-            (Some(terminal), None, Some(receipt)) => {
-                Some(Self::TillReceipt(terminal.clone(), receipt.clone()))
-            }
-            (None, _, Some(receipt)) => Some(Self::Receipt(receipt.clone())),
+            (Some(terminal), Some(seq), _) => Some(Self::Seq(terminal, seq)),
+            (Some(terminal), None, Some(receipt)) => Some(Self::TillReceipt(terminal, receipt)),
+            (None, _, Some(receipt)) => Some(Self::Receipt(receipt)),
             _ => None,
         }
     }
@@ -190,26 +189,26 @@ impl Facts {
 
     /// Records of any kind with an idempotency key, in the order of arrival.
     pub(crate) fn any_with_key(&self, key: &str) -> Vec<Slot> {
-        let mut slots = self.joints.find(Joint::Key(key.to_owned()).tag());
+        let mut slots = self.joints.find(Joint::Key(key).tag());
         slots.retain(|slot| self.record(*slot).transaction.idempotency_key.as_deref() == Some(key));
         slots
     }
 
     /// Records that share something, in the order of arrival.
-    pub(crate) fn sharing(&self, joint: &Joint) -> Vec<Slot> {
+    pub(crate) fn sharing(&self, joint: Joint<'_>) -> Vec<Slot> {
         let mut slots = self.joints.find(joint.tag());
         slots.retain(|slot| {
             let record = self.record(*slot);
-            record.transaction.basket().is_some_and(|basket| joints(record, basket).contains(joint))
+            record.transaction.basket().is_some_and(|basket| joints(record, basket).contains(&joint))
         });
         slots
     }
 
     /// Records that refer to something by a key, in the order of arrival.
-    pub(super) fn referring(&self, key: &RefKey) -> Vec<Slot> {
+    pub(super) fn referring(&self, key: RefKey<'_>) -> Vec<Slot> {
         let mut slots = self.referrers.find(key.tag());
         slots.retain(|slot| {
-            references(self.record(*slot)).any(|reference| RefKey::of(reference).as_ref() == Some(key))
+            references(self.record(*slot)).any(|reference| RefKey::of(reference) == Some(key))
         });
         slots
     }
@@ -234,10 +233,10 @@ impl Facts {
         self.entries.push(Entry { ms, lock, chain: None });
         self.touch(slot, Some(slot));
         self.file_joints(slot, record);
-        self.file_references(slot, record);
-        self.file_in_log(slot, record);
+        let referrers = self.file_references(slot, record);
+        self.file_in_log(slot, record, !referrers.is_empty());
         self.settle_lock(slot);
-        self.settle_time(slot);
+        self.settle_time_with(slot, referrers);
         if let Body::Hub(hub) = &record.transaction.body {
             self.file_hub(slot, hub);
         }
@@ -268,7 +267,7 @@ impl Facts {
         let receipt = &record.transaction.receipt;
         let by_receipt = Tag::of(&[receipt.as_bytes()]);
         let Some(basket) = record.transaction.basket() else {
-            let key = record.transaction.idempotency_key.clone().map(Joint::Key);
+            let key = record.transaction.idempotency_key.as_deref().map(Joint::Key);
             key.into_iter().for_each(|key| self.joints.insert(key.tag(), slot));
             self.receipts.insert(by_receipt, slot);
             return;
@@ -283,7 +282,7 @@ impl Facts {
             }
         }
         for joint in joints(record, basket) {
-            let first = self.sharing(&joint).first().copied();
+            let first = self.sharing(joint).first().copied();
             self.joints.insert(joint.tag(), slot);
             first.into_iter().for_each(|first| self.families.join(first, slot));
         }
@@ -309,14 +308,19 @@ impl Facts {
         pairs.into_iter().for_each(|(first, slot)| self.families.join(first, slot));
     }
 
-    fn file_references(&mut self, slot: Slot, record: &Record) {
-        for referrer in self.referrers_of(slot) {
-            self.families.join(referrer, slot);
+    /// Joins the record with what it refers to and with what refers to it, which is returned: itself too, if it names
+    /// itself.
+    fn file_references(&mut self, slot: Slot, record: &Record) -> Vec<Slot> {
+        let referrers = self.referrers_of(slot);
+        for referrer in &referrers {
+            self.families.join(*referrer, slot);
         }
+        let mut refers = false;
         for reference in references(record) {
             let Some(key) = RefKey::of(reference) else { continue };
-            let first = self.referring(&key).first().copied();
+            let first = self.referring(key).first().copied();
             self.referrers.insert(key.tag(), slot);
+            refers = true;
             first.into_iter().for_each(|first| self.families.join(first, slot));
             for target in self.candidates(reference) {
                 self.families.join(target, slot);
@@ -326,24 +330,28 @@ impl Facts {
                 self.awaited_numbers.entry(terminal.clone()).or_default().insert((seq, slot));
             }
         }
+        if refers { self.referrers_of(slot) } else { referrers }
     }
 
     /// Records whose references may mean this one.
     pub(super) fn referrers_of(&self, slot: Slot) -> Vec<Slot> {
+        if self.referrers.is_empty() {
+            return Vec::new();
+        }
         let record = self.record(slot);
         let (id, terminal, seq, receipt) = match &record.transaction.body {
             Body::Hub(HubRecord::ForeignOriginal(sale)) => {
-                (sale.id, &sale.log.terminal, sale.seq, &sale.receipt)
+                (&sale.id, &sale.log.terminal, sale.seq, &sale.receipt)
             }
-            _ => (record.id, &record.log.terminal, record.seq, &record.transaction.receipt),
+            _ => (&record.id, &record.log.terminal, record.seq, &record.transaction.receipt),
         };
         let keys = [
             RefKey::Id(id),
-            RefKey::Seq(terminal.clone(), seq),
-            RefKey::TillReceipt(terminal.clone(), receipt.clone()),
-            RefKey::Receipt(receipt.clone()),
+            RefKey::Seq(terminal, seq),
+            RefKey::TillReceipt(terminal, receipt),
+            RefKey::Receipt(receipt),
         ];
-        keys.iter().flat_map(|key| self.referring(key)).collect()
+        keys.into_iter().flat_map(|key| self.referring(key)).collect()
     }
 
     fn mark_referred(&mut self, target: Slot) {
@@ -443,12 +451,15 @@ pub(crate) fn references(record: &Record) -> impl Iterator<Item = &Reference> {
     record.transaction.original().into_iter().chain(by_line)
 }
 
-fn joints(record: &Record, basket: &Basket) -> BTreeSet<Joint> {
-    let key = record.transaction.idempotency_key.iter().map(|key| Joint::Key(key.clone()));
+fn joints<'a>(record: &'a Record, basket: &'a Basket) -> Vec<Joint<'a>> {
+    let key = record.transaction.idempotency_key.as_deref().map(Joint::Key);
     let cards = basket.tenders.iter().filter(|tender| tender.tender == TenderType::Card);
-    let auths = cards.filter_map(|tender| tender.auth.clone()).map(Joint::Authorisation);
-    let payments = basket.tenders.iter().filter_map(|tender| tender.payment.clone()).map(Joint::Payment);
-    key.chain(auths).chain(payments).collect()
+    let auths = cards.filter_map(|tender| tender.auth.as_deref()).map(Joint::Authorisation);
+    let payments = basket.tenders.iter().filter_map(|tender| tender.payment.as_deref()).map(Joint::Payment);
+    let mut joints: Vec<Joint<'a>> = key.into_iter().chain(auths).chain(payments).collect();
+    joints.sort_unstable();
+    joints.dedup();
+    joints
 }
 
 /// Same till, kind, lines and amounts: what a suspected duplicate has in common. Voids are judged as reversals.
@@ -456,10 +467,14 @@ fn fingerprint(record: &Record, basket: &Basket) -> Option<u64> {
     if record.transaction.kind() == Kind::Void {
         return None;
     }
-    let lines: Vec<_> =
-        basket.lines.iter().map(|line| (&line.sku, line.quantity, line.amount_minor)).collect();
-    let tenders: Vec<_> = basket.tenders.iter().map(|tender| (tender.tender, tender.amount_minor)).collect();
-    let what = (&record.log.terminal, record.transaction.kind(), basket.currency, lines, tenders);
-    let hash = blake3::hash(&crate::codec::encode(&what));
-    hash.as_bytes().first_chunk::<8>().map(|head| u64::from_le_bytes(*head))
+    let mut hasher = DefaultHasher::new();
+    (record.log.terminal.as_str(), record.transaction.kind(), basket.currency).hash(&mut hasher);
+    basket.lines.len().hash(&mut hasher);
+    for line in &basket.lines {
+        (line.sku.as_str(), line.quantity, line.amount_minor).hash(&mut hasher);
+    }
+    for tender in &basket.tenders {
+        (tender.tender, tender.amount_minor).hash(&mut hasher);
+    }
+    Some(hasher.finish())
 }

@@ -232,8 +232,8 @@ impl Facts {
     }
 
     fn touch_payment(&mut self, payment: &str, cause: Slot) {
-        for joint in [Joint::Payment(payment.to_owned()), Joint::Authorisation(payment.to_owned())] {
-            let first = self.sharing(&joint).first().copied();
+        for joint in [Joint::Payment(payment), Joint::Authorisation(payment)] {
+            let first = self.sharing(joint).first().copied();
             first.into_iter().for_each(|slot| self.touch(slot, Some(cause)));
         }
     }
@@ -269,7 +269,7 @@ impl Facts {
     }
 
     pub(super) fn first_referrer(&self, id: &RecordId) -> Option<Slot> {
-        self.referring(&super::facts::RefKey::Id(*id)).first().copied()
+        self.referring(super::facts::RefKey::Id(id)).first().copied()
     }
 
     /// Cases that were decided since the last call, with the decision's record.

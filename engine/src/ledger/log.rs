@@ -10,7 +10,7 @@ use super::numbers::Numbers;
 use crate::attic::Workroom;
 use crate::ids::{LogId, TerminalId};
 use crate::record::Record;
-use crate::review::Reason;
+use crate::review::{CaseKey, CaseType, Reason, subject};
 use crate::time::Day;
 use crate::transaction::Kind;
 
@@ -37,6 +37,19 @@ pub(crate) enum LogCase {
 }
 
 impl LogCase {
+    /// The key of the case. A gap and a missing tail before one number have the same.
+    pub(crate) fn key(&self) -> CaseKey {
+        match self {
+            Self::Chain(id, hold) => CaseKey::new(hold.reason.case_type(), subject::point(id, hold.point)),
+            Self::Gap(id, seq) => {
+                CaseKey::new(CaseType::SequenceGap, subject::point(id, seq.saturating_sub(1)))
+            }
+            Self::Tail(id, seq) => CaseKey::new(CaseType::SequenceGap, subject::point(id, *seq)),
+            Self::Skew(id, seq) => CaseKey::new(CaseType::ClockSkew, subject::point(id, *seq)),
+            Self::Revoked(terminal) => CaseKey::new(CaseType::RevokedTerminal, terminal.as_str()),
+        }
+    }
+
     /// The case of another form that would have the same subject.
     pub(crate) fn other_form(&self) -> Option<Self> {
         match self {
@@ -205,13 +218,12 @@ impl Facts {
         }
     }
 
-    pub(super) fn file_in_log(&mut self, slot: Slot, record: &Record) {
+    pub(super) fn file_in_log(&mut self, slot: Slot, record: &Record, is_referred: bool) {
         if record.log.terminal.is_hub() {
             self.log_mut(&record.log).take(slot, record);
             return;
         }
         self.know_number(&record.log, record.seq);
-        let is_referred = !self.referrers_of(slot).is_empty();
         let log = self.logs.get_mut(&record.log).expect("known a line above");
         log.take(slot, record);
         if record.transaction.kind() == Kind::DayClose {

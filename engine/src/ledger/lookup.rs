@@ -60,8 +60,8 @@ impl Books {
     /// Whether a record here names a payment, as its id or as its authorisation.
     #[must_use]
     pub fn knows_payment(&self, payment: &str) -> bool {
-        let joints = [Joint::Payment(payment.to_owned()), Joint::Authorisation(payment.to_owned())];
-        joints.iter().any(|joint| !self.facts.sharing(joint).is_empty())
+        let joints = [Joint::Payment(payment), Joint::Authorisation(payment)];
+        joints.into_iter().any(|joint| !self.facts.sharing(joint).is_empty())
     }
 
     /// The last outcome of a payment.

@@ -86,10 +86,18 @@ impl Facts {
     /// Brings effective times up to date from a record on. Capture has fixed the time over its clock, its log and what
     /// the till had seen; the set adds only this: not before the predecessor, and after what it refers to.
     pub(super) fn settle_time(&mut self, slot: Slot) {
+        let referrers = self.referrers_of(slot);
+        self.settle_time_with(slot, referrers);
+    }
+
+    /// As `settle_time`, for a record whose referrers are at hand.
+    pub(super) fn settle_time_with(&mut self, slot: Slot, referrers: Vec<Slot>) {
         if self.cyclic {
             return;
         }
-        let mut pending: BTreeSet<Slot> = self.depends_on_time(slot).into_iter().chain([slot]).collect();
+        let mut pending: BTreeSet<Slot> = self.successors(slot).into_iter().collect();
+        pending.extend(referrers);
+        pending.insert(slot);
         let mut cause: BTreeMap<Slot, Slot> = BTreeMap::new();
         while let Some(slot) = pending.pop_first() {
             let (ms, from) = self.time_of(slot, &BTreeSet::new());

@@ -179,16 +179,17 @@ impl Judgement<'_> {
 
     /// Tax that comes back because a failed payment is a bad debt and the law allows relief: by decision only.
     pub(crate) fn relieved(&self, slot: Slot, tender: &Tender) -> bool {
-        let key = self.payment_case(CaseType::FailedPayment, slot, tender);
         let failed = tender.tender == TenderType::Card && self.card_state(tender) == CardState::Failed;
+        if !failed || self.facts.direction(slot) <= 0 {
+            return false;
+        }
+        let key = self.payment_case(CaseType::FailedPayment, slot, tender);
         let mut decisions =
             self.facts.hub.decisions.on(&key).filter(|issued| self.facts.applies_to(issued, slot));
         // An action that the case does not offer has no effect: it must not hide the relief either.
         let allowed = offered(CaseType::FailedPayment);
         let latest = decisions.find(|issued| allowed.contains(&issued.decision.action));
-        failed
-            && self.facts.direction(slot) > 0
-            && latest.is_some_and(|issued| issued.decision.action == DecisionAction::TaxRelief)
+        latest.is_some_and(|issued| issued.decision.action == DecisionAction::TaxRelief)
     }
 
     /// Stage F: the cases.

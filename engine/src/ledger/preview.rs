@@ -128,7 +128,7 @@ impl Books {
         }
         if let Some(log_case) = self.log_cases.get(&key) {
             let netted = |slot: Slot| outcomes.get(&slot).is_some_and(|outcome: &Outcome| outcome.netted);
-            after.extend(self.facts.log_case(log_case, netted).1.map(|case| (key.clone(), case)));
+            after.extend(self.facts.log_case(log_case, netted).map(|case| (key.clone(), case)));
         }
         for issued in tried.iter().rev() {
             self.facts.hub.decisions.forget(issued);

@@ -1,6 +1,8 @@
 //! From a key to the slots that may have it: 8 bytes a row, because only a piece of the key's hash is kept. Who asks
 //! compares what he finds with the key itself.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::families::Slot;
 use crate::attic::Workroom;
 use crate::runs::{Row, Runs};
@@ -42,13 +44,13 @@ impl Tag {
         Self(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]))
     }
 
-    /// Of a key in parts.
+    /// Of a key in parts. SipHash is enough: a piece of any hash is met by whoever wants to meet it, and every find is
+    /// compared with the key.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-        }
-        Self::of_hash(hasher.finalize().as_bytes())
+        let mut hasher = DefaultHasher::new();
+        parts.hash(&mut hasher);
+        let bytes = hasher.finish().to_le_bytes();
+        Self(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 }
 
@@ -67,6 +69,11 @@ impl SlotIndex {
     pub(crate) fn find(&self, tag: Tag) -> Vec<Slot> {
         let (from, to) = (TagRow(tag.0, 0), TagRow(tag.0, Slot::MAX));
         self.rows.up(from, to, usize::MAX, &[from.mark()]).into_iter().map(|row| row.1).collect()
+    }
+
+    /// Whether no key has a slot.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 }
 
