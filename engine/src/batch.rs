@@ -8,6 +8,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
+use crate::columns::{self, ColumnError};
 use crate::ids::{BatchHash, LogId, RecordId, SessionId, StoreId, WriterId};
 use crate::time::{Day, Instant};
 use crate::transaction::Transaction;
@@ -28,9 +29,13 @@ const DECODE_LIMIT: usize = 16 << 20;
 const HEADER_BYTES: usize = 1 + 1 + 4 + 64;
 /// Smaller bodies gain nothing from compression.
 const COMPRESS_FROM: usize = 400;
+/// Fewer records gain nothing from columns: what tells them apart takes more than it saves.
+const COLUMNS_FROM: usize = 12;
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
+/// As columns, compressed.
+const COLUMNS: u8 = 2;
 
 /// What a writer seals: records in a row, and what it had received when it captured them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -94,6 +99,9 @@ pub enum BatchError {
     /// The body does not decode.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The columns of the body are none of a batch.
+    #[error("the columns do not decode: {0}")]
+    Columns(#[from] ColumnError),
     /// The signature is not the writer's.
     #[error("the signature is not of writer {0}")]
     Signature(WriterId),
@@ -136,9 +144,8 @@ impl Sealed {
     pub fn seal(batch: Batch, key: &SigningKey) -> Self {
         assert_eq!(key.verifying_key().to_bytes(), batch.writer.0, "a writer seals its own log only");
         check_limits(&batch).expect("the log cuts batches within the limits");
-        let plain = codec::encode(&batch);
-        let (codec_byte, body) = compress(&plain);
-        let plain_len = u32::try_from(plain.len()).expect("a batch is far below 4 GiB");
+        let (codec_byte, plain_len, body) = pack(&batch);
+        let plain_len = u32::try_from(plain_len).expect("a batch is far below 4 GiB");
         let hash = hash(codec_byte, plain_len, &body);
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
         bytes.extend([BATCH_VERSION, codec_byte]);
@@ -182,7 +189,10 @@ impl Sealed {
         let body = &bytes[HEADER_BYTES..];
         let hash = hash(bytes[1], plain_len, body);
         let plain = decompress(bytes[1], plain_len, body)?;
-        let batch: Batch = codec::decode::<_, DECODE_LIMIT>(&plain)?;
+        let batch: Batch = match bytes[1] {
+            COLUMNS => columns::decode(&plain, DECODE_LIMIT)?,
+            _ => codec::decode::<_, DECODE_LIMIT>(&plain)?,
+        };
         check_limits(&batch)?;
         Ok((Self { hash, bytes, batch }, Signature::from_bytes(&signature)))
     }
@@ -210,14 +220,23 @@ fn hash(codec_byte: u8, plain_len: u32, body: &[u8]) -> BatchHash {
     BatchHash(*hasher.finalize().as_bytes())
 }
 
-fn compress(plain: &[u8]) -> (u8, Vec<u8>) {
-    if plain.len() >= COMPRESS_FROM
-        && let Ok(packed) = zstd::bulk::compress(plain, 3)
-        && packed.len() < plain.len()
+/// How the body is written, how long it is before it is compressed, and the body.
+fn pack(batch: &Batch) -> (u8, usize, Vec<u8>) {
+    let compressed =
+        |plain: &[u8]| zstd::bulk::compress(plain, 3).ok().filter(|packed| packed.len() < plain.len());
+    if batch.entries.len() >= COLUMNS_FROM
+        && let Ok(plain) = columns::encode(batch)
+        && let Some(packed) = compressed(&plain)
     {
-        return (ZSTD, packed);
+        return (COLUMNS, plain.len(), packed);
     }
-    (PLAIN, plain.to_vec())
+    let plain = codec::encode(batch);
+    if plain.len() >= COMPRESS_FROM
+        && let Some(packed) = compressed(&plain)
+    {
+        return (ZSTD, plain.len(), packed);
+    }
+    (PLAIN, plain.len(), plain)
 }
 
 fn decompress(codec_byte: u8, plain_len: u32, body: &[u8]) -> Result<Vec<u8>, BatchError> {
@@ -227,7 +246,7 @@ fn decompress(codec_byte: u8, plain_len: u32, body: &[u8]) -> Result<Vec<u8>, Ba
     }
     let plain = match codec_byte {
         PLAIN => body.to_vec(),
-        ZSTD => zstd::bulk::decompress(body, plain_len).map_err(|_| BatchError::Compression)?,
+        ZSTD | COLUMNS => zstd::bulk::decompress(body, plain_len).map_err(|_| BatchError::Compression)?,
         _ => return Err(BatchError::Compression),
     };
     if plain.len() == plain_len { Ok(plain) } else { Err(BatchError::Compression) }

@@ -7,7 +7,7 @@ use crate::batch::BatchEntry;
 use crate::codec::{self, CodecError};
 use crate::document::ChangeId;
 use crate::ids::{StoreId, WriterId};
-use crate::ledger::JournalEntry;
+use crate::journal_run::JournalRun;
 use crate::time::Day;
 
 /// Memory that decoding one entry may claim.
@@ -20,8 +20,8 @@ pub enum Entry {
     Captured(Box<Captured>),
     /// A sealed batch, this node's own or a peer's, as admitted.
     Batch(AdmittedBatch),
-    /// A journal entry appended by the merge layer (hub).
-    Journal(JournalEntry),
+    /// Journal entries appended by the merge layer together (hub).
+    Journal(JournalRun),
     /// The hub holds this node's records up to a number.
     Custody(CustodyMark),
     /// Batches up to an ordinal are in the books (hub).
@@ -105,6 +105,7 @@ const JOURNAL: u8 = 3;
 const CUSTODY: u8 = 4;
 const POSTED: u8 = 5;
 const LINK: u8 = 6;
+const JOURNAL_RUN: u8 = 7;
 
 /// Kinds from here on are the node's own (audit, enrolments); the engine neither writes nor reads them.
 pub const NODE_KINDS_FROM: u8 = 64;
@@ -116,7 +117,10 @@ impl Entry {
         match self {
             Self::Captured(captured) => (CAPTURED, codec::encode(&(store, captured))),
             Self::Batch(batch) => (BATCH, codec::encode(&(store, batch))),
-            Self::Journal(entry) => (JOURNAL, codec::encode(&(store, entry))),
+            Self::Journal(run) => {
+                let (alone, bytes) = run.encode(store);
+                (if alone { JOURNAL } else { JOURNAL_RUN }, bytes)
+            }
             Self::Custody(mark) => (CUSTODY, codec::encode(&(store, mark))),
             Self::Posted(mark) => (POSTED, codec::encode(&(store, mark))),
             Self::Link(mark) => (LINK, codec::encode(&(store, mark))),
@@ -132,7 +136,8 @@ impl Entry {
             CAPTURED => codec::decode::<_, DECODE_LIMIT>(bytes)
                 .map(|(store, it)| (store, Self::Captured(Box::new(it)))),
             BATCH => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Batch(it))),
-            JOURNAL => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Journal(it))),
+            JOURNAL | JOURNAL_RUN => JournalRun::decode::<DECODE_LIMIT>(kind == JOURNAL, bytes)
+                .map(|(store, it)| (store, Self::Journal(it))),
             CUSTODY => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Custody(it))),
             POSTED => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Posted(it))),
             LINK => codec::decode::<_, DECODE_LIMIT>(bytes).map(|(store, it)| (store, Self::Link(it))),

@@ -33,8 +33,8 @@ pub struct Line {
 pub enum Looked {
     /// By the ordinal of a batch.
     Batch,
-    /// By the number of a journal entry.
-    Journal,
+    /// By the number of a journal entry; so many are in it.
+    Journal(u32),
     /// It is not.
     Not,
 }
@@ -45,7 +45,7 @@ impl Looked {
     pub fn of(entry: &Entry) -> Self {
         match entry {
             Entry::Batch(_) => Self::Batch,
-            Entry::Journal(_) => Self::Journal,
+            Entry::Journal(run) => Self::Journal(run.count()),
             Entry::Captured(_) | Entry::Custody(_) | Entry::Posted(_) | Entry::Link(_) => Self::Not,
         }
     }

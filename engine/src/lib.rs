@@ -7,10 +7,12 @@
 pub mod attic;
 pub mod batch;
 pub mod codec;
+pub mod columns;
 pub mod document;
 pub mod entry;
 pub mod host;
 pub mod ids;
+pub mod journal_run;
 pub mod kpi;
 pub mod ledger;
 pub mod money;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::batch::{BATCH_VERSION, Batch, Sealed};
-use engine::codec;
+use engine::{codec, columns};
 use engine::entry::Entry;
 use engine::policy::{Policy, PolicyChange, parse_duration_ms};
 use engine::replica::Image;
@@ -17,6 +17,10 @@ const LIMIT: usize = 16 << 20;
 /// reached. The bytes of a batch are canonical: a second spelling would be a second identity of one thing.
 pub fn batch(bytes: &[u8]) {
     let _ = Sealed::open(Arc::from(bytes));
+    if let Ok(batch) = columns::decode::<Batch>(bytes, LIMIT) {
+        let again = columns::encode(&batch).expect("what was read can be written");
+        assert_eq!(columns::decode::<Batch>(&again, LIMIT).expect("what was written can be read"), batch);
+    }
     let mut headed = vec![BATCH_VERSION, 0];
     headed.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
     headed.extend([0; 64]);

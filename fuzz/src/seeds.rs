@@ -148,6 +148,8 @@ fn batches() -> Vec<(String, Vec<u8>)> {
             let sealed = Sealed::open(batch.bytes.clone().into()).expect("what was sealed opens");
             found.push((format!("sealed-{at}"), batch.bytes.clone()));
             found.push((format!("body-{at}"), codec::encode(&sealed.batch)));
+            let columns = engine::columns::encode(&sealed.batch).expect("a batch has columns");
+            found.push((format!("columns-{at}"), columns));
         }
     }
     found

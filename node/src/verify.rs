@@ -214,10 +214,13 @@ impl Checker {
                 check.batches.push(at);
                 check.admit(hub, &carried, at);
             }
-            LogEntry::Journal(journal) => {
-                self.report.journal_entries += 1;
-                check.journal.push_back(journal.clone());
-            }
+            LogEntry::Journal(run) => match run.entries() {
+                Ok(entries) => {
+                    self.report.journal_entries += entries.len() as u64;
+                    check.journal.extend(entries);
+                }
+                Err(error) => self.report.problem(format!("entry at {at}: {error}")),
+            },
             LogEntry::Captured(_) | LogEntry::Custody(_) | LogEntry::Posted(_) | LogEntry::Link(_) => {}
         }
         if let Err(error) = check.restored.restore(entry) {
@@ -279,8 +282,8 @@ impl StoreCheck {
         }
         while self.restored.next_wakeup().is_some_and(|at| at <= 0) {
             for output in self.restored.handle(now, Input::Wakeup) {
-                if let Output::Persist { entry: LogEntry::Journal(entry), .. } = output {
-                    self.appended.push(entry);
+                if let Output::Persist { entry: LogEntry::Journal(run), .. } = output {
+                    self.appended.extend(run.entries().into_iter().flatten());
                 }
             }
         }

@@ -332,16 +332,20 @@ pub fn journal_adds_up(disk: &Disk, balances: &Balances) -> Result<(), Broken> {
     let mut sums: BTreeMap<(Account, Currency), i128> = BTreeMap::new();
     let (mut number, mut prev) = (0, [0; 32]);
     for entry in entries {
-        let Entry::Journal(entry) = entry else { continue };
-        if (entry.number, entry.prev, entry.hash) != (number + 1, prev, entry.expected_hash()) {
-            return Err(Broken::new(
-                "the journal is a chain",
-                format!("entry {} does not follow {number}", entry.number),
-            ));
-        }
-        (number, prev) = (entry.number, entry.hash);
-        for posting in entry.postings {
-            *sums.entry((posting.account, posting.currency)).or_default() += i128::from(posting.amount_minor);
+        let Entry::Journal(run) = entry else { continue };
+        let run = run.entries().map_err(|error| Broken::new("the journal is a chain", error.to_string()))?;
+        for entry in run {
+            if (entry.number, entry.prev, entry.hash) != (number + 1, prev, entry.expected_hash()) {
+                return Err(Broken::new(
+                    "the journal is a chain",
+                    format!("entry {} does not follow {number}", entry.number),
+                ));
+            }
+            (number, prev) = (entry.number, entry.hash);
+            for posting in entry.postings {
+                *sums.entry((posting.account, posting.currency)).or_default() +=
+                    i128::from(posting.amount_minor);
+            }
         }
     }
     sums.retain(|_, sum| *sum != 0);

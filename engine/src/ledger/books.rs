@@ -162,9 +162,13 @@ impl Books {
         for slot in members {
             if self.facts.record(*slot).transaction.basket().is_some() {
                 let window = self.facts.policy(*slot).duplicate_window_ms;
-                with.insert(*slot);
                 // Half the history may be judged by another policy: look twice as far.
-                with.extend(self.facts.twins(*slot, window.saturating_mul(2)));
+                let twins = self.facts.twins(*slot, window.saturating_mul(2));
+                // One without twins is suspected by nobody, unless it was before.
+                if !twins.is_empty() || self.has_suspects() {
+                    with.insert(*slot);
+                    with.extend(twins);
+                }
             }
         }
         with
@@ -232,7 +236,7 @@ impl Books {
 
     fn settle_log_cases(&mut self, limit: usize, settled: &mut Settled) {
         let mut dirty = BTreeSet::new();
-        while let Some(log_case) = self.facts.dirty_logs.pop_first() {
+        while let Some(log_case) = self.facts.dirty_logs.pop() {
             // A gap and a missing tail have one form of subject; only one of them can be there.
             dirty.extend(log_case.other_form());
             dirty.insert(log_case);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::days::Days;
+use super::dirty::DirtyLogs;
 use super::families::{Families, Slot};
 use super::hub::HubFacts;
-use super::log::{ChainHold, Log, LogCase};
+use super::log::{ChainHold, Log};
 use super::records::Records;
 use super::seen::Seen;
 use super::slot_index::{SlotIndex, Tag};
@@ -100,7 +101,7 @@ pub(crate) struct Facts {
     pub(crate) families: Families,
     pub(crate) logs: BTreeMap<LogId, Log>,
     pub(crate) days: Days,
-    pub(crate) dirty_logs: BTreeSet<LogCase>,
+    pub(crate) dirty_logs: DirtyLogs,
     pub(super) records: Records,
     entries: Shelf<Entry>,
     receipts: SlotIndex,
@@ -125,7 +126,7 @@ impl Facts {
             families: Families::new(room),
             logs: BTreeMap::new(),
             days: Days::new(room),
-            dirty_logs: BTreeSet::new(),
+            dirty_logs: DirtyLogs::default(),
             records: Records::new(room),
             entries: Shelf::of_small(room),
             receipts: SlotIndex::new(room),

@@ -22,6 +22,7 @@ mod checkpoint;
 mod close;
 mod day_status;
 mod days;
+mod dirty;
 mod duplicates;
 mod facts;
 mod families;

@@ -23,14 +23,11 @@ const STATED_LIMIT: i128 = 1_000_000_000_000_000_000;
 impl Judgement<'_> {
     /// Stage H for every record with lines and tenders.
     pub(crate) fn postings(&mut self) -> Vec<(Slot, Outcome)> {
-        let outcome = |slot: Slot| {
-            let sheet = self.sheet(slot);
-            (slot, sheet)
-        };
-        let sheets: Vec<(Slot, Sheet)> = self.in_order().into_iter().map(outcome).collect();
-        let mut outcomes = Vec::with_capacity(sheets.len());
-        for (slot, sheet) in sheets {
-            self.find_difference(slot);
+        let order = self.in_order();
+        let mut outcomes = Vec::with_capacity(order.len());
+        for slot in order {
+            let (sheet, difference) = self.sheet(slot);
+            self.find_difference(slot, difference);
             let fate = &self.fates[&slot];
             let standing = match fate.post_as {
                 Some(PostAs::Suspense) | None => Standing::InReview,
@@ -46,12 +43,14 @@ impl Judgement<'_> {
         outcomes
     }
 
-    fn sheet(&self, slot: Slot) -> Sheet {
+    /// What the record posts, and what its tenders leave unexplained where it is posted as itself.
+    fn sheet(&self, slot: Slot) -> (Sheet, Option<i128>) {
         let post_as = self.fates[&slot].post_as.clone().unwrap_or(PostAs::Suspense);
         if post_as == PostAs::Nothing {
-            return Sheet::default();
+            return (Sheet::default(), None);
         }
         let mut sheet = self.money_side(slot);
+        let mut unexplained = None;
         match self.reason_account(slot, &post_as) {
             Some(account) => {
                 for (currency, sum) in sheet.sums() {
@@ -60,12 +59,14 @@ impl Judgement<'_> {
             }
             None => {
                 self.reason_side(&mut sheet, slot, post_as == PostAs::Refund);
-                for (currency, sum) in sheet.sums() {
+                let sums = sheet.sums();
+                unexplained = (post_as == PostAs::Itself).then(|| self.in_own_currency(slot, &sums));
+                for (currency, sum) in sums {
                     sheet.add(self.difference_account(slot), currency, -sum);
                 }
             }
         }
-        sheet
+        (sheet, unexplained)
     }
 
     /// Every tender, whatever is thought of the record (P2).
@@ -157,17 +158,21 @@ impl Judgement<'_> {
     fn difference(&self, slot: Slot) -> i128 {
         let mut sheet = self.money_side(slot);
         self.reason_side(&mut sheet, slot, false);
+        self.in_own_currency(slot, &sheet.sums())
+    }
+
+    fn in_own_currency(&self, slot: Slot, sums: &BTreeMap<Currency, i128>) -> i128 {
         let currency = self.facts.record(slot).transaction.basket().map(|basket| basket.currency);
-        currency.and_then(|currency| sheet.sums().get(&currency).copied()).unwrap_or(0)
+        currency.and_then(|currency| sums.get(&currency).copied()).unwrap_or(0)
     }
 
     /// `TENDER_MISMATCH`: posted with a difference that is not just the mirror of the original's.
-    fn find_difference(&mut self, slot: Slot) {
+    fn find_difference(&mut self, slot: Slot, known: Option<i128>) {
         if !self.fates[&slot].stands() {
             return;
         }
-        let (difference, original) =
-            (self.difference(slot), self.void_target(slot).filter(|target| *target != slot));
+        let difference = known.unwrap_or_else(|| self.difference(slot));
+        let original = self.void_target(slot).filter(|target| *target != slot);
         let mirrored = original.map_or(0, |target| self.difference(target));
         let basket = self.facts.record(slot).transaction.basket();
         let off = |basket: &&Basket| {

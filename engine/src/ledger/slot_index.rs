@@ -1,7 +1,7 @@
 //! From a key to the slots that may have it: 8 bytes a row, because only a piece of the key's hash is kept. Who asks
 //! compares what he finds with the key itself.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 
 use super::families::Slot;
 use crate::attic::Workroom;
@@ -48,7 +48,10 @@ impl Tag {
     /// compared with the key.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
         let mut hasher = DefaultHasher::new();
-        parts.hash(&mut hasher);
+        for part in parts {
+            hasher.write(part);
+            hasher.write_u8(0xff);
+        }
         let bytes = hasher.finish().to_le_bytes();
         Self(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }

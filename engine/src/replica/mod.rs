@@ -24,7 +24,7 @@ pub use batches::BatchMeta;
 pub use capture::{Capture, CaptureError, Receipt};
 pub use kpi::KpiRange;
 pub use links::LinkSpan;
-pub use restore::{Checkpoint, RestoreError, records_of};
+pub use restore::{Checkpoint, ReadBack, RestoreError, records_of};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -36,6 +36,7 @@ use crate::batch::session_id;
 use crate::document::Document;
 use crate::entry::{CustodyMark, Entry};
 use crate::ids::{BatchHash, LogId, RecordId, SessionId, StoreId, WriterId};
+use crate::journal_run::JournalRun;
 use crate::ledger::{Books, Settled, WorkLimits};
 use crate::policy::{Policies, Policy};
 use crate::registry::Registry;
@@ -417,8 +418,8 @@ impl Replica {
         let mut settled = Settled::default();
         self.unsettled = self.books.settle_part(now.day(), self.families_at_once, &mut settled);
         if self.is_hub() {
-            for entry in settled.journal {
-                self.persist(Entry::Journal(entry), None, outputs);
+            for run in JournalRun::cut(settled.journal) {
+                self.persist(Entry::Journal(run), None, outputs);
             }
             if !self.unsettled {
                 self.note_posted(now, outputs);

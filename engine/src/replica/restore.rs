@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Head, Replica, capture::Unsealed};
 use crate::batch::{BatchError, Sealed};
+use crate::document::ChangeId;
 use crate::entry::{AdmittedBatch, Captured, Entry};
 use crate::ids::LogId;
 use crate::ledger::{Image, JournalEntry, Stale};
@@ -19,9 +20,52 @@ pub enum RestoreError {
     /// A batch yields another change than when it was admitted.
     #[error("batch {0} yields another Automerge change than when it was admitted")]
     Change(String),
+    /// A run of the journal does not unpack.
+    #[error("{0}")]
+    Journal(String),
     /// A captured record does not continue the own log.
     #[error("captured record {0} does not continue the log: {1} is next")]
     Captured(u64, u64),
+}
+
+/// An entry of the log, decoded as far as no replica is needed for it: on another thread than the replica's, if there
+/// is one.
+#[derive(Debug)]
+pub struct ReadBack(Ready);
+
+#[derive(Debug)]
+enum Ready {
+    Batch(Box<ReadBatch>),
+    Other(Entry),
+}
+
+#[derive(Debug)]
+struct ReadBatch {
+    admitted_ms: i64,
+    change: ChangeId,
+    sealed: Sealed,
+    records: Vec<Record>,
+}
+
+impl ReadBack {
+    /// Makes an entry ready.
+    ///
+    /// # Errors
+    /// It is a batch that does not decode.
+    pub fn of(entry: Entry) -> Result<Self, RestoreError> {
+        Ok(Self(match entry {
+            Entry::Batch(batch) => Ready::Batch(Box::new(ReadBatch::of(batch)?)),
+            other => Ready::Other(other),
+        }))
+    }
+}
+
+impl ReadBatch {
+    fn of(admitted: AdmittedBatch) -> Result<Self, RestoreError> {
+        let sealed = Sealed::reopen(Arc::from(admitted.bytes))?;
+        let records = records_of(&sealed);
+        Ok(Self { admitted_ms: admitted.admitted_ms, change: admitted.change, sealed, records })
+    }
 }
 
 /// What is known while the log is read back.
@@ -137,22 +181,38 @@ impl Replica {
     /// # Errors
     /// The entry does not fit what came before: the log is damaged.
     pub fn restore(&mut self, entry: Entry) -> Result<(), RestoreError> {
+        self.take_back(ReadBack::of(entry)?)
+    }
+
+    /// As [`Replica::restore`], of an entry that was made ready.
+    ///
+    /// # Errors
+    /// The entry does not fit what came before: the log is damaged.
+    pub fn take_back(&mut self, ready: ReadBack) -> Result<(), RestoreError> {
         self.restoring.get_or_insert_default();
+        let entry = match ready.0 {
+            Ready::Batch(batch) => {
+                self.log_ends_ms = self.log_ends_ms.max(Some(batch.admitted_ms));
+                return self.restore_batch(*batch);
+            }
+            Ready::Other(entry) => entry,
+        };
         let told_ms = match &entry {
-            Entry::Batch(batch) => Some(batch.admitted_ms),
             Entry::Posted(mark) => Some(mark.at_ms),
             Entry::Link(mark) => Some(mark.at_ms),
-            Entry::Captured(_) | Entry::Journal(_) | Entry::Custody(_) => None,
+            Entry::Batch(_) | Entry::Captured(_) | Entry::Journal(_) | Entry::Custody(_) => None,
         };
         self.log_ends_ms = self.log_ends_ms.max(told_ms);
         match entry {
             Entry::Captured(captured) => self.restore_captured(*captured),
-            Entry::Batch(batch) => self.restore_batch(batch),
-            Entry::Journal(entry) => {
-                if let Some(restoring) =
-                    self.restoring.as_mut().filter(|it| entry.number > it.journal_through)
-                {
-                    restoring.journal.push(entry);
+            Entry::Batch(batch) => self.restore_batch(ReadBatch::of(batch)?),
+            Entry::Journal(run) => {
+                // What the checkpoint knows is not even unpacked.
+                let restoring = self.restoring.get_or_insert_default();
+                if run.last_number() > restoring.journal_through {
+                    let through = restoring.journal_through;
+                    let entries = run.entries().map_err(|error| RestoreError::Journal(error.to_string()))?;
+                    restoring.journal.extend(entries.into_iter().filter(|entry| entry.number > through));
                 }
                 Ok(())
             }
@@ -184,15 +244,14 @@ impl Replica {
         Ok(())
     }
 
-    fn restore_batch(&mut self, admitted: AdmittedBatch) -> Result<(), RestoreError> {
-        let sealed = Sealed::reopen(Arc::from(admitted.bytes))?;
+    fn restore_batch(&mut self, read: ReadBatch) -> Result<(), RestoreError> {
+        let ReadBatch { admitted_ms, change, sealed, records } = read;
         let batch = &sealed.batch;
         let own_session = batch.writer == self.writer;
         let prepared = self.document(batch.day).prepare(batch.writer, batch.session(), &sealed.bytes);
-        if prepared.id() != admitted.change {
+        if prepared.id() != change {
             return Err(RestoreError::Change(sealed.hash.to_string()));
         }
-        let records = records_of(&sealed);
         let Some(head) = records.last().map(|record| Head {
             seq: record.seq,
             id: record.id,
@@ -200,7 +259,7 @@ impl Replica {
         }) else {
             return Ok(());
         };
-        self.place_batch(&sealed, prepared, head, admitted.admitted_ms);
+        self.place_batch(&sealed, prepared, head, admitted_ms);
         if own_session {
             self.drop_sealed(head.seq);
         }

@@ -146,18 +146,27 @@ impl Draft {
     /// # Errors
     /// Malformed JSON, an unknown or missing field, a value of the wrong form, totals that do not add up.
     pub fn from_json(text: &str) -> Result<Self, InputError> {
+        match serde_json::from_str::<Input>(text) {
+            Ok(input) => input.into_draft(),
+            // To know the field costs several times what reading does: only where it is asked for.
+            Err(_) => Input::explained(text)?.into_draft(),
+        }
+    }
+}
+
+impl Input {
+    /// Reads, and names the field that does not fit.
+    fn explained(text: &str) -> Result<Self, InputError> {
         let mut reader = serde_json::Deserializer::from_str(text);
-        let input: Input = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let input: Self = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();
             let field = if matches!(path.as_str(), "." | "?") { "input".to_owned() } else { path };
             InputError::at(field, super::mask_card_numbers(&error.inner().to_string()))
         })?;
         reader.end().map_err(|error| InputError::at("input", error))?;
-        input.into_draft()
+        Ok(input)
     }
-}
 
-impl Input {
     fn into_draft(self) -> Result<Draft, InputError> {
         let at =
             self.at.as_deref().map(str::parse).transpose().map_err(|error| InputError::at("at", error))?;

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod checkpoint;
 pub mod clock;
 mod conversation;
+mod filing;
 pub mod links;
 mod notes;
 pub mod positions;

@@ -42,12 +42,12 @@ impl Positions {
 
     /// Remembers an entry.
     pub fn note(&mut self, entry: Looked, at: Position) {
-        let shelf = match entry {
-            Looked::Batch => &mut self.batches,
-            Looked::Journal => &mut self.journal,
+        let (shelf, times) = match entry {
+            Looked::Batch => (&mut self.batches, 1),
+            Looked::Journal(entries) => (&mut self.journal, entries),
             Looked::Not => return,
         };
-        shelf.push(at);
+        (0..times).for_each(|_| shelf.push(at));
         shelf.rest(&Form);
     }
 
@@ -57,9 +57,13 @@ impl Positions {
         get(&self.batches, ordinal)
     }
 
-    /// Where at most `limit` journal entries stand, from a number on.
-    pub fn journal(&self, from: u64, limit: usize) -> impl Iterator<Item = Position> {
-        (from.max(1) - 1..).take(limit).map_while(|number| get(&self.journal, number))
+    /// Where at most `limit` journal entries stand, from a number on; entries that stand together are told once.
+    #[must_use]
+    pub fn journal(&self, from: u64, limit: usize) -> Vec<Position> {
+        let all = (from.max(1) - 1..).take(limit);
+        let mut places: Vec<Position> = all.map_while(|number| get(&self.journal, number)).collect();
+        places.dedup();
+        places
     }
 }
 
@@ -72,13 +76,18 @@ mod tests {
         let mut positions = Positions::new(&Workroom::tightest());
         for n in 0..100 {
             positions.note(Looked::Batch, Position(n * 10));
-            positions.note(Looked::Journal, Position(n * 10 + 1));
+            positions.note(Looked::Journal(1 + u32::from(n == 40)), Position(n * 10 + 1));
             positions.note(Looked::Not, Position(n * 10 + 2));
         }
         assert_eq!((positions.batch(99), positions.batch(100)), (Some(Position(990)), None));
-        let page: Vec<u64> = positions.journal(98, 10).map(|at| at.0).collect();
-        assert_eq!(page, [971, 981, 991]);
-        assert_eq!(positions.journal(0, 1).collect::<Vec<_>>(), [Position(1)]);
-        assert_eq!(positions.journal(500, 1).count(), 0);
+        let page = |from: u64, limit: usize| -> Vec<u64> {
+            positions.journal(from, limit).into_iter().map(|at| at.0).collect()
+        };
+        assert_eq!(page(99, 10), [971, 981, 991]);
+        assert_eq!(
+            (page(0, 1), page(41, 2), page(42, 1), page(43, 1)),
+            (vec![1], vec![401], vec![401], vec![411])
+        );
+        assert!(page(500, 1).is_empty());
     }
 }

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
 use engine::ids::StoreId;
-use engine::replica::{Replica, Stale};
+use engine::replica::{ReadBack, Replica, Stale};
 
 use super::audit::{self, AUDIT_KIND, AuditEvent};
 use super::checkpoint;
+use super::filing::{Filing, Misfit};
 use super::notes::ToldCases;
 use super::positions::Positions;
 use crate::error::Failure;
@@ -108,9 +109,17 @@ fn read_log(
         begin(store, &mut replica);
         Ok(replica)
     };
-    storage.replay(Position(0), &mut |at, entry| {
-        take(&mut restored, &mut made, at, entry).map_err(|reason| RestoreFailure::Entry { at, reason })
-    })?;
+    let (read, filed) = std::thread::scope(|scope| {
+        let mut filing = Filing::new(scope);
+        let read = storage.replay(Position(0), &mut |at, entry| {
+            take(&mut restored, &mut filing, &mut made, at, entry)
+                .map_err(|reason| RestoreFailure::Entry { at, reason })
+        });
+        (read, filing.finish())
+    });
+    // What did not fit where it was filed stands before the entry at which the reading noticed it.
+    restored.stores = filed.map_err(|Misfit { at, reason }| RestoreFailure::Entry { at, reason })?;
+    read?;
     for (store, made) in &mut restored.stores {
         match made.replica.restored() {
             Ok(judged) => {
@@ -163,6 +172,7 @@ pub fn restore_store(
 
 fn take(
     restored: &mut Restored,
+    filing: &mut Filing<'_>,
     fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
     at: Position,
     entry: Entry,
@@ -181,11 +191,11 @@ fn take(
         return Ok(());
     }
     let (store, log_entry) = LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| error.to_string())?;
-    if !restored.stores.contains_key(&store) {
-        let made = RestoredStore::of(fresh(&store)?);
-        restored.stores.insert(store.clone(), made);
+    let stopped = |_| "what was read before it does not fit".to_owned();
+    if !filing.knows(&store) {
+        filing.begin(&store, RestoredStore::of(fresh(&store)?)).map_err(stopped)?;
     }
-    let Some(made) = restored.stores.get_mut(&store) else { return Ok(()) };
-    made.positions.note(Looked::of(&log_entry), at);
-    made.replica.restore(log_entry).map_err(|error| error.to_string())
+    let looked = Looked::of(&log_entry);
+    let ready = ReadBack::of(log_entry).map_err(|error| error.to_string())?;
+    filing.take(&store, at, looked, ready, entry.bytes.len()).map_err(stopped)
 }

@@ -627,18 +627,19 @@ impl StoreTask {
     }
 
     fn read_journal(&self, from: u64, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        let wanted = self.positions.journal(from, limit);
-        wanted
-            .map(|at| {
-                let failed =
-                    |reason: String| StoreError::Unreadable(format!("the journal cannot be read: {reason}"));
-                let entry = self.storage.read(at).map_err(|error| failed(error.to_string()))?;
-                match LogEntry::decode(entry.kind, &entry.bytes) {
-                    Ok((_, LogEntry::Journal(entry))) => Ok(entry),
-                    Ok(_) => Err(failed(format!("position {at} holds something else"))),
-                    Err(error) => Err(failed(error.to_string())),
-                }
-            })
-            .collect()
+        let failed = |reason: String| StoreError::Unreadable(format!("the journal cannot be read: {reason}"));
+        let mut read = Vec::new();
+        for at in self.positions.journal(from, limit) {
+            let entry = self.storage.read(at).map_err(|error| failed(error.to_string()))?;
+            let run = match LogEntry::decode(entry.kind, &entry.bytes) {
+                Ok((_, LogEntry::Journal(run))) => run,
+                Ok(_) => return Err(failed(format!("position {at} holds something else"))),
+                Err(error) => return Err(failed(error.to_string())),
+            };
+            read.extend(run.entries().map_err(|error| failed(error.to_string()))?);
+        }
+        read.retain(|entry| entry.number >= from);
+        read.truncate(limit);
+        Ok(read)
     }
 }

@@ -82,7 +82,7 @@ impl World {
         // A till keeps no journal.
         if *name == *HUB {
             let told = entries.iter().rev().find_map(|entry| match entry {
-                Entry::Journal(entry) => Some(entry.number),
+                Entry::Journal(run) => Some(run.last_number()),
                 _ => None,
             });
             let head = replica.books().journal_head().number;

@@ -1,0 +1,323 @@
+//! Values to columns.
+
+use serde::{Serialize, ser};
+
+use super::{
+    BYTES, ColumnError, DELTA, Places, SIGNED, TEXTS, TUPLE_LIMIT, UNSIGNED, fold, parts_of, put, refused,
+};
+
+/// A column that is written.
+enum Column {
+    Numbers { signed: bool, plain: Vec<u8>, delta: Vec<u8>, last: u64 },
+    Bytes(Vec<u8>),
+    Texts { last: Vec<u8>, shared: Vec<u8>, lengths: Vec<u8>, text: Vec<u8> },
+}
+
+struct Writer {
+    places: Places,
+    columns: Vec<Column>,
+}
+
+impl Writer {
+    fn column(&mut self, place: usize, fresh: impl FnOnce() -> Column) -> &mut Column {
+        let (at, new) = self.places.column(place);
+        if new {
+            self.columns.push(fresh());
+        }
+        &mut self.columns[at]
+    }
+
+    fn number(&mut self, place: usize, number: u64, signed: bool) -> Result<(), ColumnError> {
+        let fresh = || Column::Numbers { signed, plain: Vec::new(), delta: Vec::new(), last: 0 };
+        let Column::Numbers { signed, plain, delta, last } = self.column(place, fresh) else {
+            return refused("a place holds values of two kinds");
+        };
+        put(plain, if *signed { fold(number.cast_signed()) } else { number });
+        put(delta, fold(number.wrapping_sub(*last).cast_signed()));
+        *last = number;
+        Ok(())
+    }
+
+    fn byte(&mut self, place: usize, byte: u8) -> Result<(), ColumnError> {
+        let Column::Bytes(bytes) = self.column(place, || Column::Bytes(Vec::new())) else {
+            return refused("a place holds values of two kinds");
+        };
+        bytes.push(byte);
+        Ok(())
+    }
+
+    fn text(&mut self, place: usize, bytes: &[u8]) -> Result<(), ColumnError> {
+        let none = Vec::new;
+        let fresh = || Column::Texts { last: none(), shared: none(), lengths: none(), text: none() };
+        let Column::Texts { last, shared, lengths, text } = self.column(place, fresh) else {
+            return refused("a place holds values of two kinds");
+        };
+        let same = last.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        put(shared, same as u64);
+        put(lengths, (bytes.len() - same) as u64);
+        text.extend(&bytes[same..]);
+        last.truncate(same);
+        last.extend(&bytes[same..]);
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let (mut bytes, mut body) = (Vec::new(), Vec::new());
+        put(&mut bytes, self.columns.len() as u64);
+        for column in &self.columns {
+            let (kind, parts): (u8, [&[u8]; 3]) = match column {
+                Column::Numbers { plain, delta, .. } if delta.len() < plain.len() => {
+                    (DELTA, [delta, &[], &[]])
+                }
+                Column::Numbers { signed: true, plain, .. } => (SIGNED, [plain, &[], &[]]),
+                Column::Numbers { plain, .. } => (UNSIGNED, [plain, &[], &[]]),
+                Column::Bytes(bytes) => (BYTES, [bytes, &[], &[]]),
+                Column::Texts { shared, lengths, text, .. } => (TEXTS, [shared, lengths, text]),
+            };
+            bytes.push(kind);
+            for part in &parts[..parts_of(kind)] {
+                put(&mut bytes, part.len() as u64);
+                body.extend_from_slice(part);
+            }
+        }
+        bytes.extend(body);
+        bytes
+    }
+}
+
+/// A value as columns.
+///
+/// # Errors
+/// The type has numbers of more than 64 bits, floating point, or does not know its own shape.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, ColumnError> {
+    let mut writer = Writer { places: Places::new(), columns: Vec::new() };
+    value.serialize(At { writer: &mut writer, place: 0 })?;
+    Ok(writer.finish())
+}
+
+/// Where the next value goes.
+struct At<'a> {
+    writer: &'a mut Writer,
+    place: usize,
+}
+
+/// Fields, or elements, of one value.
+struct Parts<'a> {
+    writer: &'a mut Writer,
+    place: usize,
+    next: usize,
+    /// All parts go to one place.
+    alike: bool,
+}
+
+impl<'a> At<'a> {
+    fn below(self, at: usize) -> Self {
+        let place = self.writer.places.below(self.place, at);
+        At { writer: self.writer, place }
+    }
+
+    fn parts(self, alike: bool) -> Parts<'a> {
+        Parts { writer: self.writer, place: self.place, next: 0, alike }
+    }
+}
+
+impl Parts<'_> {
+    fn part<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), ColumnError> {
+        let place = self.writer.places.below(self.place, self.next);
+        self.next += usize::from(!self.alike);
+        value.serialize(At { writer: self.writer, place })
+    }
+}
+
+macro_rules! numbers {
+    ($($name:ident: $number:ty, $signed:literal);+ $(;)?) => {
+        $(fn $name(self, value: $number) -> Result<(), ColumnError> {
+            #[allow(clippy::cast_lossless, clippy::cast_sign_loss, reason = "one line for every width")]
+            self.writer.number(self.place, value as i64 as u64, $signed)
+        })+
+    };
+}
+
+impl<'a> ser::Serializer for At<'a> {
+    type Ok = ();
+    type Error = ColumnError;
+    type SerializeSeq = Parts<'a>;
+    type SerializeTuple = Parts<'a>;
+    type SerializeTupleStruct = Parts<'a>;
+    type SerializeTupleVariant = Parts<'a>;
+    type SerializeMap = Parts<'a>;
+    type SerializeStruct = Parts<'a>;
+    type SerializeStructVariant = Parts<'a>;
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    numbers! {
+        serialize_i8: i8, true;
+        serialize_i16: i16, true;
+        serialize_i32: i32, true;
+        serialize_i64: i64, true;
+        serialize_u16: u16, false;
+        serialize_u32: u32, false;
+        serialize_bool: bool, false;
+    }
+
+    fn serialize_u8(self, value: u8) -> Result<(), ColumnError> {
+        self.writer.byte(self.place, value)
+    }
+
+    fn serialize_u64(self, value: u64) -> Result<(), ColumnError> {
+        self.writer.number(self.place, value, false)
+    }
+
+    fn serialize_f32(self, _: f32) -> Result<(), ColumnError> {
+        refused("floating point has no column")
+    }
+
+    fn serialize_f64(self, _: f64) -> Result<(), ColumnError> {
+        refused("floating point has no column")
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), ColumnError> {
+        self.writer.number(self.place, u64::from(u32::from(value)), false)
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), ColumnError> {
+        self.writer.text(self.place, value.as_bytes())
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), ColumnError> {
+        self.writer.text(self.place, value)
+    }
+
+    fn serialize_none(self) -> Result<(), ColumnError> {
+        self.writer.number(self.place, 0, false)
+    }
+
+    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Result<(), ColumnError> {
+        self.writer.number(self.place, 1, false)?;
+        value.serialize(self.below(0))
+    }
+
+    fn serialize_unit(self) -> Result<(), ColumnError> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), ColumnError> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Result<(), ColumnError> {
+        self.writer.number(self.place, u64::from(index), false)
+    }
+
+    fn serialize_newtype_struct<T: ?Sized + Serialize>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), ColumnError> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: ?Sized + Serialize>(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), ColumnError> {
+        self.writer.number(self.place, u64::from(index), false)?;
+        value.serialize(self.below(index as usize))
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Parts<'a>, ColumnError> {
+        let Some(len) = len else { return refused("a list must know its length") };
+        self.writer.number(self.place, len as u64, false)?;
+        Ok(self.parts(true))
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Parts<'a>, ColumnError> {
+        Ok(self.parts(len > TUPLE_LIMIT))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Parts<'a>, ColumnError> {
+        self.serialize_tuple(len)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        len: usize,
+    ) -> Result<Parts<'a>, ColumnError> {
+        self.writer.number(self.place, u64::from(index), false)?;
+        self.below(index as usize).serialize_tuple(len)
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Parts<'a>, ColumnError> {
+        let Some(len) = len else { return refused("a map must know its length") };
+        self.writer.number(self.place, len as u64, false)?;
+        Ok(self.parts(false))
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Parts<'a>, ColumnError> {
+        Ok(self.parts(false))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Parts<'a>, ColumnError> {
+        self.writer.number(self.place, u64::from(index), false)?;
+        Ok(self.below(index as usize).parts(false))
+    }
+}
+
+macro_rules! parts {
+    ($($trait:ident :: $name:ident $(($key:ty))?);+ $(;)?) => {
+        $(impl ser::$trait for Parts<'_> {
+            type Ok = ();
+            type Error = ColumnError;
+
+            fn $name<T: ?Sized + Serialize>(&mut self, $(_: $key,)? value: &T) -> Result<(), ColumnError> {
+                self.part(value)
+            }
+
+            fn end(self) -> Result<(), ColumnError> {
+                Ok(())
+            }
+        })+
+    };
+}
+
+parts! {
+    SerializeSeq::serialize_element;
+    SerializeTuple::serialize_element;
+    SerializeTupleStruct::serialize_field;
+    SerializeTupleVariant::serialize_field;
+    SerializeStruct::serialize_field(&'static str);
+    SerializeStructVariant::serialize_field(&'static str);
+}
+
+impl ser::SerializeMap for Parts<'_> {
+    type Ok = ();
+    type Error = ColumnError;
+
+    fn serialize_key<T: ?Sized + Serialize>(&mut self, key: &T) -> Result<(), ColumnError> {
+        self.next = 0;
+        self.part(key)
+    }
+
+    fn serialize_value<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), ColumnError> {
+        self.part(value)
+    }
+
+    fn end(self) -> Result<(), ColumnError> {
+        Ok(())
+    }
+}
