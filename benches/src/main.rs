@@ -3,7 +3,7 @@
 //! `instructions` counts what the engine's hot paths cost and holds them against a baseline.
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
-//! processes over loopback), `projection` (the books alone), `simulator`, `scale` (what grows), `shop`, `process`, `relay` and `http` (how nodes are run
+//! processes over loopback), `projection` (the books alone), `simulator`, `scale` (what grows), `pair` (the engine without disk or network), `shop`, `process`, `relay` and `http` (how nodes are run
 //! and asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
 
 mod capture;
@@ -13,6 +13,7 @@ mod http;
 mod instructions;
 mod live;
 mod memory;
+mod pair;
 mod process;
 mod projection;
 mod raw;

@@ -2,6 +2,8 @@
 //! put into the hub's log as if it had arrived. A day has so many records at most, so that more history is more days,
 //! and no reversal is further from its sale than three weeks.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
@@ -69,10 +71,11 @@ impl Till {
     }
 
     /// Voids belong to the day of their sale; here they would come days later.
-    fn order(&mut self, wanted: usize, seed: u64) {
+    fn order(&mut self, wanted: usize, seed: u64, names: &mut HashSet<u64>) {
         let made = transactions(&self.name, wanted + wanted / 10 + 50, seed).into_iter();
         self.work = made.filter(|one| !one.json.contains(r#""kind":"void""#)).take(wanted).collect();
         self.work.reverse();
+        self.work.iter_mut().for_each(|one| name_once(one, names));
     }
 
     fn seal(
@@ -106,6 +109,21 @@ impl Till {
     }
 }
 
+/// Names of carts and payments are drawn by chance, and in a million draws some come twice, which the books would ask
+/// about: the second gets another.
+fn name_once(transaction: &mut Transaction, names: &mut HashSet<u64>) {
+    for field in [r#""idempotency_key":""#, r#""payment":""#] {
+        let text = transaction.json.split_once(field).and_then(|(_, rest)| rest.split_once('"'));
+        let Some((name, _)) = text else { continue };
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        if !names.insert(hasher.finish()) {
+            let (old, new) = (format!("{field}{name}"), format!("{field}{name}-{}", names.len()));
+            transaction.json = transaction.json.replacen(&old, &new, 1);
+        }
+    }
+}
+
 /// Makes a history of so many records that ends yesterday and gives every batch to `each`.
 ///
 /// # Errors
@@ -117,7 +135,7 @@ pub fn batches(
     mut each: impl FnMut(Sealed) -> Outcome<()>,
 ) -> Outcome<Filled> {
     let mut tills: Vec<Till> = (0..TILLS).map(Till::new).collect::<Outcome<_>>()?;
-    let days = records.div_ceil(A_DAY);
+    let (days, mut names) = (records.div_ceil(A_DAY), HashSet::new());
     let mut filled = Filled { last: vec![None; TILLS], ..Filled::default() };
     for number in 0..days {
         let day = today.plus(i32::try_from(number)? - i32::try_from(days)?);
@@ -126,7 +144,7 @@ pub fn batches(
         for (at, till) in tills.iter_mut().enumerate() {
             if number.is_multiple_of(DAYS_A_SEED) {
                 let run = seed * 1_000 + u64::try_from(number / DAYS_A_SEED)?;
-                till.order(A_DAY / TILLS * DAYS_A_SEED, run);
+                till.order(A_DAY / TILLS * DAYS_A_SEED, run, &mut names);
             }
             let opens_ms = i64::from(day.0) * DAY_MS + OPENS_MS + i64::try_from(at)?;
             let step_ms = TRADES_MS / i64::try_from(share(at).max(1))?;

@@ -116,7 +116,12 @@ pub fn run(program: &Path, arguments: &Arguments) -> Outcome<()> {
         for round in 1..=arguments.rounds.max(1) {
             for size in sizes(*part, &FULL, arguments) {
                 eprintln!("round {round}: {part:?}, {size}, load {}", crate::load());
-                sheet.add(size, measure(*part, program, &FULL, size, round)?);
+                let readings = measure(*part, program, &FULL, size, round)?;
+                // A later size takes long and may fail: what is known is told at once.
+                for Reading { family, row, unit, value } in &readings {
+                    eprintln!("  {family}: {row}, {}: {}", unit.name(), unit.form(*value));
+                }
+                sheet.add(size, readings);
             }
         }
         let what = match part {
