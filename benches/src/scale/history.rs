@@ -13,7 +13,7 @@ use node::runtime::clock::Clock;
 use serde_json::{Value, json};
 
 use super::fill::{self, Filled};
-use super::place::{Place, STORE, Till};
+use super::place::{PATIENCE, Place, STORE, Till};
 use super::sheet::{Reading, Unit};
 use super::{Said, Steps};
 use crate::Outcome;
@@ -30,8 +30,6 @@ const WARM_UP: usize = 20;
 /// Lines of a POST of NDJSON.
 const LINES: usize = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Within so long a till has taken over a history, whatever the machine does beside.
-const PATIENCE: Duration = Duration::from_secs(1_800);
 /// A conversation in which nothing is new is over after so long a silence.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -128,7 +126,7 @@ fn one_more(said: &mut Said, steps: &Steps, records: usize, round: u64) -> Outco
 
 /// One at a time, online, from the POST at the till until it is in the hub's books.
 fn live(said: &mut Said, place: &Place, till: &Till, work: &[Transaction]) -> Outcome<()> {
-    let (mut http, mut hub) = (till.node()?.connect()?, place.ask()?);
+    let (mut http, mut hub) = (till.ask()?, place.ask()?);
     let [mut saved, mut books] = [(); 2].map(|()| Samples::default());
     for (at, transaction) in work.iter().enumerate() {
         let from = Instant::now();
@@ -155,7 +153,7 @@ fn capture(
     before: usize,
 ) -> Outcome<()> {
     place.end_hub(true)?;
-    let mut http = till.node()?.connect()?;
+    let mut http = till.ask()?;
     let (singly, in_lines) = work.split_at(work.len() / 2);
     let start = Instant::now();
     for transaction in singly {
@@ -218,7 +216,7 @@ fn resync(said: &mut Said, steps: &Steps, place: &Place, till: &mut Till) -> Out
     let relay = Relay::start(place.address().parse()?)?;
     till.look_at(&relay.address.to_string())?;
     till.again()?;
-    let (start, mut http) = (Instant::now(), till.node()?.connect()?);
+    let (start, mut http) = (Instant::now(), till.ask()?);
     patiently("a till that is level", || Ok(is_level(&http.get("/v1/status")?.json()?)))?;
     said.time(
         "history-resync-time",
@@ -297,7 +295,7 @@ fn check(place: &Place, till: &Till, filled: &Filled, work: &[Transaction]) -> O
 }
 
 fn status(till: &Till) -> Outcome<Value> {
-    Ok(till.node()?.connect()?.get("/v1/status")?.json()?)
+    Ok(till.ask()?.get("/v1/status")?.json()?)
 }
 
 fn is_level(status: &Value) -> bool {
@@ -306,7 +304,7 @@ fn is_level(status: &Value) -> bool {
 
 /// Waits until the till has the books of the hub.
 fn level(place: &Place, till: &Till) -> Outcome<()> {
-    let mut http = till.node()?.connect()?;
+    let mut http = till.ask()?;
     patiently("a till with the hub's books", || {
         let status = http.get("/v1/status")?.json()?;
         if !is_level(&status) {

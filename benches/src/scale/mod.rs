@@ -30,6 +30,9 @@ pub struct Arguments {
     /// Rounds; medians are taken over them
     #[arg(long, default_value_t = 1)]
     rounds: u64,
+    /// Only sizes from this one on
+    #[arg(long, value_name = "SIZE")]
+    from: Option<usize>,
     /// Only sizes up to this one
     #[arg(long, value_name = "SIZE")]
     up_to: Option<usize>,
@@ -162,7 +165,8 @@ fn sizes(part: Part, steps: &Steps, arguments: &Arguments) -> Vec<usize> {
         Part::History => (steps.histories, arguments.ten_million.then_some(TEN_MILLION)),
         Part::Tills => (steps.tills, None),
     };
-    let wanted = |size: &usize| arguments.up_to.is_none_or(|most| *size <= most);
+    let (least, most) = (arguments.from.unwrap_or(0), arguments.up_to.unwrap_or(usize::MAX));
+    let wanted = |size: &usize| (least..=most).contains(size);
     sizes.iter().copied().filter(wanted).chain(more).collect()
 }
 

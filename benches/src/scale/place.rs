@@ -2,6 +2,7 @@
 //! its API, each as a process or as nothing but a directory that somebody else drives.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use node::identity::Enrolment;
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use crate::process::Node;
 
 /// The store, where there is one.
 pub const STORE: &str = "high-street";
+/// A million records that nobody has judged take their time, and the first question waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(1_800);
 
 /// A hub in a temporary directory, and where its tills are.
 pub struct Place {
@@ -75,7 +78,7 @@ impl Place {
     /// # Errors
     /// It does not run.
     pub fn ask(&self) -> Outcome<Http> {
-        self.hub()?.connect()
+        Ok(self.hub()?.connect()?.wait_up_to(PATIENCE)?)
     }
 
     /// Enrols a till and lets it join; where its directory is.
@@ -145,6 +148,14 @@ impl Till {
     /// It does not stop.
     pub fn end(&mut self, clean: bool) -> Outcome<()> {
         end(self.node.take(), clean)
+    }
+
+    /// A connection to its API.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn ask(&self) -> Outcome<Http> {
+        Ok(self.node()?.connect()?.wait_up_to(PATIENCE)?)
     }
 
     /// Its process.

@@ -55,7 +55,7 @@ pub fn measure(program: &Path, steps: &Steps, tills: usize, round: u64) -> Outco
     until("all tills online", LOOK_EVERY, || Ok(online(&mut http)? == tills as u64))?;
     said.push(
         "tills-connect",
-        "started and connected, all at once",
+        "started and connected, one after the other",
         Unit::Rate,
         per_second(tills, start.elapsed()),
     );
