@@ -96,7 +96,10 @@ pub fn measure(program: &Path, sizes: &Sizes) -> Outcome<Vec<(&'static str, Meas
 }
 
 /// Logs in as the console's form does; the session's cookie.
-fn log_in(address: &str, token: &str) -> Outcome<String> {
+///
+/// # Errors
+/// The hub does not answer, or opens no session.
+pub fn log_in(address: &str, token: &str) -> Outcome<String> {
     let mut stream = TcpStream::connect(address)?;
     let body = format!(r#"{{"token":"{token}"}}"#);
     let head = format!(

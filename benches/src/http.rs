@@ -51,6 +51,15 @@ impl Http {
         Ok(Self { stream, fixed, sent: Vec::new(), received: Vec::new() })
     }
 
+    /// Lets the node take longer over an answer.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn wait_up_to(self, patience: Duration) -> Result<Self> {
+        self.stream.set_read_timeout(Some(patience))?;
+        Ok(self)
+    }
+
     /// Reads something.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! `instructions` counts what the engine's hot paths cost and holds them against a baseline.
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
-//! processes over loopback), `projection` (the books alone), `simulator`, `shop`, `process`, `relay` and `http` (how nodes are run
+//! processes over loopback), `projection` (the books alone), `simulator`, `scale` (what grows), `pair` (the engine without disk or network), `shop`, `process`, `relay` and `http` (how nodes are run
 //! and asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
 
 mod capture;
@@ -13,11 +13,13 @@ mod http;
 mod instructions;
 mod live;
 mod memory;
+mod pair;
 mod process;
 mod projection;
 mod raw;
 mod relay;
 mod restart;
+mod scale;
 mod shop;
 mod simulator;
 mod stats;
@@ -61,6 +63,8 @@ enum Task {
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<Part>,
     },
+    /// The same measures over more and more history, and over more and more tills; prints what stays flat and what grows
+    Scale(scale::Arguments),
     /// Counts the instructions of the engine's hot paths under valgrind and holds them against the baseline (for CI)
     Instructions {
         /// Write the counts as the new baseline
@@ -160,10 +164,14 @@ fn main() -> ExitCode {
         Task::Smoke => {
             let parts = [&PARTS[..], &[Part::Console]].concat();
             run(cli.tillsync.as_deref(), &TINY, 1, &parts, true)
+                .and_then(|()| scale::smoke(&program(cli.tillsync.as_deref(), true)?))
         }
         Task::Report { rounds, only } => {
             let parts = if only.is_empty() { &PARTS[..] } else { only };
             run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), parts, false)
+        }
+        Task::Scale(arguments) => {
+            program(cli.tillsync.as_deref(), false).and_then(|program| scale::run(&program, arguments))
         }
         Task::Instructions { write } => instructions::check(*write),
         Task::InstructionsOf { name, times } => instructions::run(name, *times),

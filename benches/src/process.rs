@@ -90,6 +90,12 @@ impl Node {
         Ok(kib.parse::<u64>()? * 1_024)
     }
 
+    /// Its number in the system.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it without a word, as a power cut does.
     pub fn kill(self) {
         drop(self);
