@@ -1,6 +1,9 @@
 //! A record: a transaction in a till's log, numbered, chained and time-stamped. Its id is the hash of everything
 //! in it, so ids are derived, never sent.
 
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use serde::Serialize;
 
 use crate::codec;
@@ -73,8 +76,11 @@ pub fn effective_ms(at: Instant, prev_ms: Option<i64>, horizon_ms: Option<i64>) 
     at.ms.max(prev_ms.unwrap_or(i64::MIN)).max(after_seen)
 }
 
+/// The key that the context of record ids gives: derived once, not for every record.
+static CONTEXT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("tillsync record v1"));
+
 fn derive_id(place: &Place, transaction: &Transaction) -> RecordId {
-    let mut hasher = blake3::Hasher::new_derive_key("tillsync record v1");
+    let mut hasher = blake3::Hasher::new_from_context_key(&CONTEXT);
     hasher.update(&[RECORD_VERSION]);
     hasher.update(&codec::encode(place));
     hasher.update(&codec::encode(transaction));

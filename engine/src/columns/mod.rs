@@ -110,6 +110,13 @@ fn put(to: &mut Vec<u8>, mut number: u64) {
 
 /// Takes a number off the front.
 fn take(from: &mut &[u8]) -> Result<u64, ColumnError> {
+    // Nearly all are small.
+    if let Some((byte, rest)) = from.split_first()
+        && *byte < 0x80
+    {
+        *from = rest;
+        return Ok(u64::from(*byte));
+    }
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
         let Some((byte, rest)) = from.split_first() else { return refused("a column ends too early") };

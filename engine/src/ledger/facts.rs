@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) lock: u64,
     /// Held by the integrity of its log, decisions aside (see `log`).
     pub(crate) chain: Option<ChainHold>,
+    /// The same basket was rung within `TWIN_MARK_MS`.
+    has_twin: bool,
 }
 
 /// No lock covers the record.
@@ -231,7 +233,7 @@ impl Facts {
         let (ms, lock) = (record.effective_ms, UNLOCKED);
         self.records.push(record);
         self.days.file(record.business_day, &record.log, slot);
-        self.entries.push(Entry { ms, lock, chain: None });
+        self.entries.push(Entry { ms, lock, chain: None, has_twin: false });
         self.touch(slot, Some(slot));
         self.file_joints(slot, record);
         let referrers = self.file_references(slot, record);
@@ -274,7 +276,7 @@ impl Facts {
             return;
         };
         if let Some(twin) = fingerprint(record, basket) {
-            self.twins.insert(Twin { basket: twin, ms: record.at.ms, seq: record.seq, slot });
+            self.file_twin(Twin { basket: twin, ms: record.at.ms, seq: record.seq, slot });
         }
         let pending = basket.tenders.iter().filter(|tender| tender.status == TenderStatus::Pending);
         for payment in pending.filter_map(|tender| tender.payment.as_ref()) {
@@ -294,6 +296,23 @@ impl Facts {
             }
         }
         self.receipts.insert(by_receipt, slot);
+    }
+
+    /// Files a basket, and notes of it and of its nearest neighbours in time that they have a twin. The next one that
+    /// comes between two of them is near to one of them, so whoever has a twin near enough is known to have one; and
+    /// because the row is not there yet when it is asked for, baskets that are alone read no page.
+    fn file_twin(&mut self, own: Twin) {
+        let from = Twin { ms: own.ms.saturating_sub(TWIN_MARK_MS), seq: 0, slot: 0, ..own };
+        let to = Twin { ms: own.ms.saturating_add(TWIN_MARK_MS), seq: u64::MAX, slot: Slot::MAX, ..own };
+        let before = self.twins.down(from, own, 1, &from.marks_up_to(own.ms));
+        let after = self.twins.up(own, to, 1, &own.marks_up_to(to.ms));
+        for near in before.into_iter().chain(after) {
+            self.entry_mut(own.slot).has_twin = true;
+            if !self.entry(near.slot).has_twin {
+                self.entry_mut(near.slot).has_twin = true;
+            }
+        }
+        self.twins.insert(own);
     }
 
     /// Receipt numbers are from now on unique in the store: whoever shares one is judged together.
@@ -370,6 +389,9 @@ impl Facts {
     /// Sales or refunds of the till with the same lines and amounts, at most `window_ms` before or after: the nearest
     /// few on each side, since a till that rings one basket a thousand times a minute has a thousand of them.
     pub(crate) fn twins(&self, slot: Slot, window_ms: i64) -> Vec<Slot> {
+        if window_ms <= TWIN_MARK_MS && !self.entry(slot).has_twin {
+            return Vec::new();
+        }
         let record = self.record(slot);
         let Some(twin) = record.transaction.basket().and_then(|basket| fingerprint(record, basket)) else {
             return Vec::new();

@@ -2,7 +2,9 @@
 //! and what caused it, and is chained to the entry before it by hash. It never decides an account.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use serde::{Deserialize, Serialize};
 
 use super::account::Account;
@@ -10,6 +12,10 @@ use crate::codec;
 use crate::ids::RecordId;
 use crate::money::Currency;
 use crate::time::Day;
+
+/// The key that the context of entries gives: derived once, not for every entry.
+static CONTEXT: LazyLock<ContextKey> =
+    LazyLock::new(|| hash_derive_key_context("tillsync journal entry v1"));
 
 /// An amount on an account: debit positive, credit negative.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -46,7 +52,7 @@ impl JournalEntry {
     #[must_use]
     pub fn expected_hash(&self) -> [u8; 32] {
         let content = (&self.prev, self.number, self.date, &self.record, &self.because, &self.postings);
-        *blake3::Hasher::new_derive_key("tillsync journal entry v1")
+        *blake3::Hasher::new_from_context_key(&CONTEXT)
             .update(&codec::encode(&content))
             .finalize()
             .as_bytes()

@@ -138,9 +138,13 @@ impl Form {
     }
 
     fn rested<'a>(&self, slot: Slot, record: &'a Record) -> Rested<&'a Transaction> {
-        let before = |id: RecordId| match self.slot(&id).and_then(|before| slot.checked_sub(before)) {
-            Some(slots) => Before::Back(slots),
-            None => Before::Other(id),
+        let before = |id: RecordId| {
+            // Mostly the record that was filed before it: what is found there is not looked up.
+            let last = slot.checked_sub(1).filter(|last| self.id(*last) == id);
+            match last.or_else(|| self.slot(&id)).and_then(|before| slot.checked_sub(before)) {
+                Some(slots) => Before::Back(slots),
+                None => Before::Other(id),
+            }
         };
         Rested {
             log: self.numbers[&(record.store.clone(), record.log.clone())],
