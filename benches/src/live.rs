@@ -64,7 +64,10 @@ pub fn measure(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'stat
 }
 
 /// Asks until the transaction is there; how long that took since `from`, and the last question alone.
-fn ask_until_there(
+///
+/// # Errors
+/// It does not arrive as it was handed over.
+pub fn ask_until_there(
     asked: &mut Http,
     transaction: &Transaction,
     at_hub: bool,

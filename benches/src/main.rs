@@ -6,6 +6,9 @@
 //! processes over loopback), `projection` (the books alone), `simulator`, `shop`, `process`, `relay` and `http` (how nodes are run
 //! and asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
 
+#[cfg(feature = "peers")]
+mod bars;
+mod beside;
 mod capture;
 mod console;
 mod drain;
@@ -13,6 +16,8 @@ mod http;
 mod instructions;
 mod live;
 mod memory;
+#[cfg(feature = "peers")]
+mod peers;
 mod process;
 mod projection;
 mod raw;
@@ -60,6 +65,9 @@ enum Task {
         /// Only some of the parts
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<Part>,
+        /// Write charts of what was measured into this directory, as SVG
+        #[arg(long, value_name = "DIR")]
+        plots: Option<PathBuf>,
     },
     /// Counts the instructions of the engine's hot paths under valgrind and holds them against the baseline (for CI)
     Instructions {
@@ -88,12 +96,17 @@ enum Part {
     Projection,
     Memory,
     Simulator,
+    /// Other programs beside Tillsync (in a whole run if this was built with `--features peers`).
+    Peers,
     /// First page and grid of the console of a large company (not in a whole run: it takes gigabytes and minutes).
     Console,
 }
 
 const PARTS: [Part; 6] =
     [Part::Capture, Part::Live, Part::Drain, Part::Projection, Part::Memory, Part::Simulator];
+
+/// What a whole run measures of other programs.
+const BESIDE: &[Part] = if beside::BUILT { &[Part::Peers] } else { &[] };
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -158,12 +171,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Task::Smoke => {
-            let parts = [&PARTS[..], &[Part::Console]].concat();
-            run(cli.tillsync.as_deref(), &TINY, 1, &parts, true)
+            let parts = [&PARTS[..], BESIDE, &[Part::Console]].concat();
+            run(cli.tillsync.as_deref(), &TINY, 1, &parts, true, None)
         }
-        Task::Report { rounds, only } => {
-            let parts = if only.is_empty() { &PARTS[..] } else { only };
-            run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), parts, false)
+        Task::Report { rounds, only, plots } => {
+            let parts = if only.is_empty() { [&PARTS[..], BESIDE].concat() } else { only.clone() };
+            run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), &parts, false, plots.as_deref())
         }
         Task::Instructions { write } => instructions::check(*write),
         Task::InstructionsOf { name, times } => instructions::run(name, *times),
@@ -177,24 +190,40 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(tillsync: Option<&Path>, sizes: &Sizes, rounds: u64, parts: &[Part], smoke: bool) -> Outcome<()> {
+fn run(
+    tillsync: Option<&Path>,
+    sizes: &Sizes,
+    rounds: u64,
+    parts: &[Part],
+    smoke: bool,
+    plots: Option<&Path>,
+) -> Outcome<()> {
     let program = program(tillsync, smoke)?;
     let (mut table, before) = (Table::default(), load());
+    let mut beside = beside::Beside::new(&program, smoke);
     for round in 1..=rounds {
         for part in parts {
             eprintln!("round {round} of {rounds}: {part:?}, load {}", load());
+            if *part == Part::Peers {
+                beside.round(round)?;
+                continue;
+            }
             for (row, measure) in measure(*part, &program, sizes, round)? {
                 table.add(row, measure);
             }
         }
     }
     if smoke {
-        println!("smoke: {} rows measured; every count and content as it must be", table.len());
+        let rows = table.len() + beside.len();
+        println!("smoke: {rows} rows measured; every count and content as it must be");
     } else {
         let load = format!("Load average of the machine: {before} before, {} after.", load());
-        println!("{}", table.markdown(rounds, &load));
+        if table.len() > 0 {
+            println!("{}", table.markdown(rounds, &load));
+        }
+        print!("{}", beside.markdown(rounds, &load));
     }
-    Ok(())
+    plots.map_or(Ok(()), |dir| beside.plots(dir))
 }
 
 /// One round of a part: rows that are compared with each other stand in one part.
@@ -228,6 +257,7 @@ fn measure(part: Part, program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec
         Part::Memory => memory::measure(program, sizes, round),
         Part::Simulator => simulator::measure(sizes, round),
         Part::Console => console::measure(program, sizes),
+        Part::Peers => Ok(Vec::new()),
     }
 }
 

@@ -170,7 +170,9 @@ impl Shop {
         Ok(())
     }
 
-    fn hub_dir(&self) -> PathBuf {
+    /// Where the hub keeps everything.
+    #[must_use]
+    pub fn hub_dir(&self) -> PathBuf {
         self.dir.path().join("hub")
     }
 

@@ -188,12 +188,12 @@ impl Table {
 }
 
 /// Nanoseconds as microseconds: a tenth of one where one is little.
-fn micros(ns: u64) -> String {
+pub fn micros(ns: u64) -> String {
     if ns < 100_000 { format!("{}.{}", ns / 1_000, ns % 1_000 / 100) } else { thousands(ns / 1_000) }
 }
 
 /// `1234567` as `1,234,567`.
-fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
