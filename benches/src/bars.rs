@@ -1,6 +1,5 @@
-//! Bar charts as SVG text: one bar for each row, from the left, longest first as the caller sorts them, with the value
-//! written at its end. Integers only. A scale may be logarithmic by halves of a decade, because limits and slow rows
-//! are a thousandfold apart.
+//! Bar charts as SVG text: rows of bars from the left, each with its value written at its end. Lengths follow the
+//! logarithm of the values, because limits and slow rows are a thousandfold apart. Integers only.
 
 use std::fmt::Write;
 
@@ -8,75 +7,88 @@ use std::fmt::Write;
 pub struct Chart {
     /// What is shown, with its unit.
     pub title: String,
-    /// Names of the bars of a row, in the order of their values; one name: no legend.
+    /// Names of the bars of a row, in their order; one name: no legend.
     pub series: Vec<&'static str>,
-    /// Rows: a label, and a value for each series, with its text.
-    pub rows: Vec<(String, Vec<Option<(u64, String)>>)>,
+    /// The rows, from above.
+    pub rows: Vec<Row>,
+}
+
+/// A row of a chart.
+pub struct Row {
+    /// What it is called.
+    pub label: String,
+    /// Its bars, in the order of the series; a row may have fewer.
+    pub bars: Vec<Option<Bar>>,
+}
+
+/// A bar.
+pub struct Bar {
+    /// Its value.
+    pub value: u64,
+    /// The value as it is written.
+    pub text: String,
 }
 
 const WIDTH: u64 = 960;
-const LABEL_WIDTH: u64 = 430;
+const LABEL_WIDTH: u64 = 440;
 const VALUE_WIDTH: u64 = 90;
+const LEGEND_WIDTH: u64 = 150;
 const BAR_HEIGHT: u64 = 14;
 const ROW_GAP: u64 = 8;
 const HEAD_HEIGHT: u64 = 56;
 const COLOURS: [&str; 3] = ["#2f6f9f", "#d08a2e", "#7a7a7a"];
+const INK: &str = "#222222";
 
-/// The chart as an SVG document; lengths are in proportion to the logarithm of values.
+/// The chart as an SVG document.
 #[must_use]
 pub fn svg(chart: &Chart) -> String {
-    let bars = chart.rows.iter().map(|(_, values)| values.len() as u64).sum::<u64>();
-    let height = HEAD_HEIGHT + bars * BAR_HEIGHT + chart.rows.len() as u64 * ROW_GAP + ROW_GAP;
-    let values =
-        || chart.rows.iter().flat_map(|(_, values)| values.iter().flatten().map(|(value, _)| *value));
-    let (low, high) = (values().min().unwrap_or(1), values().max().unwrap_or(1));
-    let mut text = format!(
+    let bars: usize = chart.rows.iter().map(|row| row.bars.len()).sum();
+    let height = HEAD_HEIGHT + bars as u64 * BAR_HEIGHT + chart.rows.len() as u64 * ROW_GAP + ROW_GAP;
+    let values: Vec<u64> =
+        chart.rows.iter().flat_map(|row| row.bars.iter().flatten()).map(|bar| bar.value).collect();
+    let low = values.iter().min().copied().unwrap_or(1);
+    let high = values.iter().max().copied().unwrap_or(1);
+    let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
-         <text x=\"12\" y=\"22\" font-size=\"15\" fill=\"#222222\">{}</text>\n",
-        escaped(&chart.title)
+         font-family=\"sans-serif\" font-size=\"12\">\n"
     );
+    rect(&mut svg, [0, 0, WIDTH, height], "#ffffff");
+    let title = escaped(&chart.title);
+    let _ = writeln!(svg, "<text x=\"12\" y=\"22\" font-size=\"15\" fill=\"{INK}\">{title}</text>");
+    text(&mut svg, [12, 44], "start", "logarithmic scale");
     if chart.series.len() > 1 {
         for (at, name) in chart.series.iter().enumerate() {
-            let x = LABEL_WIDTH + at as u64 * 150;
-            let colour = COLOURS[at % COLOURS.len()];
-            let _ = writeln!(
-                text,
-                "<rect x=\"{x}\" y=\"34\" width=\"12\" height=\"12\" fill=\"{colour}\"/><text x=\"{}\" y=\"44\" fill=\"#222222\">{}</text>",
-                x + 17,
-                escaped(name)
-            );
+            let x = LABEL_WIDTH + at as u64 * LEGEND_WIDTH;
+            rect(&mut svg, [x, 34, 12, 12], COLOURS[at % COLOURS.len()]);
+            text(&mut svg, [x + 17, 44], "start", name);
         }
     }
-    let _ = writeln!(text, "<text x=\"12\" y=\"44\" fill=\"#777777\">logarithmic scale</text>");
     let mut y = HEAD_HEIGHT;
-    for (label, values) in &chart.rows {
-        let _ = writeln!(
-            text,
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#222222\">{}</text>",
-            LABEL_WIDTH - 8,
-            y + values.len() as u64 * BAR_HEIGHT / 2 + 4,
-            escaped(label)
-        );
-        for (at, value) in values.iter().enumerate() {
-            if let Some((value, written)) = value {
-                let length = length(*value, low, high);
-                let colour = COLOURS[at % COLOURS.len()];
-                let _ = writeln!(
-                    text,
-                    "<rect x=\"{LABEL_WIDTH}\" y=\"{y}\" width=\"{length}\" height=\"{}\" fill=\"{colour}\"/><text x=\"{}\" y=\"{}\" fill=\"#222222\">{}</text>",
-                    BAR_HEIGHT - 2,
-                    LABEL_WIDTH + length + 6,
-                    y + BAR_HEIGHT - 4,
-                    escaped(written)
-                );
+    for row in &chart.rows {
+        let middle = y + row.bars.len() as u64 * BAR_HEIGHT / 2 + 3;
+        text(&mut svg, [LABEL_WIDTH - 8, middle], "end", &row.label);
+        for (at, bar) in row.bars.iter().enumerate() {
+            if let Some(bar) = bar {
+                let length = length(bar.value, low, high);
+                rect(&mut svg, [LABEL_WIDTH, y, length, BAR_HEIGHT - 2], COLOURS[at % COLOURS.len()]);
+                text(&mut svg, [LABEL_WIDTH + length + 6, y + BAR_HEIGHT - 4], "start", &bar.text);
             }
             y += BAR_HEIGHT;
         }
         y += ROW_GAP;
     }
-    text.push_str("</svg>\n");
-    text
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn rect(svg: &mut String, [x, y, width, height]: [u64; 4], colour: &str) {
+    let _ =
+        writeln!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{colour}\"/>");
+}
+
+fn text(svg: &mut String, [x, y]: [u64; 2], anchor: &str, text: &str) {
+    let text = escaped(text);
+    let _ = writeln!(svg, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" fill=\"{INK}\">{text}</text>");
 }
 
 /// Length of a bar: the smallest value has a tenth of the room, the largest all of it.
@@ -91,7 +103,7 @@ fn length(value: u64, low: u64, high: u64) -> u64 {
 fn binary_log_milli(value: u64) -> u64 {
     let value = value.max(1);
     let whole = u64::from(value.ilog2());
-    let part = u128::from(value - (1 << whole)) * 1_000 >> whole;
+    let part = (u128::from(value - (1 << whole)) * 1_000) >> whole;
     whole * 1_000 + u64::try_from(part).unwrap_or(999)
 }
 
@@ -114,9 +126,10 @@ mod tests {
 
     #[test]
     fn every_value_is_written_and_signs_of_xml_are_escaped() {
-        let rows = vec![("a & b".to_owned(), vec![Some((3, "3 <s".to_owned())), None])];
-        let text = svg(&Chart { title: "t".to_owned(), series: vec!["p50", "p99"], rows });
-        assert!(text.contains("a &amp; b") && text.contains("3 &lt;s"), "{text}");
-        assert_eq!(text.matches("<svg").count(), text.matches("</svg>").count());
+        let bar = Bar { value: 3, text: "3 <s".to_owned() };
+        let rows = vec![Row { label: "a & b".to_owned(), bars: vec![Some(bar), None] }];
+        let svg = svg(&Chart { title: "t".to_owned(), series: vec!["p50", "p99"], rows });
+        assert!(svg.contains("a &amp; b") && svg.contains("3 &lt;s"), "{svg}");
+        assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
     }
 }

@@ -204,7 +204,100 @@ fn percentiles(samples: Samples, figures: [Figure; 2]) -> Figures {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{Drained, Held, Last, Lived, Nothing, Promises, Reopened};
     use super::*;
+
+    /// What a hub does to the last record of its last till.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Hub {
+        Keeps,
+        Loses,
+        Changes,
+    }
+
+    struct Fake {
+        hub: Hub,
+        work: Work,
+    }
+
+    impl Contender for Hub {
+        fn name(&self) -> &'static str {
+            "fake"
+        }
+
+        fn promises(&self) -> Promises {
+            Promises {
+                durable: false,
+                encrypted: false,
+                authenticated: false,
+                verified: false,
+                in_the_books: false,
+            }
+        }
+
+        fn capture(&self, _work: &[Transaction], _group: usize) -> Outcome<Option<Measure>> {
+            Ok(None)
+        }
+
+        fn open(&self, _tills: usize, _counted: bool) -> Outcome<Option<Box<dyn Fleet>>> {
+            Ok(Some(Box::new(Fake { hub: *self, work: Work::new() })))
+        }
+    }
+
+    impl Fleet for Fake {
+        fn record(&mut self, work: &Work) -> Outcome<()> {
+            if self.work.is_empty() {
+                self.work.clone_from(work);
+            } else {
+                self.work.iter_mut().zip(work).for_each(|(all, more)| all.1.extend_from_slice(&more.1));
+            }
+            Ok(())
+        }
+
+        fn drain(&mut self) -> Outcome<Drained> {
+            Ok(Drained { acknowledged: Duration::from_millis(1), books: None, wire: Some(1) })
+        }
+
+        fn held(&mut self) -> Outcome<Vec<Held>> {
+            let held = |(_, transactions): &(String, Vec<Transaction>)| Held {
+                count: transactions.len(),
+                last: transactions.last().map(|last| Last::Bytes(last.json.clone().into_bytes())),
+            };
+            let mut all: Vec<Held> = self.work.iter().map(held).collect();
+            if let Some(last) = all.last_mut() {
+                match (self.hub, &mut last.last) {
+                    (Hub::Loses, _) => last.count -= 1,
+                    (Hub::Changes, Some(Last::Bytes(bytes))) => bytes[10] ^= 1,
+                    _ => {}
+                }
+            }
+            Ok(all)
+        }
+
+        fn again_nothing(&mut self) -> Outcome<Option<Nothing>> {
+            Ok(None)
+        }
+
+        fn live(&mut self, _work: &[Transaction]) -> Outcome<Option<Lived>> {
+            Ok(None)
+        }
+
+        fn reopen(&mut self) -> Outcome<Option<Reopened>> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_hub_that_loses_or_changes_a_record_has_no_figure() {
+        for (hub, passes) in [(Hub::Keeps, true), (Hub::Loses, false), (Hub::Changes, false)] {
+            let mut figures = Figures::new();
+            assert_eq!(drain(&hub, &TINY, 1, 3, &mut figures).is_ok(), passes);
+            assert_eq!(again(&hub, &TINY, 1, &mut figures).is_ok(), passes);
+            assert_eq!(figures.is_empty(), !passes);
+        }
+    }
 
     #[test]
     fn the_work_is_shared_out_whole_and_cut_without_a_loss() {
