@@ -34,9 +34,18 @@ mod built {
         /// A round of all contenders.
         ///
         /// # Errors
-        /// One could not be measured.
+        /// None: a measurement that fails is in [`Beside::verdict`].
         pub fn round(&mut self, round: u64) -> Outcome<()> {
-            peers::round(&self.contenders, &self.sizes, round, &mut self.results)
+            peers::round(&self.contenders, &self.sizes, round, &mut self.results);
+            Ok(())
+        }
+
+        /// Whether all could be measured.
+        ///
+        /// # Errors
+        /// Everything that could not.
+        pub fn verdict(&self) -> Outcome<()> {
+            self.results.verdict()
         }
 
         /// How many numbers there are.
@@ -86,6 +95,14 @@ mod not_built {
             Err("other programs are not built in; \
                 `cargo run --release -p benches --features peers -- report --only peers` builds and measures them"
                 .into())
+        }
+
+        /// None.
+        ///
+        /// # Errors
+        /// None.
+        pub fn verdict(&self) -> Outcome<()> {
+            Ok(())
         }
 
         /// None.

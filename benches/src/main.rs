@@ -214,6 +214,7 @@ fn run(
         }
     }
     if smoke {
+        beside.verdict()?;
         let rows = table.len() + beside.len();
         println!("smoke: {rows} rows measured; every count and content as it must be");
     } else {
@@ -223,7 +224,10 @@ fn run(
         }
         print!("{}", beside.markdown(rounds, &load));
     }
-    plots.map_or(Ok(()), |dir| beside.plots(dir))
+    if let Some(dir) = plots {
+        beside.plots(dir)?;
+    }
+    beside.verdict()
 }
 
 /// One round of a part: rows that are compared with each other stand in one part.

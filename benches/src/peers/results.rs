@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::Promises;
+use crate::Outcome;
 use crate::stats::{ratio, spread};
 use crate::table::{micros, thousands};
 
 /// The contender that everybody is held against: what a shop would build at home.
 pub const SQLITE: &str = "SQLite outbox over TCP";
 /// What all this is about.
-pub const TILLSYNC: &str = "Tillsync";
+pub const TILLSYNC: &str = "Tillsync, a store for each till";
 /// The limit of a drain.
 pub const QUIC: &str = "limit: QUIC + TLS, zstd blocks of 1,000, append + fdatasync + ack";
 /// The limit of capture.
@@ -61,6 +62,8 @@ pub struct Results {
     figures: BTreeMap<(Figure, &'static str), Vec<u64>>,
     /// Contenders that could not be measured, and why.
     absent: BTreeSet<String>,
+    /// Measurements that failed.
+    failed: Vec<String>,
 }
 
 /// A column of a table: its title, what stands in it, and how that is written.
@@ -83,6 +86,19 @@ impl Results {
     /// One does not, and why.
     pub fn absent(&mut self, why: String) {
         self.absent.insert(why);
+    }
+
+    /// A measurement failed; others go on.
+    pub fn failed(&mut self, what: String) {
+        self.failed.push(what);
+    }
+
+    /// Whether all went well.
+    ///
+    /// # Errors
+    /// Everything that did not.
+    pub fn verdict(&self) -> Outcome<()> {
+        if self.failed.is_empty() { Ok(()) } else { Err(self.failed.join("\n").into()) }
     }
 
     /// A number of one round.
@@ -123,7 +139,7 @@ impl Results {
         let mut text = format!(
             "## Beside other programs\n\nMedians of {rounds} rounds (smallest–largest). {load}\n\n{NOTES}\n"
         );
-        for why in &self.absent {
+        for why in self.absent.iter().chain(&self.failed) {
             let _ = writeln!(text, "\n{why}");
         }
         text.push_str("\n### What \"the hub has it\" promises\n\n");
@@ -206,7 +222,10 @@ Tillsync's hub and tills are processes; those of the others are threads of the m
 switching and waiting. Bytes on the wire: of QUIC as its ends count them (datagrams with 28 B of headers each), of \
 Tillsync and PostgreSQL by a relay on loopback in drains of their own that are not timed (of TCP the payload without \
 headers), of SQLite and samod in the stream (without headers), of documents in process the messages alone. A ratio \
-above 1 is faster where it is a rate, slower where it is a time. \"–\": makes no sense there, or there is none.";
+above 1 is faster where it is a rate, slower where it is a time. A drain of Tillsync is timed from the first till \
+that the hub sees and has the start of the other tills' processes in it; its no-op is a restart of all of them. One \
+document or table a till, nothing flows from till to till; only the tills of one store of Tillsync tell each other \
+everything, which takes most of the machine and the line in that row. \"–\": makes no sense there, or there is none.";
 
 fn drains([acknowledged, books, wire]: [Figure; 3]) -> Vec<Column> {
     // What is in the books is held against what others have acknowledged: they have no books.

@@ -33,11 +33,8 @@ const GROUP: usize = 100;
 /// Of ten parts of a history, so many are at the hub before the rest is drained.
 const TENTHS_BEFORE: usize = 9;
 
-/// Every measurement of every contender.
-///
-/// # Errors
-/// One cannot be taken; names the contender.
-pub fn round(all: &[Box<dyn Contender>], sizes: &Sizes, round: u64, results: &mut Results) -> Outcome<()> {
+/// Every measurement of every contender. One that fails is in the results, and the others go on: a report takes long.
+pub fn round(all: &[Box<dyn Contender>], sizes: &Sizes, round: u64, results: &mut Results) {
     for (group, count) in [(1, sizes.single), (GROUP, sizes.many)] {
         let work = transactions("till-01", count, round);
         each(all, results, &format!("capture by {group}"), |contender, figures| {
@@ -45,14 +42,14 @@ pub fn round(all: &[Box<dyn Contender>], sizes: &Sizes, round: u64, results: &mu
                 figures.push((Figure::Capture(group), rate));
             }
             Ok(())
-        })?;
+        });
     }
     for tills in sizes.tills {
         each(all, results, &format!("drain of {tills} tills"), |contender, figures| {
             drain(contender, sizes, round, *tills, figures)
-        })?;
+        });
     }
-    each(all, results, "drain again", |contender, figures| again(contender, sizes, round, figures))
+    each(all, results, "drain again", |contender, figures| again(contender, sizes, round, figures));
 }
 
 /// The number of tills of everything that is measured with one number of tills only.
@@ -67,17 +64,21 @@ fn each(
     results: &mut Results,
     what: &str,
     mut measure: impl FnMut(&dyn Contender, &mut Figures) -> Outcome<()>,
-) -> Outcome<()> {
+) {
     for contender in all {
         let (name, mut figures) = (contender.name(), Figures::new());
         eprintln!("  {what}: {name}");
-        measure(contender.as_ref(), &mut figures).map_err(|error| format!("{what}: {name}: {error}"))?;
         results.promise(name, contender.promises());
+        if let Err(error) = measure(contender.as_ref(), &mut figures) {
+            let failed = format!("{what}: {name}: {error}");
+            eprintln!("  failed: {failed}");
+            results.failed(failed);
+            continue;
+        }
         for (figure, value) in figures {
             results.add(name, figure, value);
         }
     }
-    Ok(())
 }
 
 /// From an empty hub; with the main number of tills also what comes after it.

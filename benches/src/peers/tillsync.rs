@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Contender, Drained, Fleet, Held, Last, Lived, Nothing, Promises, Reopened};
+use super::{Contender, Drained, Fleet, Held, Last, Lived, Nothing, Promises, Reopened, results};
 use crate::Outcome;
 use crate::capture::{self, LINES};
 use crate::drain::{Work, drained_since};
@@ -28,15 +28,25 @@ const TURN: usize = 25;
 const PROMISES: Promises =
     Promises { durable: true, encrypted: true, authenticated: true, verified: true, in_the_books: true };
 
+/// Tills of one store share its books: each files what all others sold, within this machine. More of them than this
+/// would measure that, and for minutes.
+const TOGETHER_MAX: usize = 8;
+
 /// The product.
 pub struct Tillsync {
     /// Its program.
     pub program: PathBuf,
+    /// A store for each till, so that nothing flows from till to till, as nothing does with the others.
+    pub apart: bool,
 }
 
 impl Contender for Tillsync {
     fn name(&self) -> &'static str {
-        super::results::TILLSYNC
+        if self.apart {
+            results::TILLSYNC
+        } else {
+            "Tillsync, tills of one store, each gets the others' records"
+        }
     }
 
     fn promises(&self) -> Promises {
@@ -45,6 +55,9 @@ impl Contender for Tillsync {
 
     /// Over HTTP, which is how a till is spoken to.
     fn capture(&self, work: &[Transaction], group: usize) -> Outcome<Option<Measure>> {
+        if !self.apart {
+            return Ok(None);
+        }
         let mut shop = Shop::open(&self.program, 1)?;
         shop.stop_hub()?;
         let till = shop.tills[0].node()?;
@@ -59,8 +72,14 @@ impl Contender for Tillsync {
     }
 
     fn open(&self, tills: usize, counted: bool) -> Outcome<Option<Box<dyn Fleet>>> {
-        let open = if counted { Shop::open_counted } else { Shop::open };
-        Ok(Some(Box::new(Company { shop: open(&self.program, tills)?, work: Work::new() })))
+        let shop = match (self.apart, counted) {
+            (true, _) => Shop::open_apart(&self.program, tills, counted)?,
+            // One till is the same either way.
+            (false, _) if !(2..=TOGETHER_MAX).contains(&tills) => return Ok(None),
+            (false, true) => Shop::open_counted(&self.program, tills)?,
+            (false, false) => Shop::open(&self.program, tills)?,
+        };
+        Ok(Some(Box::new(Company { shop, work: Work::new() })))
     }
 
     fn needs_relay(&self) -> bool {
