@@ -4,7 +4,8 @@
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
 //! processes over loopback), `projection` (the books alone), `simulator`, `shop`, `process`, `relay` and `http` (how nodes are run
-//! and asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
+//! and asked), `beside` and `peers` (other programs, where they are built in; `bars` draws them), `stats` and `table` (what
+//! comes out). Two rows that are compared are measured in turns: A B A B.
 
 #[cfg(feature = "peers")]
 mod bars;

@@ -1,8 +1,8 @@
 //! Other programs that bring what tills recorded to a hub, measured beside Tillsync in the same run: the same bytes on
 //! the same disk. Every one is a [`Contender`] in a file of its own; `round` drives them in turns, `check` looks at
-//! what arrived, `results` writes the tables. Nobody is held to a promise it does not make: [`Promises`] says them.
+//! what arrived, `results` writes the tables and `charts` what is drawn. Nobody is held to a promise it does not make: [`Promises`] says them.
 //!
-//! Rooms: `disk` and `quic` (limits), `tillsync`, `sqlite` and `postgres` (over `outbox`, the till's SQLite; `tcp` is
+//! Rooms: `disk` and `quic` (limits; `quic_ends` and `quic_log` are its line and its files), `tillsync`, `sqlite` and `postgres` (over `outbox`, the till's SQLite; `tcp` is
 //! the stream between), `automerge`, `loro` and `yrs` (documents, over `in_process`), `samod`.
 
 mod automerge;
@@ -16,6 +16,7 @@ mod postgres;
 mod postgres_server;
 mod quic;
 mod quic_ends;
+mod quic_log;
 mod results;
 mod round;
 mod samod;

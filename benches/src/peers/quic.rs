@@ -3,10 +3,10 @@
 //! drain waits for compression; the hub unpacks what is packed.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::quic_ends::{self, bytes};
+use super::quic_log::{Block, HEAD_BYTES, Log, head, lines};
 use super::{Contender, Drained, Fleet, Held, Last, Lived, Nothing, Promises, Reopened, results};
 use crate::Outcome;
 use crate::drain::Work;
@@ -23,10 +24,6 @@ use crate::workload::Transaction;
 
 /// Transactions of a block.
 const BLOCK_ROWS: usize = 1_000;
-const ZSTD_LEVEL: i32 = 3;
-/// A block's head: whether it is packed, how many transactions, how many bytes.
-const HEAD_BYTES: usize = 9;
-const BLOCK_BYTES_MAX: usize = 64 << 20;
 
 /// The limit.
 pub struct Quic {
@@ -59,80 +56,6 @@ impl Contender for Quic {
 
     fn open(&self, tills: usize, _counted: bool) -> Outcome<Option<Box<dyn Fleet>>> {
         Ok(Some(Box::new(Shop::open(tills, self.zstd)?)))
-    }
-}
-
-/// Transactions as they travel and lie on the disk.
-#[derive(Clone)]
-struct Block {
-    /// How many transactions came before it.
-    after: u64,
-    /// Head and lines.
-    bytes: Vec<u8>,
-}
-
-impl Block {
-    fn new(after: u64, work: &[Transaction], zstd: bool) -> Outcome<Self> {
-        let mut lines: String = work.iter().flat_map(|one| [one.json.as_str(), "\n"]).collect();
-        lines.pop();
-        let body =
-            if zstd { zstd::bulk::compress(lines.as_bytes(), ZSTD_LEVEL)? } else { lines.into_bytes() };
-        let mut bytes = vec![u8::from(zstd)];
-        bytes.extend(u32::try_from(work.len())?.to_le_bytes());
-        bytes.extend(u32::try_from(body.len())?.to_le_bytes());
-        bytes.extend(body);
-        Ok(Self { after, bytes })
-    }
-}
-
-/// What a head says: packed, transactions, bytes.
-fn head([packed, rest @ ..]: [u8; HEAD_BYTES]) -> Outcome<(bool, u32, usize)> {
-    let [a, b, c, d, length @ ..] = rest;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > BLOCK_BYTES_MAX {
-        return Err(format!("a block of {length} bytes").into());
-    }
-    Ok((packed == 1, u32::from_le_bytes([a, b, c, d]), length))
-}
-
-/// The lines of a block.
-fn lines(packed: bool, body: &[u8]) -> Outcome<Vec<u8>> {
-    Ok(if packed { zstd::stream::decode_all(body)? } else { body.to_vec() })
-}
-
-/// A till's file at the hub.
-struct Log {
-    file: File,
-    count: u64,
-}
-
-impl Log {
-    /// Opens it and counts what is there, by the heads.
-    fn open(path: &Path) -> Outcome<Self> {
-        let mut log =
-            Self { file: OpenOptions::new().create(true).append(true).read(true).open(path)?, count: 0 };
-        let all = std::fs::read(path)?;
-        let mut rest = &all[..];
-        while let Some((first, more)) = rest.split_first_chunk() {
-            let (_, count, length) = head(*first)?;
-            log.count += u64::from(count);
-            rest = more.get(length..).ok_or("a file ends within a block")?;
-        }
-        Ok(log)
-    }
-
-    /// Unpacks a block, as whoever wants to look at it must, makes it durable and says how many there are now.
-    fn append(&mut self, block: &[u8]) -> Outcome<u64> {
-        let (first, body) = block.split_first_chunk().ok_or("a block without a head")?;
-        let (packed, count, _) = head(*first)?;
-        let lines = lines(packed, body)?;
-        if lines.split(|byte| *byte == b'\n').count() != count as usize {
-            return Err("a block has other lines than it says".into());
-        }
-        self.file.write_all(block)?;
-        self.file.sync_data()?;
-        self.count += u64::from(count);
-        Ok(self.count)
     }
 }
 
@@ -370,26 +293,4 @@ async fn serve(incoming: quinn::Incoming, hub: Arc<Hub>) -> Outcome<()> {
     // The till closes when it has read the last acknowledgement.
     connection.closed().await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::workload::transactions;
-
-    #[test]
-    fn a_block_that_lost_a_line_is_refused_and_a_whole_one_is_there_after_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, work) = (dir.path().join("log"), transactions("till", 30, 1));
-        for zstd in [false, true] {
-            let mut log = Log::open(&path).unwrap();
-            let before = log.count;
-            let block = Block::new(before, &work, zstd).unwrap();
-            assert_eq!(log.append(&block.bytes).unwrap(), before + 30);
-            let mut lying = block.bytes;
-            lying[1] += 1;
-            assert!(log.append(&lying).is_err());
-            assert_eq!(Log::open(&path).unwrap().count, before + 30);
-        }
-    }
 }
