@@ -29,7 +29,7 @@ use crate::{Outcome, Sizes};
 /// How many captures are on their way at the same time.
 const AT_A_TIME: usize = 16;
 /// Lines of one POST in the NDJSON row.
-const LINES: usize = 100;
+pub const LINES: usize = 100;
 
 /// The store's task in this process, one at a time and 16 at a time, plain and encrypted.
 ///
@@ -72,6 +72,36 @@ async fn through_the_task(work: Arc<Vec<Transaction>>, at_a_time: usize, sealed:
     handle.stop().await;
     storage.close()?;
     Ok(samples.measure(work.len(), took))
+}
+
+/// The store's task in this process, `group` drafts handed over before their answers are waited for.
+///
+/// # Errors
+/// The disk refuses, or something that was captured is not in the books.
+#[cfg(feature = "peers")]
+pub fn in_groups(work: &[Transaction], group: usize) -> Outcome<Measure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let dir = tempfile::tempdir()?;
+        let (storage, _) = Storage::open(dir.path(), &Options::default())?;
+        let handle = start(&storage)?;
+        let start = Instant::now();
+        for chunk in work.chunks(group) {
+            let mut waiting = Vec::with_capacity(chunk.len());
+            for transaction in chunk {
+                waiting.push(handle.capture_later(Draft::from_json(&transaction.json)?).await?);
+            }
+            for (answer, transaction) in waiting.into_iter().zip(chunk) {
+                assert_eq!(answer.await??.receipt, transaction.receipt);
+            }
+        }
+        let took = start.elapsed();
+        let found = handle.ask(|replica| (replica.books().len(), replica.books().cases().count())).await?;
+        assert_eq!(found, (work.len(), 0), "records in the books, and cases");
+        handle.stop().await;
+        storage.close()?;
+        Ok(Measure::whole(work.len(), took))
+    })
 }
 
 async fn capture_in_turn(
@@ -128,7 +158,11 @@ pub fn product(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'stat
     Ok(rows)
 }
 
-fn over_http(till: &Node, work: &[Transaction], at_a_time: usize) -> Outcome<Measure> {
+/// Transactions posted one by one, so many at a time.
+///
+/// # Errors
+/// One is refused.
+pub fn over_http(till: &Node, work: &[Transaction], at_a_time: usize) -> Outcome<Measure> {
     let next = AtomicUsize::new(0);
     let mut connections = Vec::new();
     for _ in 0..at_a_time {
@@ -166,7 +200,11 @@ fn over_http(till: &Node, work: &[Transaction], at_a_time: usize) -> Outcome<Mea
     Ok(samples.measure(work.len(), took))
 }
 
-fn lines(till: &Node, work: &[Transaction]) -> Outcome<Measure> {
+/// Transactions posted as NDJSON, [`LINES`] in each request.
+///
+/// # Errors
+/// One is refused.
+pub fn lines(till: &Node, work: &[Transaction]) -> Outcome<Measure> {
     let mut http = till.connect()?;
     let (mut samples, start) = (Samples::default(), Instant::now());
     for chunk in work.chunks(LINES) {

@@ -113,6 +113,14 @@ fn offline(mut shop: Shop, sizes: &Sizes, round: u64) -> Outcome<(Shop, Work)> {
 /// # Errors
 /// It takes too long.
 pub fn drained(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Duration> {
+    drained_since(hub, work, from_first_link).map(|start| start.elapsed())
+}
+
+/// As [`drained`], and since when, for those who time more than the books.
+///
+/// # Errors
+/// It takes too long.
+pub fn drained_since(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Instant> {
     let mut start = (!from_first_link).then(Instant::now);
     until("the drain", LOOK_EVERY, || {
         let (arrived, online) = Shop::arrived(hub)?;
@@ -121,5 +129,5 @@ pub fn drained(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Du
         }
         Ok(work.iter().all(|(till, transactions)| arrived.get(till) == Some(&(transactions.len() as u64))))
     })?;
-    start.map(|start| start.elapsed()).ok_or_else(|| "nobody came online".into())
+    start.ok_or_else(|| "nobody came online".into())
 }

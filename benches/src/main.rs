@@ -3,9 +3,14 @@
 //! `instructions` counts what the engine's hot paths cost and holds them against a baseline.
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
-//! processes over loopback), `projection` (the books alone), `simulator`, `scale` (what grows), `pair` (the engine without disk or network), `shop`, `process`, `relay` and `http` (how nodes are run
-//! and asked), `stats` and `table` (what comes out). Two rows that are compared are measured in turns: A B A B.
+//! processes over loopback), `projection` (the books alone), `simulator`, `scale` (what grows), `pair` (the engine without
+//! disk or network), `shop`, `process`, `relay` and `http` (how nodes are run and asked), `beside` and `peers` (other programs,
+//! where they are built in; `bars` draws them), `stats` and `table` (what comes out). Two rows that are compared are
+//! measured in turns: A B A B.
 
+#[cfg(feature = "peers")]
+mod bars;
+mod beside;
 mod capture;
 mod console;
 mod drain;
@@ -14,6 +19,8 @@ mod instructions;
 mod live;
 mod memory;
 mod pair;
+#[cfg(feature = "peers")]
+mod peers;
 mod process;
 mod projection;
 mod raw;
@@ -62,6 +69,9 @@ enum Task {
         /// Only some of the parts
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<Part>,
+        /// Write charts of what was measured into this directory, as SVG
+        #[arg(long, value_name = "DIR")]
+        plots: Option<PathBuf>,
     },
     /// The same measures over more and more history, and over more and more tills; prints what stays flat and what grows
     Scale(scale::Arguments),
@@ -92,12 +102,17 @@ enum Part {
     Projection,
     Memory,
     Simulator,
+    /// Other programs beside Tillsync (in a whole run if this was built with `--features peers`).
+    Peers,
     /// First page and grid of the console of a large company (not in a whole run: it takes gigabytes and minutes).
     Console,
 }
 
 const PARTS: [Part; 6] =
     [Part::Capture, Part::Live, Part::Drain, Part::Projection, Part::Memory, Part::Simulator];
+
+/// What a whole run measures of other programs.
+const BESIDE: &[Part] = if beside::BUILT { &[Part::Peers] } else { &[] };
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -162,13 +177,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Task::Smoke => {
-            let parts = [&PARTS[..], &[Part::Console]].concat();
-            run(cli.tillsync.as_deref(), &TINY, 1, &parts, true)
+            let parts = [&PARTS[..], BESIDE, &[Part::Console]].concat();
+            run(cli.tillsync.as_deref(), &TINY, 1, &parts, true, None)
                 .and_then(|()| scale::smoke(&program(cli.tillsync.as_deref(), true)?))
         }
-        Task::Report { rounds, only } => {
-            let parts = if only.is_empty() { &PARTS[..] } else { only };
-            run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), parts, false)
+        Task::Report { rounds, only, plots } => {
+            let parts = if only.is_empty() { [&PARTS[..], BESIDE].concat() } else { only.clone() };
+            run(cli.tillsync.as_deref(), &FULL, (*rounds).max(1), &parts, false, plots.as_deref())
         }
         Task::Scale(arguments) => {
             program(cli.tillsync.as_deref(), false).and_then(|program| scale::run(&program, arguments))
@@ -185,24 +200,44 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(tillsync: Option<&Path>, sizes: &Sizes, rounds: u64, parts: &[Part], smoke: bool) -> Outcome<()> {
+fn run(
+    tillsync: Option<&Path>,
+    sizes: &Sizes,
+    rounds: u64,
+    parts: &[Part],
+    smoke: bool,
+    plots: Option<&Path>,
+) -> Outcome<()> {
     let program = program(tillsync, smoke)?;
     let (mut table, before) = (Table::default(), load());
+    let mut beside = beside::Beside::new(&program, smoke);
     for round in 1..=rounds {
         for part in parts {
             eprintln!("round {round} of {rounds}: {part:?}, load {}", load());
+            if *part == Part::Peers {
+                beside.round(round)?;
+                continue;
+            }
             for (row, measure) in measure(*part, &program, sizes, round)? {
                 table.add(row, measure);
             }
         }
     }
     if smoke {
-        println!("smoke: {} rows measured; every count and content as it must be", table.len());
+        beside.verdict()?;
+        let rows = table.len() + beside.len();
+        println!("smoke: {rows} rows measured; every count and content as it must be");
     } else {
         let load = format!("Load average of the machine: {before} before, {} after.", load());
-        println!("{}", table.markdown(rounds, &load));
+        if table.len() > 0 {
+            println!("{}", table.markdown(rounds, &load));
+        }
+        print!("{}", beside.markdown(rounds, &load));
     }
-    Ok(())
+    if let Some(dir) = plots {
+        beside.plots(dir)?;
+    }
+    beside.verdict()
 }
 
 /// One round of a part: rows that are compared with each other stand in one part.
@@ -236,6 +271,7 @@ fn measure(part: Part, program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec
         Part::Memory => memory::measure(program, sizes, round),
         Part::Simulator => simulator::measure(sizes, round),
         Part::Console => console::measure(program, sizes),
+        Part::Peers => Ok(Vec::new()),
     }
 }
 

@@ -19,7 +19,7 @@ pub fn measure(sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measure)
     let dir = tempfile::tempdir()?;
     let work = transactions("raw", sizes.many, round);
     let mut rows = Vec::new();
-    rows.push((row::RAW_GROWING, growing(dir.path(), &work[..sizes.single])?));
+    rows.push((row::RAW_GROWING, growing(dir.path(), &work[..sizes.single], 1)?));
     for (row, group) in [(row::RAW, 1), (row::RAW_16, 16), (row::RAW_1000, 1_000)] {
         let work = if group == 1 { &work[..sizes.single] } else { &work[..] };
         rows.push((row, in_place(dir.path(), work, group)?));
@@ -27,21 +27,29 @@ pub fn measure(sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measure)
     Ok(rows)
 }
 
-fn growing(dir: &Path, work: &[Transaction]) -> Outcome<Measure> {
+/// `group` transactions appended before each fdatasync, to a file that grows by them.
+///
+/// # Errors
+/// The disk refuses.
+pub fn growing(dir: &Path, work: &[Transaction], group: usize) -> Outcome<Measure> {
+    let groups = grouped(work, group);
     let mut file = File::create(dir.join("growing"))?;
     let (mut samples, start) = (Samples::default(), Instant::now());
-    for transaction in work {
+    for bytes in &groups {
         let from = Instant::now();
-        file.write_all(transaction.json.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_data()?;
         samples.push(from.elapsed());
     }
     Ok(samples.measure(work.len(), start.elapsed()))
 }
 
-fn in_place(dir: &Path, work: &[Transaction], group: usize) -> Outcome<Measure> {
-    let groups: Vec<Vec<u8>> =
-        work.chunks(group).map(|chunk| chunk.iter().flat_map(|one| one.json.bytes()).collect()).collect();
+/// `group` transactions written before each fdatasync, over zeros that are on the disk already.
+///
+/// # Errors
+/// The disk refuses.
+pub fn in_place(dir: &Path, work: &[Transaction], group: usize) -> Outcome<Measure> {
+    let groups = grouped(work, group);
     let file = preallocated(&dir.join(format!("in-place-{group}")), groups.iter().map(Vec::len).sum())?;
     let (mut samples, mut at, start) = (Samples::default(), 0, Instant::now());
     for bytes in &groups {
@@ -52,6 +60,10 @@ fn in_place(dir: &Path, work: &[Transaction], group: usize) -> Outcome<Measure> 
         at += bytes.len() as u64;
     }
     Ok(samples.measure(work.len(), start.elapsed()))
+}
+
+fn grouped(work: &[Transaction], group: usize) -> Vec<Vec<u8>> {
+    work.chunks(group).map(|chunk| chunk.iter().flat_map(|one| one.json.bytes()).collect()).collect()
 }
 
 /// Two durable writes, one after the other: what lies under a transaction that is durable at the till and then at

@@ -102,7 +102,7 @@ impl Shop {
     /// # Errors
     /// A node does not start.
     pub fn open(program: &Path, tills: usize) -> Outcome<Self> {
-        Self::open_as(program, tills, false, false)
+        Self::open_as(program, tills, false, false, false)
     }
 
     /// As [`Shop::open`], with a relay that counts bytes.
@@ -110,7 +110,7 @@ impl Shop {
     /// # Errors
     /// A node does not start.
     pub fn open_counted(program: &Path, tills: usize) -> Outcome<Self> {
-        Self::open_as(program, tills, true, false)
+        Self::open_as(program, tills, true, false, false)
     }
 
     /// As [`Shop::open`], with encrypted directories.
@@ -118,10 +118,20 @@ impl Shop {
     /// # Errors
     /// A node does not start.
     pub fn open_sealed(program: &Path, tills: usize) -> Outcome<Self> {
-        Self::open_as(program, tills, false, true)
+        Self::open_as(program, tills, false, true, false)
     }
 
-    fn open_as(program: &Path, tills: usize, counted: bool, sealed: bool) -> Outcome<Self> {
+    /// As [`Shop::open`] or [`Shop::open_counted`], with a store for each till: tills of one store get each other's
+    /// records too, these do not.
+    ///
+    /// # Errors
+    /// A node does not start.
+    #[cfg(feature = "peers")]
+    pub fn open_apart(program: &Path, tills: usize, counted: bool) -> Outcome<Self> {
+        Self::open_as(program, tills, counted, false, true)
+    }
+
+    fn open_as(program: &Path, tills: usize, counted: bool, sealed: bool, apart: bool) -> Outcome<Self> {
         let dir = tempfile::tempdir()?;
         let key = sealed.then(|| dir.path().join("key"));
         if let Some(key) = &key {
@@ -145,7 +155,8 @@ impl Shop {
         let through = shop.relay.as_ref().map(|relay| relay.address.to_string());
         for number in 1..=tills {
             let name = format!("till-{number:02}");
-            let request = json!({"store": STORE, "terminal": name}).to_string();
+            let store = if apart { format!("store-{number:02}") } else { STORE.to_owned() };
+            let request = json!({"store": store, "terminal": name}).to_string();
             let answer = shop.ask_hub()?.post("/v1/enrolments", "application/json", request.as_bytes())?;
             let code = answer.json()?["code"].as_str().unwrap_or_default().to_owned();
             let till_dir = shop.dir.path().join(&name);
@@ -170,7 +181,9 @@ impl Shop {
         Ok(())
     }
 
-    fn hub_dir(&self) -> PathBuf {
+    /// Where the hub keeps everything.
+    #[must_use]
+    pub fn hub_dir(&self) -> PathBuf {
         self.dir.path().join("hub")
     }
 
@@ -240,8 +253,14 @@ impl Shop {
         let mut hub = self.ask_hub()?;
         let count: usize = work.iter().map(|(_, transactions)| transactions.len()).sum();
         let stores = hub.get("/v1/stores")?.json()?;
-        expect("records", &stores[0]["records"], &json!(count))?;
-        let open = stores[0]["open_cases"].as_u64().ok_or("the hub does not count its open cases")?;
+        let sum = |field: &str| -> Outcome<u64> {
+            let stores = stores.as_array().into_iter().flatten();
+            stores
+                .map(|store| store[field].as_u64().ok_or_else(|| format!("the hub says no {field}").into()))
+                .sum()
+        };
+        expect("records", &json!(sum("records")?), &json!(count))?;
+        let open = sum("open_cases")?;
         if open > cases as u64 {
             return Err(format!("{open} cases are open, and at most {cases} may be").into());
         }

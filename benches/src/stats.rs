@@ -25,6 +25,13 @@ impl Samples {
         }
     }
 
+    /// Whether nothing was timed.
+    #[cfg(feature = "peers")]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// As [`Samples::measure`] where the rate says nothing.
     #[must_use]
     pub fn latency(self) -> Measure {

@@ -14,8 +14,7 @@ use crate::money::Currency;
 use crate::time::Day;
 
 /// The key that the context of entries gives: derived once, not for every entry.
-static CONTEXT: LazyLock<ContextKey> =
-    LazyLock::new(|| hash_derive_key_context("tillsync journal entry v1"));
+static CONTEXT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("tillsync journal entry v1"));
 
 /// An amount on an account: debit positive, credit negative.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -52,10 +51,7 @@ impl JournalEntry {
     #[must_use]
     pub fn expected_hash(&self) -> [u8; 32] {
         let content = (&self.prev, self.number, self.date, &self.record, &self.because, &self.postings);
-        *blake3::Hasher::new_from_context_key(&CONTEXT)
-            .update(&codec::encode(&content))
-            .finalize()
-            .as_bytes()
+        *blake3::Hasher::new_from_context_key(&CONTEXT).update(&codec::encode(&content)).finalize().as_bytes()
     }
 }
 
