@@ -19,9 +19,28 @@ fn lines(from: usize, to: usize) -> String {
     (from..to).map(|n| sale(&format!("R-{n}"), 100 + i64::try_from(n).unwrap()) + "\n").collect()
 }
 
+/// As `lines`, with words that no compression makes small: a hub keeps thousands of ordinary sales in its reserve alone.
+fn bulky_lines(from: usize, to: usize) -> String {
+    let bulky = |n: usize| {
+        let mut sale: Value =
+            serde_json::from_str(&sale(&format!("R-{n}"), 100 + i64::try_from(n).unwrap())).unwrap();
+        let mut noise = [0; 240];
+        blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut noise);
+        let letters: String = noise.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+        sale["lines"][0]["description"] = letters.as_str().into();
+        sale["lines"][0]["sku"] = letters.chars().rev().collect::<String>().into();
+        sale.to_string() + "\n"
+    };
+    (from..to).map(bulky).collect()
+}
+
 /// Captures lines; how many were saved, and the refusals.
 fn capture(node: &Node, from: usize, to: usize) -> (usize, Vec<String>) {
-    let output = tillsync(&["capture", "-", "--api", &node.http], &lines(from, to));
+    capture_lines(node, &lines(from, to))
+}
+
+fn capture_lines(node: &Node, lines: &str) -> (usize, Vec<String>) {
+    let output = tillsync(&["capture", "-", "--api", &node.http], lines);
     let text = String::from_utf8(output.stdout).unwrap();
     let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let saved = answers.iter().filter(|answer| answer["state"] == "saved").count();
@@ -89,7 +108,7 @@ fn a_hub_on_a_full_disk_lets_its_tills_wait_and_takes_everything_when_space_retu
     let node = common::till(&dir);
     let mut saved = 0;
     for _ in 0..3 {
-        saved += capture(&node, saved, saved + LINES).0;
+        saved += capture_lines(&node, &bulky_lines(saved, saved + LINES)).0;
     }
     assert_eq!(saved, 3 * LINES);
     // The till comes back when the disk is full, so that none of it is there before.
