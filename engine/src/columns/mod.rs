@@ -102,10 +102,10 @@ fn unfold(folded: u64) -> i64 {
 
 fn put(to: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
-        to.push((number & 0x7f) as u8 | 0x80);
+        to.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    to.push(number as u8);
+    to.push(number.to_le_bytes()[0]);
 }
 
 /// Takes a number off the front.
@@ -224,8 +224,9 @@ mod tests {
 
     #[test]
     fn times_and_numbers_that_rise_take_a_byte() {
-        let rows: Vec<(u64, i64)> =
-            (0..1_000).map(|n| (1_000_000 + n, 1_795_420_800_000 + 40 * n as i64)).collect();
+        let rows: Vec<(u64, i64)> = (0..1_000)
+            .map(|n: u32| (1_000_000 + u64::from(n), 1_795_420_800_000 + 40 * i64::from(n)))
+            .collect();
         let bytes = encode(&rows).unwrap();
         assert!(bytes.len() < 2_100, "{}", bytes.len());
     }
