@@ -146,6 +146,10 @@ impl JournalRun {
             return Ok((store, Self(Form::One(Box::new(entry)))));
         }
         let (store, packed) = codec::decode::<(StoreId, Packed), LIMIT>(bytes)?;
+        // A place is kept for each of them before any is unpacked.
+        if packed.count == 0 || packed.count as usize > ENTRIES_LIMIT {
+            return Err(CodecError::Malformed(format!("a run of {} journal entries", packed.count)));
+        }
         Ok((store, Self(Form::Packed(packed))))
     }
 }
@@ -194,6 +198,17 @@ mod tests {
         let runs: Vec<JournalRun> = JournalRun::cut(journal(512)).collect();
         let bytes = runs[0].encode(&"s1".parse().unwrap()).1;
         assert!(bytes.len() < 512 * 40, "{}", bytes.len());
+    }
+
+    #[test]
+    fn a_run_that_claims_more_entries_than_a_run_has_is_refused() {
+        let JournalRun(Form::Packed(packed)) = JournalRun::of(journal(10)) else { panic!("ten are packed") };
+        let store: StoreId = "s1".parse().unwrap();
+        for count in [0, 513, u32::MAX] {
+            let lies = JournalRun(Form::Packed(Packed { count, ..packed.clone() }));
+            let (alone, bytes) = lies.encode(&store);
+            assert!(JournalRun::decode::<{ 1 << 20 }>(alone, &bytes).is_err());
+        }
     }
 
     #[test]
