@@ -23,13 +23,7 @@ impl Contender for Disk {
     }
 
     fn promises(&self) -> Promises {
-        Promises {
-            durable: true,
-            encrypted: false,
-            authenticated: false,
-            verified: false,
-            in_the_books: false,
-        }
+        Promises::DURABLE
     }
 
     fn capture(&self, work: &[Transaction], group: usize) -> Outcome<Option<Measure>> {

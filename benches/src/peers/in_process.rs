@@ -115,13 +115,7 @@ impl<D: Document> Contender for InProcess<D> {
     }
 
     fn promises(&self) -> Promises {
-        Promises {
-            durable: true,
-            encrypted: false,
-            authenticated: false,
-            verified: false,
-            in_the_books: false,
-        }
+        Promises::DURABLE
     }
 
     fn capture(&self, work: &[Transaction], group: usize) -> Outcome<Option<Measure>> {

@@ -120,6 +120,14 @@ pub struct Promises {
     pub in_the_books: bool,
 }
 
+impl Promises {
+    /// It was handed over, and that is all.
+    pub const NOTHING: Self =
+        Self { durable: false, encrypted: false, authenticated: false, verified: false, in_the_books: false };
+    /// It is on the hub's disk, and that is all.
+    pub const DURABLE: Self = Self { durable: true, ..Self::NOTHING };
+}
+
 /// A drain.
 #[derive(Debug, Clone, Copy)]
 pub struct Drained {

@@ -63,13 +63,7 @@ impl Contender for Postgres {
     }
 
     fn promises(&self) -> Promises {
-        Promises {
-            durable: true,
-            encrypted: false,
-            authenticated: false,
-            verified: false,
-            in_the_books: false,
-        }
+        Promises::DURABLE
     }
 
     /// The till's SQLite has its own row.

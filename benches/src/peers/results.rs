@@ -272,19 +272,11 @@ pub fn bytes(tenths: u64) -> String {
 mod tests {
     use super::*;
 
-    const NO_PROMISE: Promises = Promises {
-        durable: false,
-        encrypted: false,
-        authenticated: false,
-        verified: false,
-        in_the_books: false,
-    };
-
     #[test]
     fn a_contender_stands_beside_sqlite_and_the_limit_and_has_a_dash_where_it_has_no_number() {
         let mut results = Results::default();
         for (name, rate) in [(QUIC, 1_000), (SQLITE, 100), ("other", 250)] {
-            results.promise(name, NO_PROMISE);
+            results.promise(name, Promises::NOTHING);
             results.add(name, Figure::Drain(8), rate);
         }
         results.add("other", Figure::Drain(8), 350);
@@ -297,7 +289,7 @@ mod tests {
     #[test]
     fn a_contender_without_a_number_has_no_row() {
         let mut results = Results::default();
-        results.promise("silent", NO_PROMISE);
+        results.promise("silent", Promises::NOTHING);
         let text = results.markdown(1, "");
         assert_eq!(text.matches("silent").count(), 1, "only among the promises: {text}");
     }

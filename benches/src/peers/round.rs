@@ -229,13 +229,7 @@ mod tests {
         }
 
         fn promises(&self) -> Promises {
-            Promises {
-                durable: false,
-                encrypted: false,
-                authenticated: false,
-                verified: false,
-                in_the_books: false,
-            }
+            Promises::NOTHING
         }
 
         fn capture(&self, _work: &[Transaction], _group: usize) -> Outcome<Option<Measure>> {

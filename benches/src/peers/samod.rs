@@ -39,13 +39,7 @@ impl Contender for Samod {
     }
 
     fn promises(&self) -> Promises {
-        Promises {
-            durable: false,
-            encrypted: false,
-            authenticated: false,
-            verified: false,
-            in_the_books: false,
-        }
+        Promises::NOTHING
     }
 
     /// It cannot: nothing tells when something is on the disk.
