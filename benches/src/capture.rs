@@ -16,6 +16,7 @@ use node::runtime::audit::AuditLog;
 use node::runtime::clock::Clock;
 use node::runtime::restore::RestoredStore;
 use node::runtime::store::{self, StoreHandle};
+use node::runtime::workroom::Home;
 use node::storage::vault::{self, Source, Vault};
 use node::storage::{Options, Storage};
 
@@ -132,7 +133,7 @@ fn start(storage: &Storage) -> Outcome<StoreHandle> {
     let replica = Replica::new(identity, base_policy("GBP".parse()?));
     let audit = AuditLog::new(storage.clone(), VecDeque::new());
     let clock = Clock::in_zone("Europe/London")?;
-    Ok(store::start(RestoredStore::of(replica), storage.clone(), audit, clock))
+    Ok(store::start(RestoredStore::of(replica), Home::in_memory(storage.clone()), audit, clock))
 }
 
 /// A till's process, offline, over HTTP.

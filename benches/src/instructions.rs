@@ -171,7 +171,7 @@ fn restart(work: usize, times: usize) -> Outcome<()> {
     let read = |line: &Line| Ok(Entry::decode(line.kind, &line.bytes)?.1);
     let entries: Vec<Entry> = pair.hub.log.iter().map(read).collect::<Outcome<_>>()?;
     for _ in 0..times {
-        let again = Replica::from_log(|| replica(TerminalId::hub(), 0), &entries, None)?;
+        let again = Replica::from_log(replica(TerminalId::hub(), 0), &entries)?;
         if again.books().len() != pair.hub.host.replica().books().len() {
             return Err("the log gives other books".into());
         }

@@ -41,6 +41,18 @@ pub fn decode<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T
     if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
 }
 
+/// Decodes the value that bytes begin with.
+///
+/// # Errors
+/// As [`decode`], but more may follow.
+pub fn decode_first<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, CodecError> {
+    let config: Configuration<LittleEndian, Varint, Limit<LIMIT>> = standard().with_limit::<LIMIT>();
+    let decoded = bincode::serde::decode_from_slice(bytes, config);
+    decoded
+        .map(|(value, _)| value)
+        .map_err(|error| CodecError::Malformed(error.to_string().chars().take(160).collect()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

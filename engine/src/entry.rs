@@ -12,6 +12,8 @@ use crate::time::Day;
 
 /// Memory that decoding one entry may claim.
 const DECODE_LIMIT: usize = 64 << 20;
+/// The same for the name of a store.
+const STORE_LIMIT: usize = 1 << 10;
 
 /// One entry of a node's log.
 #[derive(Clone, PartialEq, Debug)]
@@ -125,6 +127,14 @@ impl Entry {
             Self::Posted(mark) => (POSTED, codec::encode(&(store, mark))),
             Self::Link(mark) => (LINK, codec::encode(&(store, mark))),
         }
+    }
+
+    /// The store that the bytes of an entry belong to, without reading the rest.
+    ///
+    /// # Errors
+    /// Malformed.
+    pub fn store_of(bytes: &[u8]) -> Result<StoreId, CodecError> {
+        codec::decode_first::<_, STORE_LIMIT>(bytes)
     }
 
     /// Reads an entry back, with the store it belongs to.

@@ -12,6 +12,7 @@ pub mod document;
 pub mod entry;
 pub mod host;
 pub mod ids;
+pub mod image;
 pub mod journal_run;
 pub mod kpi;
 pub mod ledger;

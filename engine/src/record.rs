@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::ids::{LogId, RecordId, StoreId, WriterId};
@@ -15,7 +15,7 @@ use crate::transaction::Transaction;
 pub const RECORD_VERSION: u8 = 1;
 
 /// A transaction in a log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Hash of everything else (and of the writer's key).
     pub id: RecordId,

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{LogId, TerminalId, WriterId};
 use crate::transaction::Enrolment;
 
 /// The writers of a store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Registry {
     hub: WriterId,
     writers: BTreeMap<WriterId, LogId>,

@@ -4,9 +4,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::attic::{Packed, Workroom};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::attic::{Packed, Workroom, room_of_image};
 
 /// Rows of a run that are read together.
 const PAGE_ROWS: usize = 512;
@@ -39,6 +42,25 @@ pub(crate) struct Runs<R> {
 struct Run<R> {
     len: usize,
     filter: Filter,
+    /// The filter for images, since the first of them.
+    filter_piece: OnceLock<Packed>,
+    firsts: Vec<R>,
+    pages: Vec<Packed>,
+}
+
+/// A run as an image has it.
+#[derive(Serialize)]
+struct Named<'a, R> {
+    len: usize,
+    filter: &'a Packed,
+    firsts: &'a [R],
+    pages: &'a [Packed],
+}
+
+#[derive(Deserialize)]
+struct Found<R> {
+    len: usize,
+    filter: Packed,
     firsts: Vec<R>,
     pages: Vec<Packed>,
 }
@@ -96,9 +118,39 @@ impl<R: Row> Runs<R> {
     }
 }
 
+/// The image of a set: its new rows, and of each run the first rows of its pages and the names of its pieces.
+impl<R: Row + Serialize> Serialize for Runs<R> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let named = |run: &Arc<Run<R>>| {
+            run.filter_piece.get_or_init(|| Packed::put(&self.room, run.filter.bytes()));
+        };
+        self.runs.iter().for_each(named);
+        let named = self.runs.iter().filter_map(|run| {
+            let filter = run.filter_piece.get()?;
+            Some(Named { len: run.len, filter, firsts: &run.firsts, pages: &run.pages })
+        });
+        (&self.fresh, named.collect::<Vec<_>>()).serialize(to)
+    }
+}
+
+impl<'de, R: Row + Deserialize<'de>> Deserialize<'de> for Runs<R> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (fresh, found) = <(BTreeSet<R>, Vec<Found<R>>)>::deserialize(from)?;
+        let run = |found: Found<R>| {
+            let Found { len, filter: piece, firsts, pages } = found;
+            let filter = Filter::of_bytes(&piece.read()?).filter(|_| firsts.len() == pages.len());
+            let filter = filter.ok_or("a run is not as it was put")?;
+            Ok(Arc::new(Run { len, filter, filter_piece: OnceLock::from(piece), firsts, pages }))
+        };
+        let runs: Result<Vec<_>, String> = found.into_iter().map(run).collect();
+        Ok(Self { room: room_of_image::<D>()?, fresh, runs: runs.map_err(D::Error::custom)? })
+    }
+}
+
 impl<R: Row> Run<R> {
     fn build(room: &Workroom, len: usize, rows: impl Iterator<Item = R>) -> Self {
-        let mut run = Self { len, filter: Filter::for_rows(len), firsts: Vec::new(), pages: Vec::new() };
+        let (filter, filter_piece) = (Filter::for_rows(len), OnceLock::new());
+        let mut run = Self { len, filter, filter_piece, firsts: Vec::new(), pages: Vec::new() };
         let mut page = Vec::with_capacity(PAGE_ROWS * R::BYTES);
         for (at, row) in rows.enumerate() {
             if at.is_multiple_of(PAGE_ROWS) {
@@ -226,6 +278,17 @@ impl Filter {
 
     fn for_rows(rows: usize) -> Self {
         Self { bits: vec![0; (rows * Self::BITS_A_ROW).div_ceil(64).max(1)].into() }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.bits.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// The filter of such bytes; `None` if they are none.
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, []) = bytes.as_chunks::<8>() else { return None };
+        let bits: Box<[u64]> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        (!bits.is_empty()).then_some(Self { bits })
     }
 
     /// Where the bits of a mark are: word and bit.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::ids::{LogId, RecordId, StoreId, TerminalId};
-use crate::ledger::{Books, Filed};
+use crate::ledger::Books;
 use crate::money::{Currency, Quantity, TaxRate};
 use crate::policy::{Policy, PolicyChange};
 use crate::record::Record;
@@ -39,13 +39,16 @@ impl ScenarioError {
     }
 }
 
+/// A record with what its till had seen.
+pub type Told = (Arc<Record>, Vec<(LogId, u64)>);
+
 /// A scenario, ready for the books.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Its name.
     pub name: String,
     /// Records, each with what its till had seen.
-    pub records: Vec<Filed>,
+    pub records: Vec<Told>,
     /// What it says it must give, if it does: balances and cases.
     pub expect: Option<Value>,
     policy: Policy,

@@ -6,11 +6,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::attic::{Packed, Workroom};
+use crate::attic::{Packed, Workroom, room_of_image};
 
 /// A row by number.
 pub type Slot = u32;
@@ -59,7 +60,7 @@ pub struct Shelf<T> {
 }
 
 /// How a shelf is cut.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cut {
     /// Slots that are packed together, at least 1.
     pub rows: usize,
@@ -176,14 +177,6 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Adds the rows of the next chunk, packed. Call when the last chunk is full.
-    pub fn push_packed(&mut self, packed: &[u8]) {
-        debug_assert!(self.len.is_multiple_of(self.cut.rows), "a packed chunk follows full ones");
-        let packed = Packed::put(&self.room, packed.to_vec());
-        self.chunks.push(Chunk { rows: OnceLock::new(), packed: Some(packed) });
-        self.len += self.cut.rows;
-    }
-
     /// The row of a slot.
     #[must_use]
     pub fn get(&self, slot: Slot, packing: &impl Packing<T>) -> &T {
@@ -216,13 +209,8 @@ impl<T> Shelf<T> {
     pub fn rest(&mut self, packing: &impl Packing<T>) {
         while self.awake().len() > self.cut.awake {
             let Some(at) = self.awake().pop_front() else { return };
-            let first = self.first_of(at);
-            let chunk = &mut self.chunks[at];
-            if chunk.packed.is_none() {
-                let rows = chunk.rows.get().map_or(&[][..], Vec::as_slice);
-                chunk.packed = Some(Packed::put(&self.room, packing.pack(first, rows)));
-            }
-            chunk.rows = OnceLock::new();
+            self.pack_chunk(at, packing);
+            self.chunks[at].rows = OnceLock::new();
         }
     }
 
@@ -258,30 +246,47 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// The rows of the chunk that is being filled.
-    #[must_use]
-    pub fn newest(&self) -> &[T] {
-        let open = self.chunks.get(self.full_chunks());
-        open.and_then(|chunk| chunk.rows.get()).map_or(&[], Vec::as_slice)
-    }
-
-    /// How many full chunks there are.
-    #[must_use]
-    pub fn full_chunks(&self) -> usize {
-        self.len / self.cut.rows
-    }
-
-    /// A full chunk, packed.
-    #[must_use]
-    pub fn packed(&self, at: usize, packing: &impl Packing<T>) -> Box<[u8]> {
-        let chunk = &self.chunks[at];
-        match &chunk.packed {
-            Some(packed) => packed.bytes().into(),
-            None => {
-                let rows = chunk.rows.get().map_or(&[][..], Vec::as_slice);
-                packing.pack(self.first_of(at), rows).into()
-            }
+    /// Packs every full chunk and keeps unpacked what is: so much as an image needs.
+    pub fn pack(&mut self, packing: &impl Packing<T>) {
+        let full = self.len / self.cut.rows;
+        for at in 0..full {
+            self.pack_chunk(at, packing);
         }
+    }
+
+    fn pack_chunk(&mut self, at: usize, packing: &impl Packing<T>) {
+        let first = self.first_of(at);
+        let chunk = &mut self.chunks[at];
+        if chunk.packed.is_none() {
+            let rows = chunk.rows.get().map_or(&[][..], Vec::as_slice);
+            chunk.packed = Some(Packed::put(&self.room, packing.pack(first, rows)));
+        }
+    }
+}
+
+/// The image of a shelf: how it is cut, its pieces, and the rows that are in none.
+impl<T: Serialize> Serialize for Shelf<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let (full, open) = self.chunks.split_at(self.len / self.cut.rows);
+        let pieces: Option<Vec<&Packed>> = full.iter().map(|chunk| chunk.packed.as_ref()).collect();
+        let pieces = pieces.ok_or_else(|| S::Error::custom("a full chunk was not packed for the image"))?;
+        let rows = open.first().and_then(|chunk| chunk.rows.get()).map_or(&[][..], Vec::as_slice);
+        (self.cut, pieces, rows).serialize(to)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shelf<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (cut, pieces, rows) = <(Cut, Vec<Packed>, Vec<T>)>::deserialize(from)?;
+        if cut.rows == 0 || rows.len() >= cut.rows {
+            return Err(D::Error::custom("a shelf is cut otherwise than it says"));
+        }
+        let mut shelf = Self::cut(&room_of_image::<D>()?, cut);
+        shelf.len = pieces.len() * cut.rows;
+        let packed = |piece| Chunk { rows: OnceLock::new(), packed: Some(piece) };
+        shelf.chunks = pieces.into_iter().map(packed).collect();
+        rows.into_iter().for_each(|row| shelf.push(row));
+        Ok(shelf)
     }
 }
 
@@ -330,7 +335,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::attic::{Attic, MemoryAttic};
+    use crate::attic::{Attic, MemoryAttic, in_room};
 
     const LIMITS: WorkLimits =
         WorkLimits { chunk_rows: 8, awake_chunks: 3, fresh_rows: 1, families_at_once: 1 };
@@ -395,15 +400,37 @@ mod tests {
     }
 
     #[test]
-    fn packed_chunks_can_be_handed_on() {
-        let shelf = shelf_of(LIMITS.chunk_rows * 3 + 5, &room());
-        let mut copy = Shelf::new(&room());
-        for chunk in 0..shelf.full_chunks() {
-            copy.push_packed(&shelf.packed(chunk, &Texts));
+    fn an_image_holds_every_row_and_takes_the_pieces_over() {
+        let attic = Arc::new(MemoryAttic::default());
+        let room = Workroom { limits: LIMITS, attic: Some(Arc::clone(&attic) as Arc<dyn Attic>) };
+        let kept = room.with_images();
+        for rows in [0, 5, LIMITS.chunk_rows, LIMITS.chunk_rows * 9 + 5] {
+            let mut shelf = shelf_of(rows, &kept);
+            shelf.pack(&Texts);
+            let image = crate::codec::encode(&shelf);
+            drop(shelf);
+            attic.restart();
+            let again: Shelf<String> =
+                in_room(&room, || crate::codec::decode::<_, UNPACKED_LIMIT>(&image)).unwrap();
+            attic.settle();
+            assert_eq!(again.len(), rows);
+            again.for_each(&Texts, |slot, row| assert_eq!(*row, format!("row {slot}")));
+            drop(again);
+            assert_eq!(attic.pieces(), 0);
         }
-        copy.push("next".to_owned());
-        assert_eq!(copy.len(), LIMITS.chunk_rows * 3 + 1);
-        assert_eq!(copy.get(9, &Texts), "row 9");
+    }
+
+    #[test]
+    fn an_image_of_pieces_that_are_gone_is_refused() {
+        let attic = Arc::new(MemoryAttic::default());
+        let room = Workroom { limits: LIMITS, attic: Some(Arc::clone(&attic) as Arc<dyn Attic>) };
+        let mut shelf = shelf_of(LIMITS.chunk_rows * 9, &room);
+        shelf.pack(&Texts);
+        let image = crate::codec::encode(&shelf);
+        drop(shelf);
+        let read = || crate::codec::decode::<Shelf<String>, UNPACKED_LIMIT>(&image);
+        assert!(in_room(&room, read).is_err());
+        assert!(read().is_err(), "outside of a room");
     }
 
     #[test]

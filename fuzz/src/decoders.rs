@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use engine::batch::{BATCH_VERSION, Batch, Sealed};
-use engine::{codec, columns};
 use engine::entry::Entry;
 use engine::policy::{Policy, PolicyChange, parse_duration_ms};
-use engine::replica::Image;
 use engine::sync::Message;
 use engine::transaction::{Draft, looks_like_card_number, mask_card_numbers};
+use engine::{codec, columns};
 
 /// Memory that a decoded value of a target may claim.
 const LIMIT: usize = 16 << 20;
@@ -55,14 +54,10 @@ pub fn entry(bytes: &[u8]) {
     }
 }
 
-/// The parts of a checkpoint: length of the shared part, the shared part, one chunk.
+/// What an image holds, behind its hash.
 pub fn checkpoint(bytes: &[u8]) {
-    let Some((length, rest)) = bytes.split_first_chunk::<2>() else { return };
-    let (shared, chunk) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
-    let Ok(image) = Image::read(shared, |_| Some(chunk.to_vec())) else { return };
-    // An image of other records must be told from one of these.
-    let empty = crate::shop::hub_replica().books().rebuild(engine::time::Day(20_000));
-    let _ = engine::ledger::Books::restore(empty, &[], image);
+    let _ = crate::shop::hub_replica().resume(bytes);
+    let _ = crate::shop::hub_replica().resume(&engine::image::frame(bytes));
 }
 
 /// A transaction as a POS hands it over.

@@ -183,7 +183,7 @@ impl Shop {
             }
             fresh
         };
-        let replica = Replica::from_log(fresh, &entries, None).expect("a node reads what it wrote");
+        let replica = Replica::from_log(fresh(), &entries).expect("a node reads what it wrote");
         self.nodes[node].host = Host::new(replica);
         self.run(node);
     }

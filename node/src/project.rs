@@ -15,7 +15,7 @@ use crate::api::views;
 use crate::error::Failure;
 use crate::hub::base_policy;
 use crate::runtime::clock::now_ms;
-use crate::runtime::restore::restore;
+use crate::runtime::restore::{Images, restore};
 use crate::storage::{Options, Storage};
 use crate::verify::{own_log, owner};
 
@@ -51,7 +51,7 @@ fn project_dir(
     let wanted = store.map(str::parse::<StoreId>).transpose().map_err(Failure::refused)?;
     let (key, hub, currency) = owner(dir)?;
     let (storage, _) = Storage::open(dir, &Options::default()).map_err(Failure::refused)?;
-    let restored = restore(&storage, |store| {
+    let restored = restore(&storage, Images::None, |store| {
         // The directory's own log: under another name what waits unsealed in it would be another till's, and count twice.
         let log = own_log(dir, WriterId(key.public()) == hub);
         let (key, nonce) = (key.signing_key().clone(), [0; 16]);

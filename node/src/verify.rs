@@ -277,9 +277,7 @@ impl StoreCheck {
     fn conclude(&mut self, store: &StoreId, hub: WriterId, storage: &Storage, report: &mut Report) {
         self.admit_again(hub, report);
         let now = Instant::utc(now_ms());
-        if let Err(stale) = self.restored.restored() {
-            report.problem(format!("store {store}: {stale}"));
-        }
+        self.restored.restored();
         while self.restored.next_wakeup().is_some_and(|at| at <= 0) {
             for output in self.restored.handle(now, Input::Wakeup) {
                 if let Output::Persist { entry: LogEntry::Journal(run), .. } = output {

@@ -14,6 +14,7 @@ use node::runtime::audit::AuditLog;
 use node::runtime::clock::Clock;
 use node::runtime::restore::RestoredStore;
 use node::runtime::store::{StoreHandle, start_for_life};
+use node::runtime::workroom::Home;
 use node::storage::{Options, Storage};
 
 fn replica(store: &str) -> Replica {
@@ -49,7 +50,8 @@ async fn a_panic_in_one_store_takes_neither_the_process_nor_another_store_down()
     let start = |name: &'static str| {
         let restored = RestoredStore::of(replica(name));
         let fresh = Arc::new(move || replica(name));
-        start_for_life(restored, storage.clone(), audit.clone(), clock.clone(), alarms.clone(), fresh, None)
+        let home = Home::in_memory(storage.clone());
+        start_for_life(restored, home, audit.clone(), clock.clone(), alarms.clone(), fresh, None)
     };
     let (bad, good) = (start("bad"), start("good"));
     let first = bad.capture(sale("R-1")).await.unwrap();

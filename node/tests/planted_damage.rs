@@ -18,7 +18,8 @@ use engine::replica::{Identity, Input, Replica};
 use engine::time::Instant;
 use node::hub::HubConfig;
 use node::identity::{Authority, Enrolment, NodeKey};
-use node::runtime::restore::restore;
+use node::runtime::restore::{Images, restore};
+use node::runtime::workroom::Home;
 use node::storage::{Entry, IndexState, Options, Position, Scan, Storage, StorageError, vault};
 use node::verify::verify;
 
@@ -100,11 +101,13 @@ fn books_and_entries(
     let (storage, _) = Storage::open(dir, &Options::default()).map_err(|error| error.to_string())?;
     let hub = enrolment.map_or_else(|| key.public(), |enrolment| enrolment.hub_public_key);
     let terminal = enrolment.map_or_else(TerminalId::hub, |enrolment| enrolment.terminal.parse().unwrap());
-    let restored = restore(&storage, |store| {
+    let home = Home::of_node(dir, &storage);
+    let restored = restore(&storage, Images::of(&home), |store| {
         let log = LogId { terminal: terminal.clone(), incarnation: 1 };
         let (key, nonce, hub) = (key.signing_key().clone(), [0; 16], WriterId(hub));
         let policy = Policy { currencies: vec!["GBP".parse().unwrap()], ..Policy::default() };
-        Ok(Replica::new(Identity { store: store.clone(), log, key, nonce, hub }, policy))
+        let identity = Identity { store: store.clone(), log, key, nonce, hub };
+        Ok(Replica::new(identity, policy).in_room(&home.room()))
     });
     let mut restored = restored.map_err(|error| error.to_string())?;
     let mut books = Vec::new();
@@ -153,6 +156,7 @@ fn kind_of(file: &Path) -> &'static str {
         "identity/enrolment.json" => "enrolment",
         "hub.json" => "hub.json",
         "mark" => "mark",
+        "scratch" => "scratch",
         "manifest" => "manifest",
         "vault" | "vault.copy" => "vault",
         _ => "other",

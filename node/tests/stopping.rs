@@ -8,7 +8,7 @@ use engine::policy::Policy;
 use engine::replica::{Identity, Input, Output, Replica};
 use engine::time::Instant;
 use node::identity::{Enrolment, NodeKey};
-use node::runtime::restore::restore;
+use node::runtime::restore::{Images, restore};
 use node::storage::{Entry, Options, Storage};
 
 #[test]
@@ -60,7 +60,7 @@ fn a_till_killed_between_its_first_hello_and_the_hubs_first_word_verifies() {
     let enrolment = Enrolment::load(&dir).unwrap().unwrap();
     let hub = WriterId(enrolment.hub_public_key);
     let (storage, _) = Storage::open(&dir, &Options::default()).unwrap();
-    let restored = restore(&storage, |store| {
+    let restored = restore(&storage, Images::None, |store| {
         let log = LogId { terminal: enrolment.terminal.parse().unwrap(), incarnation: 1 };
         let key = NodeKey::load(&dir).unwrap().unwrap().signing_key().clone();
         let policy = Policy { currencies: vec!["GBP".parse().unwrap()], ..Policy::default() };

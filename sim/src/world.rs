@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use engine::attic::{MemoryAttic, Workroom};
+use engine::attic::Workroom;
 use engine::document::DocumentError;
 use engine::host::{Host, NotRecorded};
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
@@ -85,8 +85,8 @@ pub struct Node {
     start: u32,
     woken_at: Option<i64>,
     last_sync_ms: i64,
-    checkpoint: Option<Saved>,
-    /// The start and the lines of its log that the checkpoint was made of, if it is known.
+    saved: Saved,
+    /// The start and the lines of its log that the image was made of, if it is known.
     checkpoint_of: Option<(u32, usize)>,
     custody: u64,
 }
@@ -251,6 +251,7 @@ impl World {
     fn add(&mut self, name: &str, incarnation: u32, delays: Delays) {
         let identity = identity(name, incarnation, 1);
         let limits = limits_of(self.seed, name);
+        let saved = Saved::default();
         let node = Node {
             name: Name::from(name),
             clock: NodeClock::default(),
@@ -261,13 +262,13 @@ impl World {
             disk_ms: delays.disk_ms,
             dials: None,
             replaced_ms: None,
-            host: Some(Host::new(fresh(&identity, &self.policy, limits))),
+            host: Some(Host::new(fresh(&identity, &self.policy, &saved.room(limits)))),
+            saved,
             identity,
             limits,
             start: 1,
             woken_at: None,
             last_sync_ms: 0,
-            checkpoint: None,
             checkpoint_of: None,
             custody: 0,
         };
@@ -361,9 +362,8 @@ impl World {
 }
 
 /// An empty replica, as every node begins.
-pub(crate) fn fresh(identity: &Identity, policy: &Policy, limits: WorkLimits) -> Replica {
-    let room = Workroom { limits, attic: Some(Arc::new(MemoryAttic::default())) };
-    Replica::new(identity.clone(), policy.clone()).in_room(&room)
+pub(crate) fn fresh(identity: &Identity, policy: &Policy, room: &Workroom) -> Replica {
+    Replica::new(identity.clone(), policy.clone()).in_room(room)
 }
 
 /// How much a node keeps unpacked and judges at once: one in three as little as it can, the others what a real one does.

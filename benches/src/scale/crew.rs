@@ -18,7 +18,7 @@ use node::runtime::clock::Clock;
 use node::runtime::links::dial;
 use node::runtime::restore::RestoredStore;
 use node::runtime::store::{self, StoreHandle};
-use node::runtime::workroom;
+use node::runtime::workroom::Home;
 use node::storage::{Options, Storage};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -162,11 +162,11 @@ async fn begin(dir: &Path, hung_up: watch::Receiver<bool>) -> Outcome<Till> {
         hub: WriterId(enrolment.hub_public_key),
     };
     let (storage, _) = Storage::open(dir, &Options::default())?;
-    let replica =
-        Replica::new(identity, base_policy(enrolment.currency.parse()?)).in_room(&workroom::of_node(dir));
+    let home = Home::of_node(dir, &storage);
+    let replica = Replica::new(identity, base_policy(enrolment.currency.parse()?)).in_room(&home.room());
     let audit = AuditLog::new(storage.clone(), VecDeque::new());
     let clock = Clock::in_zone(&enrolment.time_zone)?;
-    let store = store::start(RestoredStore::of(replica), storage.clone(), audit.clone(), clock);
+    let store = store::start(RestoredStore::of(replica), home, audit.clone(), clock);
     let dialling =
         dial(dir, Arc::new(enrolment), key, store.clone(), audit, Alarms::default(), hung_up).await?;
     Ok(Till { store, storage, dialling })

@@ -5,9 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
+
 use super::account::Account;
 use super::facts::{Facts, RefKey, references};
 use super::families::Slot;
+use super::image::{Views, read_views, write_views};
 use super::journal::{JournalEntry, JournalHead, Posting, Sheet, difference};
 use super::judgement::{Outcome, Standing, Verdicts, judge};
 use super::log::LogCase;
@@ -36,7 +39,7 @@ pub struct Settled {
 const LOG_CASES_A_FAMILY: usize = 8;
 
 /// The books of one store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Books {
     pub(super) facts: Facts,
     pub(super) base: Policy,
@@ -50,7 +53,8 @@ pub struct Books {
     pub(super) restored: BTreeMap<RecordId, Sheet>,
     pub(super) sheets: BTreeMap<Day, Sheet>,
     /// Hash of the restated view of each day, reckoned when it is asked for.
-    pub(super) day_views: BTreeMap<Day, OnceLock<[u8; 32]>>,
+    #[serde(serialize_with = "write_views", deserialize_with = "read_views")]
+    pub(super) day_views: Views,
 }
 
 impl Books {
@@ -310,6 +314,12 @@ impl Books {
     #[must_use]
     pub fn room(&self) -> &Workroom {
         self.facts.records.room()
+    }
+
+    /// What the store starts from.
+    #[must_use]
+    pub fn base_policy(&self) -> &Policy {
+        &self.base
     }
 
     /// The store.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
+use serde::{Deserialize, Serialize};
+
 use super::families::Slot;
 use crate::attic::Workroom;
 use crate::ids::LogId;
@@ -13,7 +15,7 @@ use crate::time::Day;
 const DAYS_AWAKE: usize = 16;
 
 /// The records of every business day.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Days {
     /// A row a day, in the order in which the days came.
     shelf: Shelf<OfDay>,
@@ -47,6 +49,11 @@ impl Days {
     /// Packs what is not in use.
     pub(crate) fn rest(&mut self) {
         self.shelf.rest(&Pressed);
+    }
+
+    /// Packs what an image names.
+    pub(crate) fn pack(&mut self) {
+        self.shelf.pack(&Pressed);
     }
 
     /// Every day that has a record, oldest first.

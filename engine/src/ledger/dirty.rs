@@ -1,10 +1,12 @@
 //! Cases of logs that have to be built anew. Filing a record names five of them, most of them again, so they are only
 //! noted here and sorted when they are asked for.
 
+use serde::{Deserialize, Serialize};
+
 use super::log::LogCase;
 
 /// Cases to be looked at, each once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct DirtyLogs {
     /// As they were noted, some of them more than once.
     noted: Vec<LogCase>,
@@ -47,11 +49,6 @@ impl DirtyLogs {
     /// Whether nothing is noted.
     pub(crate) fn is_empty(&self) -> bool {
         self.noted.is_empty() && self.sorted.is_empty()
-    }
-
-    /// Forgets all of them.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

@@ -95,7 +95,7 @@ impl<'a> RefKey<'a> {
 }
 
 /// The set of records of a store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Facts {
     pub(crate) store: StoreId,
     pub(crate) hub: HubFacts,
@@ -157,6 +157,15 @@ impl Facts {
         self.entries.rest(&Pressed);
         self.families.rest();
         self.days.rest();
+    }
+
+    /// Packs what an image names.
+    pub(super) fn pack(&mut self) {
+        self.records.pack();
+        self.entries.pack(&Pressed);
+        self.families.pack();
+        self.days.pack();
+        self.logs.values_mut().for_each(Log::pack);
     }
 
     pub(crate) fn record(&self, slot: Slot) -> &Arc<Record> {
@@ -407,7 +416,7 @@ impl Facts {
 }
 
 /// A basket by what it is, the clock and its number: the same order on every replica.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Twin {
     /// See `fingerprint`.
     basket: u64,

@@ -13,7 +13,7 @@ use crate::shelf::{Pressed, Shelf};
 pub(crate) type Slot = u32;
 
 /// Families as a forest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Families {
     kin: Shelf<Kin>,
     touched: BTreeMap<Slot, Option<Slot>>,
@@ -46,6 +46,11 @@ impl Families {
     /// Packs what is not in use.
     pub(crate) fn rest(&mut self) {
         self.kin.rest(&Pressed);
+    }
+
+    /// Packs what an image names.
+    pub(crate) fn pack(&mut self) {
+        self.kin.pack(&Pressed);
     }
 
     fn root(&self, slot: Slot) -> Slot {
@@ -100,11 +105,6 @@ impl Families {
     /// Whether anything is touched.
     pub(crate) fn is_touched(&self) -> bool {
         !self.touched.is_empty()
-    }
-
-    /// Forgets what was touched: after a checkpoint was read, everything is as it was judged.
-    pub(crate) fn clear_touched(&mut self) {
-        self.touched.clear();
     }
 
     /// Everyone in the family of `slot`.

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::facts::{Facts, Joint, UNLOCKED};
 use super::families::Slot;
 use super::log::LogCase;
@@ -16,7 +18,7 @@ use crate::transaction::{Decision, ForeignOriginal, HubRecord, Lock, Outcome};
 /// Order of the hub's records: its log's generation, its number, and the id for a hub that forked.
 pub(crate) type HubPlace = (u32, u64, RecordId);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Revocation {
     terminal: TerminalId,
     incarnation: Option<u32>,
@@ -24,19 +26,20 @@ struct Revocation {
 }
 
 /// A lock as filed: when it was taken, and the first day it left open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct LockFact {
     place: HubPlace,
     open_day: Day,
 }
 
 /// The hub's statements about a store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct HubFacts {
     base: Policy,
     changes: BTreeMap<HubPlace, PolicyChange>,
     /// Tills with settings of their own; the others have the store's.
     tills: BTreeSet<TerminalId>,
+    #[serde(skip)]
     judged_by: BTreeMap<(Day, u64, Option<TerminalId>), Arc<Policy>>,
     payments: BTreeMap<String, BTreeMap<HubPlace, (Outcome, Slot)>>,
     settled: BTreeMap<String, BTreeMap<HubPlace, i64>>,

@@ -83,7 +83,7 @@ impl JournalHead {
 }
 
 /// Amounts by account and currency. Zeros are not kept, so two sheets are equal when their books are.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Sheet(BTreeMap<(Account, Currency), i128>);
 
 impl Sheet {

@@ -61,7 +61,7 @@ impl LogCase {
 }
 
 /// One log: the records by number, and what is remarkable about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Log {
     numbers: Numbers,
     /// The latest business day of a record.
@@ -88,6 +88,11 @@ impl Log {
             closes: BTreeSet::new(),
             held: BTreeMap::new(),
         }
+    }
+
+    /// Packs what an image names.
+    pub(super) fn pack(&mut self) {
+        self.numbers.pack();
     }
 
     /// The records with a number: none, one, or the branches of a fork.

@@ -11,14 +11,13 @@
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
 //!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases.
 //! * `day_status` says how far a day has come, `z_check` and `reconcile` hold Z reports against records and books.
-//! * `books`, `view`, `checkpoint`: incremental settling, the restated view, the image for a restart.
+//! * `books`, `view`, `image`: incremental settling, the restated view, the image for a restart.
 //! * `preview`: what a decision or a changed policy would do, before it is taken.
 
 mod account;
 mod advisories;
 mod books;
 mod casework;
-mod checkpoint;
 mod close;
 mod day_status;
 mod days;
@@ -27,6 +26,7 @@ mod duplicates;
 mod facts;
 mod families;
 mod hub;
+mod image;
 mod journal;
 mod judgement;
 mod log;
@@ -53,7 +53,6 @@ mod tests;
 pub use crate::shelf::WorkLimits;
 pub use account::{Account, BadAccount};
 pub use books::{Books, Settled};
-pub use checkpoint::{Filed, Image, SharedPart, Stale};
 pub use day_status::{DayState, Heard, TillDay};
 pub use journal::{JournalEntry, JournalHead, Posting, Sheet};
 pub use judgement::Standing;

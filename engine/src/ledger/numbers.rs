@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::families::Slot;
 use crate::attic::Workroom;
 use crate::shelf::{Cut, Packing, Shelf};
@@ -11,7 +13,7 @@ use crate::shelf::{Cut, Packing, Shelf};
 const LINE_ROWS: usize = 256;
 
 /// Slots by number; numbers count from 1.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Numbers {
     /// The first record of each number, without a gap from 1.
     line: Shelf<Slot>,
@@ -58,6 +60,11 @@ impl Numbers {
             self.line.push(slot);
         }
         self.line.rest(&Form);
+    }
+
+    /// Packs what an image names.
+    pub(crate) fn pack(&mut self) {
+        self.line.pack(&Form);
     }
 
     fn next_in_line(&self) -> u64 {

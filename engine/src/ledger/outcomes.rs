@@ -1,6 +1,6 @@
 //! What is kept of judged records, by slot. Old ones are packed like the records they belong to.
 
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
 
 use super::families::Slot;
 use super::judgement::{Outcome, Standing};
@@ -8,21 +8,16 @@ use crate::attic::Workroom;
 use crate::shelf::{Pressed, Shelf};
 
 /// The outcomes of a set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Outcomes {
     shelf: Shelf<Option<Outcome>>,
     in_review: u64,
-    /// Hash of each full chunk as it is packed, as far as it was asked for and still holds.
-    hashes: Vec<Option<[u8; 32]>>,
-    /// Chunks with other outcomes than when `take_changed` was called last.
-    changed: BTreeSet<usize>,
 }
 
 impl Outcomes {
     /// No records yet.
     pub(crate) fn new(room: &Workroom) -> Self {
-        let shelf = Shelf::new(room);
-        Self { shelf, in_review: 0, hashes: Vec::new(), changed: BTreeSet::new() }
+        Self { shelf: Shelf::new(room), in_review: 0 }
     }
 
     /// How many records there are, judged or not.
@@ -54,51 +49,11 @@ impl Outcomes {
         let after = waits(&outcome);
         let before = self.shelf.replace(slot, Some(outcome), &Pressed);
         self.in_review = self.in_review + after - before.as_ref().map_or(0, waits);
-        let chunk = self.shelf.chunk_of(slot);
-        self.changed.insert(chunk);
-        if let Some(hash) = self.hashes.get_mut(chunk) {
-            *hash = None;
-        }
     }
 
-    /// Full chunks whose outcomes changed since the last call.
-    pub(crate) fn take_changed(&mut self) -> BTreeSet<usize> {
-        let open = self.changed.split_off(&self.shelf.full_chunks());
-        std::mem::replace(&mut self.changed, open)
-    }
-
-    /// A full chunk, packed.
-    pub(crate) fn packed(&self, chunk: usize) -> Box<[u8]> {
-        self.shelf.packed(chunk, &Pressed)
-    }
-
-    /// The hash of every full chunk as it is packed.
-    pub(crate) fn chunk_hashes(&mut self) -> Vec<[u8; 32]> {
-        self.hashes.resize(self.shelf.full_chunks(), None);
-        let shelf = &self.shelf;
-        let hash = |(chunk, known): (usize, &mut Option<[u8; 32]>)| {
-            *known.get_or_insert_with(|| *blake3::hash(&shelf.packed(chunk, &Pressed)).as_bytes())
-        };
-        self.hashes.iter_mut().enumerate().map(hash).collect()
-    }
-
-    /// Outcomes of the records that are in no full chunk.
-    pub(crate) fn newest(&self) -> &[Option<Outcome>] {
-        self.shelf.newest()
-    }
-
-    /// Outcomes as they were saved.
-    pub(crate) fn of_image(
-        room: &Workroom,
-        chunks: &[Vec<u8>],
-        hashes: Vec<[u8; 32]>,
-        newest: Vec<Option<Outcome>>,
-        in_review: u64,
-    ) -> Self {
-        let mut shelf = Shelf::new(room);
-        chunks.iter().for_each(|chunk| shelf.push_packed(chunk));
-        newest.into_iter().for_each(|outcome| shelf.push(outcome));
-        Self { shelf, in_review, hashes: hashes.into_iter().map(Some).collect(), changed: BTreeSet::new() }
+    /// Packs what an image names.
+    pub(crate) fn pack(&mut self) {
+        self.shelf.pack(&Pressed);
     }
 
     /// Calls `each` for the outcomes of slots in ascending order, and keeps none unpacked for it.

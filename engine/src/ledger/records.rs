@@ -15,18 +15,16 @@ use crate::time::{Day, Instant};
 use crate::transaction::Transaction;
 
 /// Every record of the set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Records {
     shelf: Shelf<Arc<Record>>,
     form: Form,
 }
 
 /// What a packed record leaves out because it is known here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Form {
     ids: Shelf<RecordId>,
-    /// Over the ids, in their order.
-    hasher: blake3::Hasher,
     by_id: SlotIndex,
     logs: Vec<(StoreId, LogId)>,
     numbers: BTreeMap<(StoreId, LogId), u32>,
@@ -59,7 +57,6 @@ impl Records {
     pub(crate) fn new(room: &Workroom) -> Self {
         let form = Form {
             ids: Shelf::of_small(room),
-            hasher: blake3::Hasher::new(),
             by_id: SlotIndex::new(room),
             logs: Vec::new(),
             numbers: BTreeMap::new(),
@@ -93,15 +90,16 @@ impl Records {
         self.shelf.push(Arc::clone(record));
     }
 
-    /// Hash over the ids of all records, in the order in which they were filed.
-    pub(crate) fn set_hash(&self) -> [u8; 32] {
-        *self.form.hasher.finalize().as_bytes()
-    }
-
     /// Packs what is not in use.
     pub(crate) fn rest(&mut self) {
         self.shelf.rest(&self.form);
         self.form.ids.rest(&Ids);
+    }
+
+    /// Packs what an image names.
+    pub(crate) fn pack(&mut self) {
+        self.shelf.pack(&self.form);
+        self.form.ids.pack(&Ids);
     }
 
     /// Calls `each` for the records of slots in ascending order, and keeps none unpacked for it.
@@ -128,7 +126,6 @@ impl Form {
         let slot = Slot::try_from(self.ids.len()).expect("fewer than 2^32 records in one store");
         self.by_id.insert(Tag::of_hash(&record.id.0), slot);
         self.ids.push(record.id);
-        self.hasher.update(&record.id.0);
         let log = (record.store.clone(), record.log.clone());
         if !self.numbers.contains_key(&log) {
             let number = u32::try_from(self.logs.len()).expect("fewer than 2^32 logs in one store");

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::facts::Facts;
 use crate::ids::LogId;
 
 /// Knowledge by (writer, other log): number of the writer → highest number known there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     steps: BTreeMap<LogId, BTreeMap<LogId, BTreeMap<u64, u64>>>,
 }

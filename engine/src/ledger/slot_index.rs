@@ -3,12 +3,14 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use super::families::Slot;
 use crate::attic::Workroom;
 use crate::runs::{Row, Runs};
 
 /// Rows of (piece of a hash, slot).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SlotIndex {
     rows: Runs<TagRow>,
 }
@@ -17,7 +19,7 @@ pub(crate) struct SlotIndex {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Tag(u32);
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct TagRow(u32, Slot);
 
 impl Row for TagRow {

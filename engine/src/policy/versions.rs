@@ -144,7 +144,7 @@ impl PolicyChange {
 }
 
 /// The versions of a store's policy, in the order of the hub's log.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Policies {
     base: Policy,
     changes: BTreeMap<(u64, RecordId), PolicyChange>,

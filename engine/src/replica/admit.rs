@@ -342,11 +342,7 @@ impl Replica {
                 _ => {}
             }
         }
-        let record = Arc::new(record);
-        match self.restoring {
-            Some(_) => self.restore_record(record, seen),
-            None => self.books.insert(record, seen),
-        }
+        self.books.insert(Arc::new(record), seen);
         self.unsettled = true;
     }
 }

@@ -34,12 +34,14 @@ pub struct BatchMeta {
 }
 
 /// The batches of a store.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Batches {
     shelf: Shelf<BatchMeta>,
     of_writer: BTreeMap<WriterId, OfWriter>,
 }
 
 /// The batches of one writer.
+#[derive(Serialize, Deserialize)]
 struct OfWriter {
     ordinals: Shelf<u32>,
     last_seq: u64,
@@ -74,6 +76,12 @@ impl Batches {
     /// Packs what is not in use.
     pub(super) fn rest(&mut self) {
         self.shelf.rest(&Pressed);
+    }
+
+    /// Packs what an image names.
+    pub(super) fn pack(&mut self) {
+        self.shelf.pack(&Pressed);
+        self.of_writer.values_mut().for_each(|own| own.ordinals.pack(&Pressed));
     }
 
     pub(super) fn get(&self, ordinal: u32) -> Option<&BatchMeta> {

@@ -63,7 +63,7 @@ pub enum CaptureError {
 }
 
 /// An own record that no batch holds yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Unsealed {
     pub captured: Captured,
     pub head: Head,

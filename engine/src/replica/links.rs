@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Output, Outputs, Replica};
 use crate::entry::{Entry, LinkChange, LinkMark, PostedMark};
 use crate::ids::WriterId;
@@ -14,7 +16,7 @@ use crate::time::Instant;
 const LINKS_KEPT: usize = 4_096;
 
 /// One connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LinkSpan {
     /// When it came, ms since 1970.
     pub up_ms: i64,
@@ -25,7 +27,7 @@ pub struct LinkSpan {
 }
 
 /// The connections of every till, oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Links {
     spans: BTreeMap<WriterId, VecDeque<LinkSpan>>,
 }
@@ -55,6 +57,12 @@ impl Links {
     fn open(&self) -> Vec<WriterId> {
         let open = |spans: &VecDeque<LinkSpan>| spans.back().is_some_and(|span| span.down_ms.is_none());
         self.spans.iter().filter(|(_, spans)| open(spans)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// The latest time that is told of a connection, ms since 1970.
+    pub(super) fn latest_ms(&self) -> Option<i64> {
+        let latest = |span: &LinkSpan| span.down_ms.unwrap_or(span.up_ms);
+        self.spans.values().flatten().map(latest).max()
     }
 
     pub(super) fn of(&self, peer: &WriterId) -> impl Iterator<Item = &LinkSpan> {

@@ -6,25 +6,27 @@
 //!
 //! One law: **nothing is said before it is durable.** Every output that promises something waits inside until the
 //! entries it rests on were reported durable. How: `capture` numbers and seals, `admit` checks what peers bring,
-//! `exchange` talks, `restore` starts again from the log, `ask` answers questions, `links` and `kpi` measure.
+//! `exchange` talks, `restore` starts again from the log (after an `image`, if there is one), `ask` answers questions, `links` and `kpi` measure.
 
 mod admit;
 mod ask;
 mod batches;
 mod capture;
 mod exchange;
+mod image;
 mod kpi;
 mod links;
 mod restore;
 
-pub use crate::ledger::{Image, Stale};
+pub use crate::image::Stale;
 pub use admit::Refusal;
 pub use ask::{Custody, CustodyStep, Revision, Waiting};
 pub use batches::BatchMeta;
 pub use capture::{Capture, CaptureError, Receipt};
+pub use image::Image;
 pub use kpi::KpiRange;
 pub use links::LinkSpan;
-pub use restore::{Checkpoint, ReadBack, RestoreError, records_of};
+pub use restore::{ReadBack, RestoreError, records_of};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

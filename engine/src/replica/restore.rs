@@ -1,5 +1,5 @@
 //! Starting again: the log of a node, read in order, makes the same replica. What was captured and not sealed is the
-//! queue again; nothing is signed or sent a second time, and what a checkpoint of the books holds is not judged again.
+//! queue again; nothing is signed or sent a second time. What an image holds is not read: the entries after it follow.
 
 use std::sync::Arc;
 
@@ -7,8 +7,7 @@ use super::{Head, Replica, capture::Unsealed};
 use crate::batch::{BatchError, Sealed};
 use crate::document::ChangeId;
 use crate::entry::{AdmittedBatch, Captured, Entry};
-use crate::ids::LogId;
-use crate::ledger::{Image, JournalEntry, Stale};
+use crate::ledger::JournalEntry;
 use crate::record::{Place, Record};
 
 /// Why an entry does not continue the log.
@@ -71,107 +70,30 @@ impl ReadBatch {
 /// What is known while the log is read back.
 #[derive(Default)]
 pub(super) struct Restoring {
-    /// What a checkpoint judged, until the last of its records is here.
-    image: Option<Image>,
-    /// Records of the checkpoint that was used.
-    judged: u64,
-    stale: Option<Stale>,
-    /// Journal entries that the checkpoint does not know.
+    /// Journal entries that the image does not know.
     journal: Vec<JournalEntry>,
-    journal_through: u64,
-}
-
-/// What of the books has to be saved for a faster start. It rests on the log and is worth nothing without it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Checkpoint {
-    /// What belongs to no chunk, in bytes.
-    pub shared: Vec<u8>,
-    /// Chunks of outcomes that changed since the last checkpoint, by number.
-    pub chunks: Vec<(usize, Vec<u8>)>,
 }
 
 impl Replica {
-    /// The books as they are judged now: what changed since this was called last. `None` while something waits to be
-    /// judged.
-    pub fn checkpoint(&mut self) -> Option<Checkpoint> {
-        if self.unsettled {
-            return None;
-        }
-        let changed = self.books.take_changed_chunks();
-        let shared = self.books.shared_part().encode();
-        let chunks = changed.into_iter().map(|chunk| (chunk, self.books.chunk_part(chunk))).collect();
-        Some(Checkpoint { shared, chunks })
-    }
-
-    /// A replica of a whole log, from a checkpoint if that fits.
+    /// A replica of a whole log.
     ///
     /// # Errors
     /// An entry does not continue the log.
-    pub fn from_log(
-        fresh: impl Fn() -> Self,
-        entries: &[Entry],
-        image: Option<Image>,
-    ) -> Result<Self, RestoreError> {
-        let with_image = image.is_some();
-        let mut replica = fresh();
-        if let Some(image) = image {
-            replica.restore_from(image);
-        }
+    pub fn from_log(fresh: Self, entries: &[Entry]) -> Result<Self, RestoreError> {
+        let mut replica = fresh;
         for entry in entries {
             replica.restore(entry.clone())?;
         }
-        match replica.restored() {
-            Err(_) if with_image => Self::from_log(fresh, entries, None),
-            _ => Ok(replica),
-        }
+        replica.restored();
+        Ok(replica)
     }
 
-    /// Starts the reading back with what a checkpoint judged. Before the first entry.
-    pub fn restore_from(&mut self, image: Image) {
-        let restoring = self.restoring.get_or_insert_default();
-        restoring.journal_through = image.journal_through();
-        restoring.image = Some(image);
-        self.take_image_if_complete();
-    }
-
-    /// Ends the reading back. Returns how many records a checkpoint had judged; 0: none was used.
-    ///
-    /// # Errors
-    /// There was one and it is of other records: read the log again into a fresh replica, without it.
-    pub fn restored(&mut self) -> Result<u64, Stale> {
+    /// Ends the reading back.
+    pub fn restored(&mut self) {
         let restoring = self.restoring.take().unwrap_or_default();
         self.unsettled = true;
-        if let Some(stale) = restoring.stale {
-            return Err(stale);
-        }
-        if let Some(image) = restoring.image {
-            return Err(Stale(format!("{} of {} are here", self.books.len(), image.records())));
-        }
         for entry in &restoring.journal {
             self.books.restore_journal(entry);
-        }
-        Ok(restoring.judged)
-    }
-
-    /// Files a record of the log: as judged, if the checkpoint judged it.
-    pub(super) fn restore_record(&mut self, record: Arc<Record>, seen: &[(LogId, u64)]) {
-        if self.restoring.as_ref().is_some_and(|restoring| restoring.image.is_some()) {
-            self.books.insert_judged(record, seen);
-            self.take_image_if_complete();
-        } else {
-            self.books.insert(record, seen);
-        }
-    }
-
-    fn take_image_if_complete(&mut self) {
-        let Some(restoring) = &mut self.restoring else { return };
-        let complete = |image: &mut Image| self.books.len() as u64 >= image.records();
-        if let Some(image) = restoring.image.take_if(complete) {
-            let judged = image.records();
-            match self.books.take_image(image) {
-                Ok(()) => restoring.judged = judged,
-                Err(stale) => restoring.stale = Some(stale),
-            }
         }
     }
 
@@ -207,13 +129,8 @@ impl Replica {
             Entry::Captured(captured) => self.restore_captured(*captured),
             Entry::Batch(batch) => self.restore_batch(ReadBatch::of(batch)?),
             Entry::Journal(run) => {
-                // What the checkpoint knows is not even unpacked.
-                let restoring = self.restoring.get_or_insert_default();
-                if run.last_number() > restoring.journal_through {
-                    let through = restoring.journal_through;
-                    let entries = run.entries().map_err(|error| RestoreError::Journal(error.to_string()))?;
-                    restoring.journal.extend(entries.into_iter().filter(|entry| entry.number > through));
-                }
+                let entries = run.entries().map_err(|error| RestoreError::Journal(error.to_string()))?;
+                self.restoring.get_or_insert_default().journal.extend(entries);
                 Ok(())
             }
             Entry::Custody(mark) => {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::case::{Case, CaseKey, CaseType, Reason};
 use crate::ids::{LogId, RecordId};
 use crate::ledger::Account;
@@ -320,7 +322,7 @@ fn check_parameter(decision: &Decision) -> Result<(), Refusal> {
 }
 
 /// A decision as the hub recorded it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Issued {
     /// The hub record.
     pub id: RecordId,
@@ -333,7 +335,7 @@ pub struct Issued {
 }
 
 /// All decisions of a store, by case and by member.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DecisionBook {
     by_case: BTreeMap<CaseKey, BTreeMap<(u64, RecordId), Issued>>,
     approved_members: BTreeMap<RecordId, BTreeMap<(u64, RecordId), bool>>,

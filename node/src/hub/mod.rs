@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use engine::attic::Workroom;
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use engine::replica::{Identity as ReplicaIdentity, Replica};
 use engine::transaction::{Body, HubRecord};
@@ -46,11 +45,11 @@ use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::{Directory, listen};
-use crate::runtime::restore::{RestoredStore, restore};
+use crate::runtime::restore::{Images, RestoredStore, restore};
 use crate::runtime::run_file::RunFile;
 use crate::runtime::store::{self, StoreHandle};
 use crate::runtime::take_back::TakeBack;
-use crate::runtime::workroom;
+use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
 use crate::storage::{Options, RESERVE_BYTES, Storage, manifest, private};
 use crate::transport::Endpoint;
@@ -85,7 +84,7 @@ pub struct Hub {
     key: NodeKey,
     authority: Arc<Authority>,
     storage: Storage,
-    room: Workroom,
+    home: Home,
     audit: AuditLog,
     stores: RwLock<BTreeMap<StoreId, StoreHandle>>,
     directory: Directory,
@@ -268,8 +267,9 @@ impl Hub {
         let (storage, recovery) = Storage::open(dir, &storage_options()).map_err(Failure::refused)?;
         tracing::info!(?recovery, "storage opened");
         let changed = manifest::adopt(dir).map_err(Failure::refused)?;
-        let room = workroom::of_node(dir);
-        let restored = restore(&storage, |store| Ok(fresh_replica(&key, store, &config, &room)))?;
+        let home = Home::of_node(dir, &storage);
+        let restored =
+            restore(&storage, Images::of(&home), |store| Ok(fresh_replica(&key, store, &config, &home)))?;
         let audit = AuditLog::new(storage.clone(), restored.audit);
         audit.note_changed(now_ms(), &changed);
         let hub = Arc::new(Self {
@@ -292,7 +292,7 @@ impl Hub {
             deciding: tokio::sync::Mutex::new(()),
             audit,
             storage,
-            room,
+            home,
             key,
             config,
         });
@@ -355,7 +355,7 @@ impl Hub {
         stores
             .entry(store.clone())
             .or_insert_with(|| {
-                let replica = fresh_replica(&self.key, store, &self.config, &self.room);
+                let replica = fresh_replica(&self.key, store, &self.config, &self.home);
                 self.start_store(store, RestoredStore::of(replica), None)
             })
             .clone()
@@ -368,12 +368,12 @@ impl Hub {
         take_back: Option<TakeBack>,
     ) -> StoreHandle {
         let (key, store, config) = (self.key.clone(), store.clone(), self.config.clone());
-        let room = self.room.clone();
-        let fresh = Arc::new(move || fresh_replica(&key, &store, &config, &room));
-        let (storage, audit) = (self.storage.clone(), self.audit.clone());
+        let home = self.home.clone();
+        let fresh = Arc::new(move || fresh_replica(&key, &store, &config, &home));
+        let (home, audit) = (self.home.clone(), self.audit.clone());
         store::start_for_life(
             restored,
-            storage,
+            home,
             audit,
             self.clock.clone(),
             self.alarms.clone(),
@@ -503,7 +503,7 @@ fn storage_options() -> Options {
     Options { reserve_bytes: 2 * RESERVE_BYTES, ..Options::default() }
 }
 
-fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig, room: &Workroom) -> Replica {
+fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig, home: &Home) -> Replica {
     let identity = ReplicaIdentity {
         store: store.clone(),
         log: LogId { terminal: TerminalId::hub(), incarnation: 1 },
@@ -511,5 +511,5 @@ fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig, room: &Work
         nonce: rand::random(),
         hub: WriterId(key.public()),
     };
-    Replica::new(identity, base_policy(config.currency)).in_room(room)
+    Replica::new(identity, base_policy(config.currency)).in_room(&home.room())
 }

@@ -7,8 +7,9 @@ use std::thread::{Scope, ScopedJoinHandle, available_parallelism};
 
 use engine::host::Looked;
 use engine::ids::StoreId;
-use engine::replica::ReadBack;
+use engine::replica::{ReadBack, Stale};
 
+use super::checkpoint::Saved;
 use super::restore::RestoredStore;
 use crate::storage::Position;
 
@@ -20,15 +21,26 @@ const HANDED_BYTES: usize = 128 << 10;
 /// Handfuls that wait for a thread.
 const WAITING: usize = 4;
 
-/// An entry that did not fit, and where it stands.
-pub(super) struct Misfit {
-    pub(super) at: Position,
-    pub(super) reason: String,
+/// What did not fit.
+pub(super) enum Misfit {
+    /// An entry, and where it stands.
+    Entry { at: Position, reason: String },
+    /// The image of a store.
+    Image(StoreId, Stale),
+}
+
+impl Misfit {
+    fn at(&self) -> Position {
+        match self {
+            Self::Entry { at, .. } => *at,
+            Self::Image(..) => Position(0),
+        }
+    }
 }
 
 /// Something to be filed, in order.
 enum Job {
-    Begin(Box<RestoredStore>),
+    Begin(Box<RestoredStore>, Option<Saved>),
     /// For the store that was begun as the nth of the thread.
     Take {
         nth: usize,
@@ -41,8 +53,16 @@ enum Job {
 /// Where entries are handed in.
 pub(super) struct Filing<'scope> {
     threads: Vec<Thread<'scope>>,
-    /// Thread of a store, and which it is there.
-    places: BTreeMap<StoreId, (usize, usize)>,
+    places: BTreeMap<StoreId, Filed>,
+}
+
+/// Where a store is filed.
+#[derive(Clone, Copy)]
+struct Filed {
+    thread: usize,
+    nth: usize,
+    /// The last entry that its image holds.
+    through: Option<Position>,
 }
 
 struct Thread<'scope> {
@@ -73,14 +93,25 @@ impl<'scope> Filing<'scope> {
         self.places.contains_key(store)
     }
 
+    /// Whether the image of a store that was begun holds its entry at a position.
+    pub(super) fn holds(&self, store: &StoreId, at: Position) -> bool {
+        self.places[store].through.is_some_and(|through| at <= through)
+    }
+
     /// Begins a store, with whoever has the fewest.
-    pub(super) fn begin(&mut self, store: &StoreId, made: RestoredStore) -> Result<(), Stopped> {
+    pub(super) fn begin(
+        &mut self,
+        store: &StoreId,
+        made: RestoredStore,
+        saved: Option<Saved>,
+    ) -> Result<(), Stopped> {
         let fewest = (0..self.threads.len()).min_by_key(|at| self.threads[*at].stores.len());
         let at = fewest.expect("there is at least one thread");
         let thread = &mut self.threads[at];
-        self.places.insert(store.clone(), (at, thread.stores.len()));
+        let through = saved.as_ref().map(|saved| saved.through);
+        self.places.insert(store.clone(), Filed { thread: at, nth: thread.stores.len(), through });
         thread.stores.push(store.clone());
-        thread.give(Job::Begin(Box::new(made)), 0)
+        thread.give(Job::Begin(Box::new(made), saved), 0)
     }
 
     /// Hands in an entry of `bytes` bytes of a store that was begun.
@@ -92,14 +123,14 @@ impl<'scope> Filing<'scope> {
         ready: ReadBack,
         bytes: usize,
     ) -> Result<(), Stopped> {
-        let (thread, nth) = self.places[store];
+        let Filed { thread, nth, .. } = self.places[store];
         self.threads[thread].give(Job::Take { nth, at, looked, ready }, bytes)
     }
 
     /// Waits until everything is filed.
     ///
     /// # Errors
-    /// The first entry of the log that did not fit.
+    /// The first that did not fit.
     pub(super) fn finish(self) -> Result<BTreeMap<StoreId, RestoredStore>, Misfit> {
         let mut filed = Vec::new();
         for Thread { to, handful, stores, files, .. } in self.threads {
@@ -114,7 +145,7 @@ impl<'scope> Filing<'scope> {
                 Ok(Ok(made)) => restored.extend(stores.into_iter().zip(made)),
                 Ok(Err(misfit)) => {
                     first = Some(match first {
-                        Some(known) if known.at.0 < misfit.at.0 => known,
+                        Some(known) if known.at() < misfit.at() => known,
                         _ => misfit,
                     });
                 }
@@ -141,12 +172,16 @@ fn file(from: &Receiver<Vec<Job>>) -> Result<Vec<RestoredStore>, Misfit> {
     let mut stores: Vec<RestoredStore> = Vec::new();
     for job in from.iter().flatten() {
         match job {
-            Job::Begin(made) => stores.push(*made),
+            Job::Begin(made, None) => stores.push(*made),
+            Job::Begin(made, Some(saved)) => {
+                let store = made.replica.identity().store.clone();
+                stores.push(saved.apply(*made).map_err(|stale| Misfit::Image(store, stale))?);
+            }
             Job::Take { nth, at, looked, ready } => {
                 let made = &mut stores[nth];
-                made.positions.note(looked, at);
+                made.note(looked, at);
                 let taken = made.replica.take_back(ready);
-                taken.map_err(|error| Misfit { at, reason: error.to_string() })?;
+                taken.map_err(|error| Misfit::Entry { at, reason: error.to_string() })?;
             }
         }
     }

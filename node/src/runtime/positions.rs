@@ -4,10 +4,12 @@
 use engine::attic::Workroom;
 use engine::host::Looked;
 use engine::shelf::{Packing, Shelf, Slot};
+use serde::{Deserialize, Serialize};
 
 use crate::storage::Position;
 
 /// Where the entries of a store that are looked up again stand in the log.
+#[derive(Serialize, Deserialize)]
 pub struct Positions {
     /// Batches, by ordinal.
     batches: Shelf<Position>,
@@ -49,6 +51,12 @@ impl Positions {
         };
         (0..times).for_each(|_| shelf.push(at));
         shelf.rest(&Form);
+    }
+
+    /// Packs what an image names.
+    pub fn pack(&mut self) {
+        self.batches.pack(&Form);
+        self.journal.pack(&Form);
     }
 
     /// Where the batch with an ordinal stands.

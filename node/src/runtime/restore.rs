@@ -1,7 +1,8 @@
 //! Starting again: the node's log makes the replicas of every store, the positions of their batches and the audit
-//! ring. What a checkpoint in the index holds already is not replayed.
+//! ring. What the image of a store in the index holds is not looked into.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
@@ -9,12 +10,13 @@ use engine::ids::StoreId;
 use engine::replica::{ReadBack, Replica, Stale};
 
 use super::audit::{self, AUDIT_KIND, AuditEvent};
-use super::checkpoint;
-use super::filing::{Filing, Misfit};
+use super::checkpoint::Saved;
+use super::filing::{Filing, Misfit, Stopped};
 use super::notes::ToldCases;
 use super::positions::Positions;
+use super::workroom::Home;
 use crate::error::Failure;
-use crate::storage::{Entry, Position, Storage, StorageError};
+use crate::storage::{Entry, Position, Scratch, Storage, StorageError};
 
 /// A store as the log left it.
 pub struct RestoredStore {
@@ -22,7 +24,9 @@ pub struct RestoredStore {
     pub replica: Replica,
     /// Where its entries stand.
     pub positions: Positions,
-    /// How many of its records a checkpoint had judged.
+    /// The last of them.
+    pub through: Position,
+    /// How many of its records were in an image.
     pub judged: u64,
     /// What of its cases the audit log tells already: judging the others again must not tell it again.
     pub told: ToldCases,
@@ -33,7 +37,31 @@ impl RestoredStore {
     #[must_use]
     pub fn of(fresh: Replica) -> Self {
         let positions = Positions::new(fresh.room());
-        Self { replica: fresh, positions, judged: 0, told: ToldCases::default() }
+        let (through, told) = (Position::default(), ToldCases::default());
+        Self { replica: fresh, positions, through, judged: 0, told }
+    }
+
+    /// Notes where an entry of it stands.
+    pub(super) fn note(&mut self, looked: Looked, at: Position) {
+        self.positions.note(looked, at);
+        self.through = at;
+    }
+}
+
+/// Whether a start may go on from images.
+#[derive(Clone, Copy)]
+pub enum Images<'a> {
+    /// Everything is read from the log.
+    None,
+    /// With their pieces in the scratch file.
+    Of(&'a Scratch),
+}
+
+impl<'a> Images<'a> {
+    /// Those of a node, if it has a scratch file.
+    #[must_use]
+    pub fn of(home: &'a Home) -> Self {
+        home.scratch.as_deref().map_or(Self::None, Self::Of)
     }
 }
 
@@ -74,67 +102,98 @@ impl From<RestoreFailure> for Failure {
     }
 }
 
-/// Reads a node's log. `fresh` makes the empty replica of a store when the log first names it.
+/// Reads a node's log. `fresh` makes the empty replica of a store when the log first names it. With `images`, a store that
+/// has one goes on from there, and of the log only what came after it is looked into.
 ///
 /// # Errors
 /// The log is damaged or contradicts itself.
 pub fn restore(
     storage: &Storage,
+    images: Images<'_>,
     mut fresh: impl FnMut(&StoreId) -> Result<Replica, String>,
 ) -> Result<Restored, RestoreFailure> {
-    let from_checkpoint = |store: &StoreId, replica: &mut Replica| {
-        if let Some(image) = checkpoint::read(storage, store) {
-            replica.restore_from(image);
-        }
+    let saved = |store: &StoreId| match images {
+        Images::Of(_) => Saved::read(storage, store),
+        Images::None => None,
     };
-    match read_log(storage, &mut fresh, from_checkpoint)? {
-        Ok(restored) => Ok(restored),
-        Err((store, stale)) => {
+    let read = catch_unwind(AssertUnwindSafe(|| read_log(storage, &mut fresh, saved)));
+    let restored = match read {
+        Ok(Err(Unread::Log(failure))) => return Err(failure),
+        Ok(Ok(restored)) => restored,
+        Ok(Err(Unread::Image(store, stale))) => {
             tracing::warn!(%store, "{stale}");
-            let anew = read_log(storage, &mut fresh, |_, _| {})?;
-            Ok(anew.unwrap_or_else(|_| unreachable!("without a checkpoint none is stale")))
+            without_images(storage, &mut fresh)?
         }
+        Err(panic) => match images {
+            Images::None => resume_unwind(panic),
+            // A piece that an image names cannot be read: everything is in the log.
+            Images::Of(_) => {
+                tracing::warn!("a checkpoint cannot be used; everything is read from the log");
+                without_images(storage, &mut fresh)?
+            }
+        },
+    };
+    if let Images::Of(scratch) = images {
+        scratch.settle();
     }
+    Ok(restored)
 }
 
-/// Reads the log from its start; the inner error is that of a checkpoint that does not fit.
+fn without_images(
+    storage: &Storage,
+    fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
+) -> Result<Restored, RestoreFailure> {
+    read_log(storage, fresh, |_| None).map_err(|unread| match unread {
+        Unread::Log(failure) => failure,
+        Unread::Image(..) => unreachable!("there is none"),
+    })
+}
+
+/// Why a log was not read to its end.
+enum Unread {
+    Log(RestoreFailure),
+    Image(StoreId, Stale),
+}
+
+/// Reads the log from its start; stores begin with what is saved of them.
 fn read_log(
     storage: &Storage,
     fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
-    begin: impl Fn(&StoreId, &mut Replica),
-) -> Result<Result<Restored, (StoreId, Stale)>, RestoreFailure> {
+    saved: impl Fn(&StoreId) -> Option<Saved>,
+) -> Result<Restored, Unread> {
     let mut restored = Restored::default();
-    let mut made = |store: &StoreId| {
-        let mut replica = fresh(store)?;
-        begin(store, &mut replica);
-        Ok(replica)
-    };
     let (read, filed) = std::thread::scope(|scope| {
         let mut filing = Filing::new(scope);
+        let mut begin = |filing: &mut Filing<'_>, store: &StoreId| {
+            filing.begin(store, RestoredStore::of(fresh(store)?), saved(store)).map_err(stopped)
+        };
         let read = storage.replay(Position(0), &mut |at, entry| {
-            take(&mut restored, &mut filing, &mut made, at, entry)
+            take(&mut restored, &mut filing, &mut begin, at, entry)
                 .map_err(|reason| RestoreFailure::Entry { at, reason })
         });
         (read, filing.finish())
     });
     // What did not fit where it was filed stands before the entry at which the reading noticed it.
-    restored.stores = filed.map_err(|Misfit { at, reason }| RestoreFailure::Entry { at, reason })?;
-    read?;
+    restored.stores = filed.map_err(|misfit| match misfit {
+        Misfit::Entry { at, reason } => Unread::Log(RestoreFailure::Entry { at, reason }),
+        Misfit::Image(store, stale) => Unread::Image(store, stale),
+    })?;
+    read.map_err(Unread::Log)?;
     for (store, made) in &mut restored.stores {
-        match made.replica.restored() {
-            Ok(judged) => {
-                let records = made.replica.books().len();
-                tracing::info!(%store, records, from_checkpoint = judged, "books restored");
-                made.judged = judged;
-                made.told = restored.told.remove(store.as_str()).unwrap_or_default();
-            }
-            Err(stale) => return Ok(Err((store.clone(), stale))),
-        }
+        made.replica.restored();
+        let records = made.replica.books().len();
+        tracing::info!(%store, records, from_checkpoint = made.judged, "books restored");
+        made.told = restored.told.remove(store.as_str()).unwrap_or_default();
     }
-    Ok(Ok(restored))
+    Ok(restored)
 }
 
-/// Reads one store back from a node's log into an empty replica of it.
+fn stopped(_: Stopped) -> String {
+    "what was read before it does not fit".to_owned()
+}
+
+/// Reads one store back from a node's log into an empty replica of it. It is done after a panic, so nothing is taken over that
+/// was in memory before it.
 ///
 /// # Errors
 /// The log is damaged or contradicts itself.
@@ -160,20 +219,17 @@ pub fn restore_store(
         if of != *store {
             return Ok(());
         }
-        made.positions.note(Looked::of(&log_entry), at);
+        made.note(Looked::of(&log_entry), at);
         made.replica.restore(log_entry).map_err(|error| failed(error.to_string()))
     })?;
-    // After a panic nothing is taken over that was judged before it.
-    made.replica
-        .restored()
-        .map_err(|stale| RestoreFailure::Entry { at: Position(0), reason: stale.to_string() })?;
+    made.replica.restored();
     Ok(made)
 }
 
 fn take(
     restored: &mut Restored,
     filing: &mut Filing<'_>,
-    fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
+    begin: &mut impl FnMut(&mut Filing<'_>, &StoreId) -> Result<(), String>,
     at: Position,
     entry: Entry,
 ) -> Result<(), String> {
@@ -190,11 +246,14 @@ fn take(
         restored.own.push((entry.kind, entry.bytes));
         return Ok(());
     }
-    let (store, log_entry) = LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| error.to_string())?;
-    let stopped = |_| "what was read before it does not fit".to_owned();
+    let store = LogEntry::store_of(&entry.bytes).map_err(|error| error.to_string())?;
     if !filing.knows(&store) {
-        filing.begin(&store, RestoredStore::of(fresh(&store)?)).map_err(stopped)?;
+        begin(filing, &store)?;
     }
+    if filing.holds(&store, at) {
+        return Ok(());
+    }
+    let (_, log_entry) = LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| error.to_string())?;
     let looked = Looked::of(&log_entry);
     let ready = ReadBack::of(log_entry).map_err(|error| error.to_string())?;
     filing.take(&store, at, looked, ready, entry.bytes.len()).map_err(stopped)

@@ -21,10 +21,11 @@ use engine::replica::{Capture, Input, Receipt, Replica, SyncEvent};
 use engine::sync::{Carried, Message};
 use engine::transaction::{Draft, HubRecord};
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::alarms::Alarms;
 use super::audit::AuditLog;
-use super::checkpoint;
+use super::checkpoint::Taken;
 use super::clock::{Clock, now_ms};
 use super::conversation::{InHand, Outbox};
 use super::notes::{Notes, name};
@@ -32,6 +33,7 @@ use super::positions::Positions;
 use super::restore::RestoredStore;
 use super::supervise::{Fresh, Life, Suspects};
 use super::take_back::TakeBack;
+use super::workroom::Home;
 use crate::metrics::{ACKNOWLEDGED, CAPTURE};
 use crate::storage::{Entry, Position, Storage};
 
@@ -200,6 +202,7 @@ struct Promise {
 
 pub(super) struct StoreTask {
     host: Host,
+    home: Home,
     storage: Storage,
     notes: Notes,
     clock: Clock,
@@ -231,20 +234,30 @@ pub(super) struct StoreTask {
     full: Arc<AtomicBool>,
     /// Of a restored node: nothing is recorded until its peers have given back what they hold.
     take_back: Option<TakeBack>,
-    /// Records that the last checkpoint holds.
+    /// The last entry of the store that is durable.
+    through: Position,
+    /// Records that the last image holds, and where the log ended then.
     saved_records: usize,
+    saved_end: Position,
+    /// The image that is being kept.
+    keeping: Option<JoinHandle<()>>,
 }
 
 /// After so many new records what was judged is saved, so that a start after a power cut is fast too.
 const CHECKPOINT_RECORDS: usize = 8_192;
+/// The same after so many bytes of the log, as long as anything is new: what a start has to look into is bounded, however
+/// many stores there are.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// A store that has so many times more than that waits until everything is durable, so that it can be saved.
+const OVERDUE: usize = 4;
 
 /// Starts a store's task over a restored replica; a panic is its end.
 #[must_use]
-pub fn start(restored: RestoredStore, storage: Storage, audit: AuditLog, clock: Clock) -> StoreHandle {
+pub fn start(restored: RestoredStore, home: Home, audit: AuditLog, clock: Clock) -> StoreHandle {
     let store = restored.replica.identity().store.clone();
     let life = Life {
         store,
-        storage,
+        home,
         audit,
         clock,
         alarms: Alarms::default(),
@@ -260,7 +273,7 @@ pub fn start(restored: RestoredStore, storage: Storage, audit: AuditLog, clock: 
 #[must_use]
 pub fn start_for_life(
     restored: RestoredStore,
-    storage: Storage,
+    home: Home,
     audit: AuditLog,
     clock: Clock,
     alarms: Alarms,
@@ -269,7 +282,7 @@ pub fn start_for_life(
 ) -> StoreHandle {
     let store = restored.replica.identity().store.clone();
     begin(
-        Life { store, storage, audit, clock, alarms, fresh: Some(fresh), take_back, full: Arc::default() },
+        Life { store, home, audit, clock, alarms, fresh: Some(fresh), take_back, full: Arc::default() },
         restored,
     )
 }
@@ -291,13 +304,14 @@ impl StoreTask {
     ) -> Self {
         let (report, written) = mpsc::unbounded_channel();
         let (room_report, room) = mpsc::unbounded_channel();
-        let RestoredStore { replica, positions, judged, told } = restored;
+        let RestoredStore { replica, positions, through, judged, told } = restored;
         let store = replica.identity().store.clone();
         let saved_records = usize::try_from(judged).unwrap_or(0);
         let measured_through = replica.at_hub_through();
         Self {
             host: Host::new(replica),
-            storage: life.storage.clone(),
+            home: life.home.clone(),
+            storage: life.home.storage.clone(),
             notes: Notes::new(life.audit.clone(), store, told),
             clock: life.clock.clone(),
             jobs,
@@ -321,7 +335,10 @@ impl StoreTask {
             room_report,
             full: Arc::clone(&life.full),
             take_back: life.take_back.clone(),
+            through,
             saved_records,
+            saved_end: if judged > 0 { through } else { Position::default() },
+            keeping: None,
         }
     }
 
@@ -337,7 +354,7 @@ impl StoreTask {
                         self.take_written(written);
                     }
                 }
-                job = self.jobs.recv(), if self.in_flight <= self.in_flight_max() => match job {
+                job = self.jobs.recv(), if self.in_flight <= self.in_flight_max() && !self.is_overdue() => match job {
                     Some(job) => self.take_jobs(job),
                     None => return,
                 },
@@ -357,11 +374,14 @@ impl StoreTask {
             self.look_at_peers();
             self.host.replica_mut().rest();
             self.notes.end_turn(self.host.is_settled());
-            if self.records() >= self.saved_records + CHECKPOINT_RECORDS && self.host.is_settled() {
-                self.write_checkpoint();
+            if self.is_due() && self.host.is_settled() {
+                self.write_checkpoint().await;
             }
             if !self.stopping.is_empty() && (self.host.is_settled() || self.host.failed().is_some()) {
-                self.write_checkpoint();
+                self.write_checkpoint().await;
+                if let Some(keeping) = self.keeping.take() {
+                    let _ = keeping.await;
+                }
                 for reply in self.stopping.drain(..) {
                     let _ = reply.send(());
                 }
@@ -370,15 +390,33 @@ impl StoreTask {
         }
     }
 
-    /// Keeps what was judged for the next start. Without it the next start is slower, nothing else.
-    fn write_checkpoint(&mut self) {
-        self.saved_records = self.records();
-        if self.host.failed().is_none()
-            && !self.storage.is_full()
-            && let Err(error) = checkpoint::write(&self.storage, self.host.replica_mut())
-        {
-            tracing::warn!("no checkpoint was written: {error}");
+    fn is_due(&self) -> bool {
+        let behind = self.storage.end().0.saturating_sub(self.saved_end.0);
+        let many = self.records() >= self.saved_records + CHECKPOINT_RECORDS;
+        many || behind >= CHECKPOINT_BYTES && self.through > self.saved_end
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.records() >= self.saved_records + OVERDUE * CHECKPOINT_RECORDS && self.host.failed().is_none()
+    }
+
+    /// Keeps an image for the next start, on another thread. Without it the next start is slower, nothing else.
+    async fn write_checkpoint(&mut self) {
+        (self.saved_records, self.saved_end) = (self.records(), self.storage.end());
+        if self.home.scratch.is_none() || self.host.failed().is_some() || self.storage.is_full() {
+            return;
         }
+        if let Some(keeping) = self.keeping.take() {
+            let _ = keeping.await;
+        }
+        let (replica, positions) = (self.host.replica_mut(), &mut self.positions);
+        let Some(taken) = Taken::of(&self.storage, replica, positions, self.through) else { return };
+        let home = self.home.clone();
+        self.keeping = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = taken.keep(&home) {
+                tracing::warn!("no checkpoint was written: {error}");
+            }
+        }));
     }
 
     fn records(&self) -> usize {
@@ -583,6 +621,7 @@ impl StoreTask {
         let lines = written.positions.len() as u64;
         for (looked, at) in written.positions {
             self.positions.note(looked, at);
+            self.through = self.through.max(at);
         }
         self.host.appended(self.clock.now(), lines);
     }

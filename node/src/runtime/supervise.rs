@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::alarms::Alarms;
 use super::audit::AuditLog;
+use super::checkpoint::Saved;
 use super::clock::{Clock, now_ms};
 use super::restore::{RestoreFailure, RestoredStore, restore_store};
 use super::store::{Job, StoreTask};
 use super::take_back::TakeBack;
-use crate::storage::Storage;
+use super::workroom::Home;
 
 /// First wait before a store is made again; it doubles with each panic up to the longest, and starts again after an hour.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -80,7 +81,7 @@ impl Suspects {
 /// What a store's life needs.
 pub(super) struct Life {
     pub(super) store: StoreId,
-    pub(super) storage: Storage,
+    pub(super) home: Home,
     pub(super) audit: AuditLog,
     pub(super) clock: Clock,
     pub(super) alarms: Alarms,
@@ -144,10 +145,13 @@ impl Life {
 
     /// Reads the store back.
     async fn again(&self) -> Result<RestoredStore, String> {
-        let (storage, store, fresh) = (self.storage.clone(), self.store.clone(), self.fresh.clone());
+        let (storage, store, fresh) = (self.home.storage.clone(), self.store.clone(), self.fresh.clone());
         let Some(fresh) = fresh else { return Err("it has one life only".to_owned()) };
-        let read =
-            move || restore_store(&storage, &store, fresh()).map_err(|e: RestoreFailure| e.to_string());
+        let read = move || {
+            // It may be the reason.
+            Saved::forget(&storage, &store);
+            restore_store(&storage, &store, fresh()).map_err(|e: RestoreFailure| e.to_string())
+        };
         // A panic while reading is told like any other failure.
         match tokio::task::spawn_blocking(read).await {
             Ok(restored) => restored,

@@ -6,30 +6,37 @@ use std::sync::Arc;
 use engine::attic::{Attic, Workroom};
 use engine::ledger::WorkLimits;
 
-use crate::storage::Scratch;
+use crate::storage::{Scratch, Storage};
 
-impl Attic for Scratch {
-    fn put(&self, piece: &[u8]) -> Option<u64> {
-        self.put(piece)
-    }
-
-    fn get(&self, place: u64) -> Result<Vec<u8>, String> {
-        self.get(place)
-    }
-
-    fn free(&self, place: u64) {
-        self.free(place);
-    }
+/// Where the stores of a node are at home: the log, and the scratch file if there is one. Clones share both.
+#[derive(Clone)]
+pub struct Home {
+    /// The node's storage.
+    pub storage: Storage,
+    /// Where packed pieces of the books rest.
+    pub scratch: Option<Arc<Scratch>>,
 }
 
-/// The workroom of a node's stores. Where no scratch file can be made, packed pieces stay in memory.
-#[must_use]
-pub fn of_node(dir: &Path) -> Workroom {
-    let attic = Scratch::create(dir).inspect_err(|error| {
-        tracing::warn!("no scratch file, so memory follows the history: {error}");
-    });
-    Workroom {
-        limits: WorkLimits::default(),
-        attic: attic.ok().map(|scratch| Arc::new(scratch) as Arc<dyn Attic>),
+impl Home {
+    /// The home of a node. Where no scratch file can be made, packed pieces stay in memory.
+    #[must_use]
+    pub fn of_node(dir: &Path, storage: &Storage) -> Self {
+        let scratch = Scratch::open(dir, storage).inspect_err(|error| {
+            tracing::warn!("no scratch file, so memory follows the history: {error}");
+        });
+        Self { storage: storage.clone(), scratch: scratch.ok().map(Arc::new) }
+    }
+
+    /// A home without a scratch file: everything stays in memory, and nothing is kept for the next start.
+    #[must_use]
+    pub fn in_memory(storage: Storage) -> Self {
+        Self { storage, scratch: None }
+    }
+
+    /// The workroom of one store.
+    #[must_use]
+    pub fn room(&self) -> Workroom {
+        let attic = self.scratch.clone().map(|scratch| scratch as Arc<dyn Attic>);
+        Workroom { limits: WorkLimits::default(), attic }.with_images()
     }
 }

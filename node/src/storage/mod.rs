@@ -13,9 +13,8 @@
 //! dir/index/                        sled, rebuilt from the log on doubt   index.rs
 //! dir/vault, dir/vault.copy         the wrapped key, if it is encrypted   vault/
 //! dir/manifest                      format, hashes of the small files     manifest.rs
+//! dir/scratch                       pieces of the books, no part of the log scratch.rs
 //! ```
-//!
-//! Beside the log, without a name: what rests outside of memory while the node runs, scratch.rs.
 //!
 //! Rooms: writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads what is durable;
 //! inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; disk.rs holds the system
@@ -74,8 +73,13 @@ pub const GROUP_BYTES_MAX: usize = 8 << 20;
 /// The reserve of a full disk, unless told otherwise: what a till has taken in and not written yet, twice over.
 pub const RESERVE_BYTES: u64 = 2 << 20;
 
+/// Version of what a node keeps in the index (`runtime::checkpoint`, `scratch`).
+const INDEX_VERSION: u32 = 1;
+
 /// A logical byte offset in the log: strictly rising, running on over segments. Positions lost to damage are skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Position(pub u64);
 
 impl fmt::Display for Position {
@@ -150,7 +154,7 @@ impl Default for Options {
             on_damage: OnDamage::Refuse,
             scan: Scan::Tail,
             log_id: None,
-            index_version: 0,
+            index_version: INDEX_VERSION,
             vault: None,
             faults: None,
         }

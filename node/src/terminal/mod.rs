@@ -20,11 +20,11 @@ use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::dial;
-use crate::runtime::restore::{RestoredStore, restore};
+use crate::runtime::restore::{Images, RestoredStore, restore};
 use crate::runtime::run_file::RunFile;
 use crate::runtime::store::{self, StoreHandle};
 use crate::runtime::take_back::TakeBack;
-use crate::runtime::workroom;
+use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
 use crate::storage::{Options, Storage, manifest, private};
 
@@ -102,9 +102,9 @@ async fn run_until_stopped(dir: PathBuf, http: String, write_at_once: bool) -> R
     let (storage, recovery) = Storage::open(&dir, &Options::default()).map_err(Failure::refused)?;
     tracing::info!(?recovery, "storage opened");
     let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
-    let room = workroom::of_node(&dir);
-    let fresh = || Replica::new(identity.clone(), base_policy(currency)).in_room(&room);
-    let mut restored = restore(&storage, |store| {
+    let home = Home::of_node(&dir, &storage);
+    let fresh = || Replica::new(identity.clone(), base_policy(currency)).in_room(&home.room());
+    let mut restored = restore(&storage, Images::of(&home), |store| {
         if *store == identity.store { Ok(fresh()) } else { Err(format!("it belongs to store {store}")) }
     })?;
     let audit = AuditLog::new(storage.clone(), restored.audit);
@@ -113,14 +113,14 @@ async fn run_until_stopped(dir: PathBuf, http: String, write_at_once: bool) -> R
     let own = own.unwrap_or_else(|| RestoredStore::of(fresh()));
     let alarms = Alarms::default();
     // Each life of the store's task is a session of its own.
-    let again = identity.clone();
+    let (again, rooms) = (identity.clone(), home.clone());
     let fresh = Arc::new(move || {
         let identity = ReplicaIdentity { nonce: rand::random(), ..again.clone() };
-        Replica::new(identity, base_policy(currency)).in_room(&room)
+        Replica::new(identity, base_policy(currency)).in_room(&rooms.room())
     });
     let take_back = TakeBack::of(&dir, 1)?;
-    let (disk, told) = (storage.clone(), audit.clone());
-    let handle = store::start_for_life(own, disk, told, clock.clone(), alarms.clone(), fresh, take_back);
+    let told = audit.clone();
+    let handle = store::start_for_life(own, home, told, clock.clone(), alarms.clone(), fresh, take_back);
 
     let mut stop_signal = StopSignal::listen()?;
     let (stop, stopped) = watch::channel(false);

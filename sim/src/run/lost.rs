@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use engine::ids::WriterId;
 use engine::ledger::Books;
+use engine::replica::Replica;
 use engine::transaction::HubRecord;
 
 use super::Run;
+use crate::saved::Saved;
 use crate::world::{HUB, Node};
 
 impl Run {
@@ -47,9 +49,9 @@ impl Run {
         let disk = self.world.backup(node);
         let Ok(entries) = disk.read() else { return BTreeSet::new() };
         let node = &self.world.nodes[node];
-        let fresh = || crate::world::fresh(node.identity(), &self.world.policy, node.limits());
-        let replica =
-            engine::replica::Replica::from_log(fresh, &entries, None).expect("what was durable restores");
+        let room = Saved::default().room(node.limits());
+        let fresh = crate::world::fresh(node.identity(), &self.world.policy, &room);
+        let replica = Replica::from_log(fresh, &entries).expect("what was durable restores");
         self.acknowledged_in(replica.books())
     }
 

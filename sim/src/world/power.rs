@@ -2,9 +2,10 @@
 
 use engine::entry::Entry;
 use engine::host::Host;
-use engine::replica::{Input, Replica};
+use engine::replica::Input;
 
 use super::{Delays, HUB, Name, World, fresh};
+use crate::chance::Chance;
 use crate::disk::{Disk, Rotten};
 use crate::saved::Saved;
 
@@ -29,7 +30,7 @@ impl World {
         let node = self.node(name);
         let settled = node.host.as_ref().is_some_and(|host| host.is_settled() && host.failed().is_none());
         if let Some(host) = node.host.as_mut().filter(|_| settled) {
-            Saved::keep(&mut node.checkpoint, host.replica_mut());
+            node.saved.keep(host.replica_mut(), node.disk.durable(), true);
         }
         node.checkpoint_of = None;
         self.stop(name, 0);
@@ -46,7 +47,9 @@ impl World {
             if let Some(host) = node.host.as_mut().filter(|host| settled(&&**host))
                 && node.checkpoint_of.replace(of) != Some(of)
             {
-                Saved::keep(&mut node.checkpoint, host.replica_mut());
+                let moment = format!("image of {} at {}", node.name, node.disk.durable());
+                let is_durable = !Chance::new(self.seed, &moment).once_in(4);
+                node.saved.keep(host.replica_mut(), node.disk.durable(), is_durable);
             }
         }
     }
@@ -76,9 +79,8 @@ impl World {
         node.identity.nonce[..8].copy_from_slice(&nonce.to_le_bytes());
         node.woken_at = None;
         node.last_sync_ms = 0;
-        let image = node.checkpoint.as_ref().and_then(Saved::image);
-        let replica = Replica::from_log(|| fresh(&node.identity, &policy, node.limits), &entries, image)
-            .expect("what was durable restores");
+        let empty = fresh(&node.identity, &policy, &node.saved.room(node.limits));
+        let replica = node.saved.start(empty, &entries).expect("what was durable restores");
         // A till keeps no journal.
         if *name == *HUB {
             let told = entries.iter().rev().find_map(|entry| match entry {
@@ -116,7 +118,7 @@ impl World {
     pub fn restore(&mut self, name: &str, backup: Disk) {
         self.stop(name, 0);
         let node = self.node(name);
-        (node.disk, node.checkpoint, node.checkpoint_of) = (backup, None, None);
+        (node.disk, node.saved, node.checkpoint_of) = (backup, Saved::default(), None);
         self.start(name).expect("a backup without rot starts");
     }
 
