@@ -1,6 +1,7 @@
 //! Sorted rows of a few bytes: a small set in memory for what is new, and sorted runs for the rest, whose pages rest in
 //! the attic. In memory a run keeps a filter (about 10 bits a row) and the first row of each page, so that asking for
-//! what is not there reads nothing. Rows are only ever added.
+//! what is not there reads nothing. Rows are only ever added, and runs are merged a few rows with each of them, so that no
+//! row pays for all before it.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -13,10 +14,12 @@ use crate::attic::{Packed, Workroom, room_of_image};
 
 /// Rows of a run that are read together.
 const PAGE_ROWS: usize = 512;
-/// Runs with more rows are not merged any more: the work of one merge is bounded.
+/// Runs with more rows are not merged any more: what a merge holds of the old runs is bounded.
 const MERGED_ROWS: usize = 1 << 19;
 /// A run is merged into the one before if that has at most so many times its rows.
 const MERGE_RATIO: usize = 3;
+/// Rows that are merged with each new one: some times more than a row is merged in all, so that runs do not pile up.
+const MERGED_AT_ONCE: usize = 32;
 
 /// A row: a few bytes with an order.
 pub(crate) trait Row: Copy + Ord + std::fmt::Debug {
@@ -31,11 +34,44 @@ pub(crate) trait Row: Copy + Ord + std::fmt::Debug {
 }
 
 /// A set of rows.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Runs<R> {
     room: Workroom,
     fresh: BTreeSet<R>,
     runs: Vec<Arc<Run<R>>>,
+    merging: Option<Merging<R>>,
+}
+
+impl<R: Clone> Clone for Runs<R> {
+    fn clone(&self) -> Self {
+        Self { room: self.room.clone(), fresh: self.fresh.clone(), runs: self.runs.clone(), merging: None }
+    }
+}
+
+/// Neighbouring runs on their way to become one.
+#[derive(Debug)]
+struct Merging<R> {
+    /// Where the first of them is.
+    at: usize,
+    from: Vec<Cursor<R>>,
+    built: Building<R>,
+}
+
+/// A place in a run.
+#[derive(Debug)]
+struct Cursor<R> {
+    run: Arc<Run<R>>,
+    page: usize,
+    row: usize,
+    bytes: Vec<u8>,
+}
+
+/// A run that is being written.
+#[derive(Debug)]
+struct Building<R> {
+    run: Run<R>,
+    rows: usize,
+    page: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -68,7 +104,7 @@ struct Found<R> {
 impl<R: Row> Runs<R> {
     /// No rows yet.
     pub(crate) fn new(room: &Workroom) -> Self {
-        Self { room: room.clone(), fresh: BTreeSet::new(), runs: Vec::new() }
+        Self { room: room.clone(), fresh: BTreeSet::new(), runs: Vec::new(), merging: None }
     }
 
     /// Whether no row is here.
@@ -79,19 +115,43 @@ impl<R: Row> Runs<R> {
     /// Adds a row.
     pub(crate) fn insert(&mut self, row: R) {
         self.fresh.insert(row);
+        self.merge_on();
         if self.fresh.len() < self.room.limits.fresh_rows {
             return;
         }
         let fresh = std::mem::take(&mut self.fresh);
-        let mut run = Run::build(&self.room, fresh.len(), fresh.into_iter());
-        let joins = |before: &mut Arc<Run<R>>, len: usize| {
-            before.len <= MERGE_RATIO * len && before.len + len <= MERGED_ROWS
-        };
-        while let Some(before) = self.runs.pop_if(|before| joins(before, run.len)) {
-            let rows = Merged::of(before.rows(), run.rows());
-            run = Run::build(&self.room, before.len + run.len, rows);
+        let mut run = Building::of(fresh.len());
+        fresh.into_iter().for_each(|row| run.push(&self.room, row));
+        self.runs.push(Arc::new(run.end(&self.room)));
+        self.begin_to_merge();
+    }
+
+    /// Begins to merge the newest runs with those before them that are near enough in size, if nothing is being merged.
+    fn begin_to_merge(&mut self) {
+        let mut at = self.runs.len().saturating_sub(1);
+        let mut len = self.runs.last().map_or(0, |run| run.len);
+        while let Some(before) = at.checked_sub(1).map(|before| self.runs[before].len) {
+            if before > MERGE_RATIO * len || before + len > MERGED_ROWS {
+                break;
+            }
+            (at, len) = (at - 1, len + before);
         }
-        self.runs.push(Arc::new(run));
+        if self.merging.is_none() && at + 1 < self.runs.len() {
+            let from = self.runs[at..].iter().map(|run| Cursor::of(Arc::clone(run))).collect();
+            self.merging = Some(Merging { at, from, built: Building::of(len) });
+        }
+    }
+
+    fn merge_on(&mut self) {
+        let Some(merging) = &mut self.merging else { return };
+        if merging.step(&self.room, MERGED_AT_ONCE) {
+            return;
+        }
+        if let Some(Merging { at, from, built }) = self.merging.take() {
+            let merged = Arc::new(built.end(&self.room));
+            self.runs.splice(at..at + from.len(), [merged]);
+            self.begin_to_merge();
+        }
     }
 
     /// The first `limit` rows in a range, ascending. `marks`: those that rows in the range may have, as far as it is
@@ -143,44 +203,18 @@ impl<'de, R: Row + Deserialize<'de>> Deserialize<'de> for Runs<R> {
             Ok(Arc::new(Run { len, filter, filter_piece: OnceLock::from(piece), firsts, pages }))
         };
         let runs: Result<Vec<_>, String> = found.into_iter().map(run).collect();
-        Ok(Self { room: room_of_image::<D>()?, fresh, runs: runs.map_err(D::Error::custom)? })
+        let (room, runs) = (room_of_image::<D>()?, runs.map_err(D::Error::custom)?);
+        Ok(Self { room, fresh, runs, merging: None })
     }
 }
 
 impl<R: Row> Run<R> {
-    fn build(room: &Workroom, len: usize, rows: impl Iterator<Item = R>) -> Self {
-        let (filter, filter_piece) = (Filter::for_rows(len), OnceLock::new());
-        let mut run = Self { len, filter, filter_piece, firsts: Vec::new(), pages: Vec::new() };
-        let mut page = Vec::with_capacity(PAGE_ROWS * R::BYTES);
-        for (at, row) in rows.enumerate() {
-            if at.is_multiple_of(PAGE_ROWS) {
-                run.firsts.push(row);
-                if at > 0 {
-                    run.pages.push(Packed::put(room, std::mem::take(&mut page)));
-                }
-            }
-            run.filter.add(row.mark());
-            row.write(&mut page);
-        }
-        run.pages.push(Packed::put(room, page));
-        run.pages.shrink_to_fit();
-        run.firsts.shrink_to_fit();
-        run
-    }
-
     fn may_have(&self, marks: &[u64]) -> bool {
         marks.is_empty() || marks.iter().any(|mark| self.filter.may_have(*mark))
     }
 
     fn page(&self, at: usize) -> Page<'_> {
         Page { bytes: self.pages[at].bytes() }
-    }
-
-    fn rows(&self) -> impl Iterator<Item = R> + '_ {
-        (0..self.pages.len()).flat_map(|at| {
-            let page = self.page(at);
-            (0..page.len::<R>()).map(move |row| page.row(row))
-        })
     }
 
     fn up(&self, from: R, to: R, limit: usize, found: &mut Vec<R>) {
@@ -242,27 +276,71 @@ impl Page<'_> {
     }
 }
 
-/// Two ascending iterators as one.
-struct Merged<A: Iterator, B: Iterator> {
-    a: std::iter::Peekable<A>,
-    b: std::iter::Peekable<B>,
-}
+impl<R: Row> Building<R> {
+    fn of(rows: usize) -> Self {
+        let (filter, filter_piece) = (Filter::for_rows(rows), OnceLock::new());
+        let run = Run { len: rows, filter, filter_piece, firsts: Vec::new(), pages: Vec::new() };
+        Self { run, rows: 0, page: Vec::with_capacity(PAGE_ROWS * R::BYTES) }
+    }
 
-impl<R: Ord, A: Iterator<Item = R>, B: Iterator<Item = R>> Merged<A, B> {
-    fn of(a: A, b: B) -> Self {
-        Self { a: a.peekable(), b: b.peekable() }
+    /// Adds the next row in order.
+    fn push(&mut self, room: &Workroom, row: R) {
+        if self.rows.is_multiple_of(PAGE_ROWS) {
+            self.end_page(room);
+            self.run.firsts.push(row);
+        }
+        self.rows += 1;
+        self.run.filter.add(row.mark());
+        row.write(&mut self.page);
+    }
+
+    fn end_page(&mut self, room: &Workroom) {
+        if !self.page.is_empty() {
+            self.run.pages.push(Packed::put(room, std::mem::take(&mut self.page)));
+        }
+    }
+
+    fn end(mut self, room: &Workroom) -> Run<R> {
+        self.end_page(room);
+        self.run.pages.shrink_to_fit();
+        self.run.firsts.shrink_to_fit();
+        self.run
     }
 }
 
-impl<R: Ord, A: Iterator<Item = R>, B: Iterator<Item = R>> Iterator for Merged<A, B> {
-    type Item = R;
+impl<R: Row> Cursor<R> {
+    fn of(run: Arc<Run<R>>) -> Self {
+        let bytes = run.page(0).bytes.into_owned();
+        Self { run, page: 0, row: 0, bytes }
+    }
 
-    fn next(&mut self) -> Option<R> {
-        match (self.a.peek(), self.b.peek()) {
-            (Some(a), Some(b)) if b < a => self.b.next(),
-            (Some(_), _) => self.a.next(),
-            (None, _) => self.b.next(),
+    /// The row at the place; `None` at the end.
+    fn row(&self) -> Option<R> {
+        let from = self.row * R::BYTES;
+        self.bytes.get(from..from + R::BYTES).map(R::read)
+    }
+
+    fn advance(&mut self) {
+        self.row += 1;
+        if self.row * R::BYTES < self.bytes.len() {
+            return;
         }
+        (self.page, self.row) = (self.page + 1, 0);
+        let pages = self.run.pages.len();
+        self.bytes = if self.page < pages { self.run.page(self.page).bytes.into_owned() } else { Vec::new() };
+    }
+}
+
+impl<R: Row> Merging<R> {
+    /// Merges some rows; whether any is left.
+    fn step(&mut self, room: &Workroom, rows: usize) -> bool {
+        for _ in 0..rows {
+            let rows = self.from.iter().enumerate().filter_map(|(at, cursor)| Some((cursor.row()?, at)));
+            let Some((row, at)) = rows.min() else { return false };
+            self.from[at].advance();
+            self.built.push(room, row);
+        }
+        true
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use engine::ledger::Books;
+use engine::ledger::{Books, Settled, WorkLimits};
 use engine::replica::records_of;
 use node::hub::base_policy;
 use node::runtime::clock::Clock;
@@ -98,6 +98,7 @@ fn one_more(said: &mut Said, steps: &Steps, records: usize, round: u64) -> Outco
     let mut books = Books::new(STORE.parse()?, base_policy("GBP".parse()?));
     let mut samples = Samples::default();
     let (mut filed, mut slowest) = (0, Duration::ZERO);
+    let at_once = WorkLimits::default().families_at_once;
     // The books stand at `records` when those begin that are timed.
     fill::batches(records + steps.more, round, today, |sealed| {
         for record in records_of(&sealed) {
@@ -111,7 +112,8 @@ fn one_more(said: &mut Said, steps: &Steps, records: usize, round: u64) -> Outco
                 slowest = slowest.max(took);
                 assert!(!settled.journal.is_empty(), "a record is posted at once");
             } else if filed == records {
-                books.settle(today);
+                // In portions, as a node does it.
+                while books.settle_part(today, at_once, &mut Settled::default()) {}
             }
         }
         Ok(())

@@ -202,8 +202,11 @@ fn finish(
     }
     for path in list(dir)? {
         let name = path.file_name().and_then(|it| it.to_str()).unwrap_or("");
-        // The plain index, and addresses and tokens of nodes that are gone.
-        if ["index", "run.json"].iter().any(|old| name == *old || name.starts_with(&format!("{old}."))) {
+        // The plain index with what only it can open, and addresses and tokens of nodes that are gone.
+        if ["index", "scratch", "run.json"]
+            .iter()
+            .any(|old| name == *old || name.starts_with(&format!("{old}.")))
+        {
             remove(&path)?;
         }
     }
