@@ -44,6 +44,11 @@ pub trait Attic: Send + Sync + fmt::Debug {
     /// There is no such place.
     fn claim(&self, place: Place) -> Result<(), String>;
 
+    /// Whether images name its pieces.
+    fn makes_images(&self) -> bool {
+        false
+    }
+
     /// What was freed and is kept because the last image may name it.
     fn take_freed(&self) -> Vec<Place> {
         Vec::new()
@@ -65,6 +70,11 @@ pub struct Workroom {
 }
 
 impl Workroom {
+    /// Whether images name the pieces of its attic.
+    pub(crate) fn makes_images(&self) -> bool {
+        self.attic.as_ref().is_some_and(|attic| attic.makes_images())
+    }
+
     /// The room of one store, whose images name pieces of the attic: what is freed stays until the next image.
     #[must_use]
     pub fn with_images(&self) -> Self {
@@ -103,6 +113,10 @@ impl Attic for Kept {
 
     fn claim(&self, place: Place) -> Result<(), String> {
         self.attic.claim(place)
+    }
+
+    fn makes_images(&self) -> bool {
+        true
     }
 
     fn take_freed(&self) -> Vec<Place> {

@@ -129,6 +129,12 @@ impl Entry {
         }
     }
 
+    /// Whether somebody waits until an entry of a kind is durable.
+    #[must_use]
+    pub fn is_awaited(kind: u8) -> bool {
+        matches!(kind, CAPTURED | BATCH)
+    }
+
     /// The store that the bytes of an entry belong to, without reading the rest.
     ///
     /// # Errors

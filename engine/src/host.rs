@@ -28,6 +28,14 @@ pub struct Line {
     pub looked: Looked,
 }
 
+impl Line {
+    /// Whether somebody waits until it is durable: who captured it, or the peer that brought it.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        Entry::is_awaited(self.kind)
+    }
+}
+
 /// Whether an entry of the log is looked up again, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Looked {
@@ -87,6 +95,14 @@ pub enum Effect {
     Event(SyncEvent),
     /// For the audit log.
     Case(CaseEvent),
+}
+
+impl Effect {
+    /// Whether somebody else goes on with it: let him, before the books follow.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Answer(..) | Self::Send(..) | Self::SendBatches { .. })
+    }
 }
 
 /// A batch to be sent.

@@ -45,6 +45,8 @@ impl Default for WorkLimits {
 const LEVEL: i32 = 3;
 /// So many times more rows of a few bytes are packed together than rows of some size.
 const SMALL_ROWS: usize = 8;
+/// So many of the newest full chunks are still expected to change.
+const PACKED_BEHIND: usize = 4;
 /// Memory that unpacking may claim; more than any chunk of lawful records holds.
 const UNPACKED_LIMIT: usize = 1 << 30;
 
@@ -57,6 +59,8 @@ pub struct Shelf<T> {
     len: usize,
     /// Full chunks that are unpacked, in the order in which they were.
     awake: Mutex<VecDeque<usize>>,
+    /// Chunks before this one were packed once, so that an image finds little to pack.
+    packed_to: usize,
 }
 
 /// How a shelf is cut.
@@ -99,7 +103,8 @@ impl<T: Serialize + DeserializeOwned> Packing<T> for Pressed {
 impl<T: Clone> Clone for Shelf<T> {
     fn clone(&self) -> Self {
         let awake = Mutex::new(self.awake().clone());
-        Self { room: self.room.clone(), cut: self.cut, chunks: self.chunks.clone(), len: self.len, awake }
+        let (room, chunks) = (self.room.clone(), self.chunks.clone());
+        Self { room, cut: self.cut, chunks, len: self.len, awake, packed_to: self.packed_to }
     }
 }
 
@@ -122,7 +127,7 @@ impl<T> Shelf<T> {
     /// An empty shelf that is cut otherwise.
     #[must_use]
     pub fn cut(room: &Workroom, cut: Cut) -> Self {
-        Self { room: room.clone(), cut, chunks: Vec::new(), len: 0, awake: Mutex::default() }
+        Self { room: room.clone(), cut, chunks: Vec::new(), len: 0, awake: Mutex::default(), packed_to: 0 }
     }
 
     /// Where it was made.
@@ -205,8 +210,13 @@ impl<T> Shelf<T> {
         std::mem::replace(self.get_mut(slot, packing), row)
     }
 
-    /// Packs what has been unpacked longest, as far as it is over the limit.
+    /// Packs what has been unpacked longest, as far as it is over the limit. Where images are made, also the next chunk that
+    /// has not changed for a while, and keeps it unpacked.
     pub fn rest(&mut self, packing: &impl Packing<T>) {
+        if self.packed_to + PACKED_BEHIND < self.len / self.cut.rows && self.room.makes_images() {
+            self.pack_chunk(self.packed_to, packing);
+            self.packed_to += 1;
+        }
         while self.awake().len() > self.cut.awake {
             let Some(at) = self.awake().pop_front() else { return };
             self.pack_chunk(at, packing);
@@ -282,7 +292,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shelf<T> {
             return Err(D::Error::custom("a shelf is cut otherwise than it says"));
         }
         let mut shelf = Self::cut(&room_of_image::<D>()?, cut);
-        shelf.len = pieces.len() * cut.rows;
+        (shelf.len, shelf.packed_to) = (pieces.len() * cut.rows, pieces.len());
         let packed = |piece| Chunk { rows: OnceLock::new(), packed: Some(piece) };
         shelf.chunks = pieces.into_iter().map(packed).collect();
         rows.into_iter().for_each(|row| shelf.push(row));

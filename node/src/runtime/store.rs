@@ -35,7 +35,7 @@ use super::supervise::{Fresh, Life, Suspects};
 use super::take_back::TakeBack;
 use super::workroom::Home;
 use crate::metrics::{ACKNOWLEDGED, CAPTURE};
-use crate::storage::{Entry, Position, Storage};
+use crate::storage::{Entry, Position, Storage, StorageError};
 
 /// Jobs that may wait for a store's task; senders wait beyond that.
 const JOBS_WAITING: usize = 1_024;
@@ -243,6 +243,9 @@ pub(super) struct StoreTask {
     keeping: Option<JoinHandle<()>>,
 }
 
+/// Appends of more bytes are left to the writer's thread.
+const WRITTEN_HERE: usize = 64 << 10;
+
 /// After so many new records what was judged is saved, so that a start after a power cut is fast too.
 const CHECKPOINT_RECORDS: usize = 8_192;
 /// The same after so many bytes of the log, as long as anything is new: what a start has to look into is bounded, however
@@ -344,7 +347,7 @@ impl StoreTask {
 
     pub(super) async fn run(mut self) {
         self.give(Input::Wakeup);
-        self.turn();
+        self.turn().await;
         loop {
             let wait = self.until_wakeup();
             tokio::select! {
@@ -366,11 +369,9 @@ impl StoreTask {
                 }
                 () = tokio::time::sleep(wait) => self.give(Input::Wakeup),
             }
-            while let Ok(written) = self.written.try_recv() {
-                self.take_written(written);
-            }
-            self.turn();
-            self.look_at_space();
+            self.take_all_written();
+            self.turn().await;
+            self.look_at_space().await;
             self.look_at_peers();
             self.host.replica_mut().rest();
             self.notes.end_turn(self.host.is_settled());
@@ -536,25 +537,30 @@ impl StoreTask {
     }
 
     /// Does what the host asks for, until it asks for nothing more or the disk has enough to do: judging goes on when
-    /// some of that is durable.
-    fn turn(&mut self) {
+    /// some of that is durable. Whoever was told something goes on before it does.
+    async fn turn(&mut self) {
         loop {
             let effects = self.host.turn(self.clock.now());
             if effects.is_empty() {
                 return;
             }
+            let told = effects.iter().any(Effect::is_told);
             for effect in effects {
-                self.carry_out(effect);
+                self.carry_out(effect, told);
             }
+            self.take_all_written();
             if self.in_flight > self.in_flight_max() {
                 return;
+            }
+            if told {
+                tokio::task::yield_now().await;
             }
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: Effect, told: bool) {
         match effect {
-            Effect::Append(lines) => self.append(lines),
+            Effect::Append(lines) => self.append(lines, told),
             Effect::Answer(token, result) => {
                 if let Some(Promise { reply, captured }) = self.replies.remove(&token) {
                     if let Some(since) = captured.filter(|_| result.is_ok()) {
@@ -594,19 +600,40 @@ impl StoreTask {
         name(self.host.replica().registry(), peer)
     }
 
-    fn append(&mut self, lines: Vec<Line>) {
+    /// Appends lines. What a cashier waits for, and nothing else does, is written by this thread: changing to the writer's
+    /// and back takes as long as many a disk. A hub has others who ask meanwhile.
+    fn append(&mut self, lines: Vec<Line>, told: bool) {
         let looked: Vec<Looked> = lines.iter().map(|line| line.looked).collect();
         let bytes: usize = lines.iter().map(|line| line.bytes.len()).sum();
+        let replica = self.host.replica();
+        let here = replica.writer() != replica.identity().hub
+            && self.in_flight == 0
+            && bytes <= WRITTEN_HERE
+            && lines.iter().any(Line::is_awaited)
+            && !told
+            && self.jobs.is_empty()
+            && tokio::runtime::Handle::current().metrics().num_workers() > 1;
         self.in_flight += bytes;
         let entries = lines.into_iter().map(|line| Entry { kind: line.kind, bytes: line.bytes }).collect();
         let report = self.report.clone();
-        // Urgent: it was decided before the disk was full, or follows from what was.
-        self.storage.append_urgent(entries, move |result| {
+        let done = move |result: Result<Vec<Position>, StorageError>| {
             let _ = report.send(match result {
                 Ok(at) => Written { positions: looked.into_iter().zip(at).collect(), bytes, failed: None },
                 Err(error) => Written { positions: Vec::new(), bytes, failed: Some(error.to_string()) },
             });
-        });
+        };
+        // Urgent: it was decided before the disk was full, or follows from what was.
+        if here {
+            self.storage.append_here(entries, done);
+        } else {
+            self.storage.append_urgent(entries, done);
+        }
+    }
+
+    fn take_all_written(&mut self) {
+        while let Ok(written) = self.written.try_recv() {
+            self.take_written(written);
+        }
     }
 
     fn take_written(&mut self, written: Written) {

@@ -65,7 +65,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
 use vault::Vault;
-use writer::{Shared, Sizes, Writer};
+use writer::{Desk, Shared, Sizes, Writer};
 
 /// The most that one commit group, hence one append, may hold, frames included.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -212,6 +212,7 @@ struct Inner {
     // Before `shared`: the index lets go of its files before the lock of the folder is given back.
     index: Index,
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
     append_max: usize,
     reserve_bytes: usize,
     writer_id: ThreadId,
@@ -253,7 +254,7 @@ impl Storage {
 
         let ahead_to = segment.limit();
         let (shared_too, buffer) = (Arc::clone(&shared), Vec::new());
-        let writer = Writer {
+        let desk = Arc::new(Desk::new(Writer {
             shared: shared_too,
             disk,
             log,
@@ -266,13 +267,22 @@ impl Storage {
             end,
             ahead_to,
             buffer,
-        };
-        let thread = thread::Builder::new().name("storage-writer".into()).spawn(move || writer.run());
+        }));
+        let (at, with) = (Arc::clone(&desk), Arc::clone(&shared));
+        let thread = thread::Builder::new().name("storage-writer".into());
+        let thread = thread.spawn(move || writer::run(&at, &with));
         let thread = thread.map_err(|e| StorageError::io("starting the writer of", dir, &e))?;
         let (writer_id, append_max) = (thread.thread().id(), sizes.append_max());
         let reserve_bytes = usize::try_from(options.reserve_bytes).unwrap_or(usize::MAX);
-        let inner =
-            Inner { index, shared, append_max, reserve_bytes, writer_id, writer: Mutex::new(Some(thread)) };
+        let inner = Inner {
+            index,
+            shared,
+            desk,
+            append_max,
+            reserve_bytes,
+            writer_id,
+            writer: Mutex::new(Some(thread)),
+        };
         Ok((Storage { inner: Arc::new(inner) }, report))
     }
 
@@ -299,6 +309,19 @@ impl Storage {
         self.submit(entries, true, false, Box::new(done));
     }
 
+    /// As `append_urgent`; if nobody else is writing, the entries are durable when this returns, and `done` was called on this
+    /// thread. Blocks as long as the disk takes, so only for what somebody waits for.
+    pub fn append_here(
+        &self,
+        entries: Vec<Entry>,
+        done: impl FnOnce(Result<Vec<Position>, StorageError>) + Send + 'static,
+    ) {
+        let Some(job) = self.checked(entries, true, Box::new(done)) else { return };
+        if let Some(job) = writer::commit_here(&self.inner.desk, &self.inner.shared, job) {
+            self.put_in_line(job, false);
+        }
+    }
+
     /// Appends and waits until durable; waits for room in the queue too. Not from inside a `done`.
     pub fn append_blocking(&self, entries: Vec<Entry>) -> Result<Vec<Position>, StorageError> {
         assert!(
@@ -318,6 +341,12 @@ impl Storage {
     }
 
     fn submit(&self, entries: Vec<Entry>, urgent: bool, wait: bool, done: Done) {
+        if let Some(job) = self.checked(entries, urgent, done) {
+            self.put_in_line(job, wait);
+        }
+    }
+
+    fn checked(&self, entries: Vec<Entry>, urgent: bool, done: Done) -> Option<Job> {
         let limit = self.inner.append_max;
         let reader = &self.inner.shared.reader;
         let bytes = entries.iter().map(|entry| reader.frame_bytes(entry.bytes.len())).sum();
@@ -328,9 +357,14 @@ impl Storage {
         };
         let refused = too_large.or_else(|| self.inner.shared.usable().err());
         if let Some(error) = refused {
-            return done(Err(error));
+            done(Err(error));
+            return None;
         }
-        if let Err(refused) = self.inner.shared.queue.push(Job { entries, bytes, urgent, done }, wait) {
+        Some(Job { entries, bytes, urgent, done })
+    }
+
+    fn put_in_line(&self, job: Job, wait: bool) {
+        if let Err(refused) = self.inner.shared.queue.push(job, wait) {
             let (job, error) = *refused;
             (job.done)(Err(error));
         }

@@ -26,11 +26,14 @@ pub(super) struct Job {
 }
 
 /// What the writer should do next.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Commit these together.
-    Group(Vec<Job>),
+    /// Take a group: something waits.
+    Group,
     /// Nothing came within the timeout.
     Idle,
+    /// Nothing waits; what there is to do has changed.
+    Nudged,
     /// The storage is closed and everything accepted has been handed out.
     Closed,
 }
@@ -39,6 +42,7 @@ pub(super) enum Next {
 struct State {
     jobs: VecDeque<Job>,
     bytes: usize,
+    nudged: bool,
     closed: bool,
 }
 
@@ -74,12 +78,15 @@ impl Queue {
         Ok(())
     }
 
-    /// The next group: everything that waits, up to `bytes_max`, at least one job.
-    pub(super) fn take(&self, bytes_max: usize, timeout: Option<Duration>) -> Next {
+    /// Waits until there is something to do.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Next {
         let mut state = self.lock();
         while state.jobs.is_empty() {
             if state.closed {
                 return Next::Closed;
+            }
+            if std::mem::take(&mut state.nudged) {
+                return Next::Nudged;
             }
             let Some(timeout) = timeout else {
                 state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -87,10 +94,16 @@ impl Queue {
             };
             let waited = self.filled.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
             state = waited.0;
-            if waited.1.timed_out() && state.jobs.is_empty() && !state.closed {
+            if waited.1.timed_out() && state.jobs.is_empty() && !state.closed && !state.nudged {
                 return Next::Idle;
             }
         }
+        Next::Group
+    }
+
+    /// The next group: everything that waits, up to `bytes_max`; nothing if nothing waits.
+    pub(super) fn take(&self, bytes_max: usize) -> Vec<Job> {
+        let mut state = self.lock();
         let (mut group, mut bytes) = (Vec::new(), 0);
         while let Some(job) = state.jobs.pop_front() {
             if !group.is_empty() && bytes + job.bytes > bytes_max {
@@ -102,7 +115,19 @@ impl Queue {
         }
         state.bytes -= bytes;
         self.drained.notify_all();
-        Next::Group(group)
+        group
+    }
+
+    /// Whether appends are accepted and none waits.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.jobs.is_empty() && !state.closed
+    }
+
+    /// Lets whoever waits look again at what there is to do.
+    pub(super) fn nudge(&self) {
+        self.lock().nudged = true;
+        self.filled.notify_one();
     }
 
     /// Accepts nothing more; what was accepted is still handed out.
@@ -147,7 +172,7 @@ mod tests {
             queue.push(Job { urgent: true, ..job(1) }, false).is_ok(),
             "what was decided is never refused"
         );
-        assert!(matches!(queue.take(100, None), Next::Group(group) if group.len() == 100));
+        assert_eq!((queue.wait(None), queue.take(100).len()), (Next::Group, 100));
         assert!(queue.push(job(QUEUE_BYTES_MAX), false).is_err(), "bytes are limited too");
         assert!(queue.push(job(9), false).is_ok());
     }
@@ -155,17 +180,16 @@ mod tests {
     #[test]
     fn a_closed_queue_hands_out_what_it_took() {
         let queue = Queue::default();
-        assert!(matches!(queue.take(9, Some(Duration::ZERO)), Next::Idle));
+        assert_eq!((queue.wait(Some(Duration::ZERO)), queue.take(9).len()), (Next::Idle, 0));
         let (send, answers) = mpsc::channel();
         let done = Box::new(move |result| send.send(result).expect("send"));
         assert!(queue.push(Job { done, ..job(1) }, false).is_ok());
         queue.close();
         assert!(queue.push(job(1), true).is_err());
-        let Next::Group(group) = queue.take(9, None) else { panic!("no group") };
-        for job in group {
+        for job in queue.take(9) {
             (job.done)(Ok(vec![Position(5)]));
         }
         assert_eq!(answers.recv().expect("answer").expect("ok"), vec![Position(5)]);
-        assert!(matches!(queue.take(9, None), Next::Closed));
+        assert_eq!(queue.wait(None), Next::Closed);
     }
 }

@@ -63,7 +63,7 @@ impl StoreTask {
     }
 
     /// Says when the disk becomes full and when it has space again, and takes in what waited for that.
-    pub(super) fn look_at_space(&mut self) {
+    pub(super) async fn look_at_space(&mut self) {
         let full = self.storage.is_full() || self.short;
         if full != self.full.swap(full, Ordering::AcqRel) {
             let store = &self.host.replica().identity().store;
@@ -94,7 +94,7 @@ impl StoreTask {
             self.held_bytes -= bytes.len();
             if self.links.get(&peer).is_some_and(|known| known.0 == link) {
                 self.judge(peer, bytes);
-                self.turn();
+                self.turn().await;
             }
         }
     }
