@@ -20,10 +20,13 @@ impl Seen {
             self.steps.insert(writer.clone(), BTreeMap::new());
         }
         let logs = self.steps.get_mut(writer).expect("just inserted");
-        let known_before = logs.entry(log.clone()).or_default().entry(seq).or_insert(0);
-        let news = known > *known_before;
-        *known_before = known.max(*known_before);
-        news
+        let steps = logs.entry(log.clone()).or_default();
+        // A till tells with each record what it holds, and mostly that is what it held before.
+        let told = steps.range(..=seq).next_back().is_some_and(|(_, before)| *before >= known);
+        if !told {
+            steps.insert(seq, known);
+        }
+        !told
     }
 
     /// The writer's number since which it knew of `seq` in `log`, if it did when it wrote `at`.
