@@ -22,15 +22,15 @@ const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json")
 const ALLOWED_PERCENT: u64 = 5;
 
 /// Something that is done for every transaction.
-struct Hot {
-    name: &'static str,
+pub(crate) struct Hot {
+    pub(crate) name: &'static str,
     /// Transactions of the shorter run.
-    work: usize,
+    pub(crate) work: usize,
     /// Makes ready for twice the work, and does it so many times.
     run: fn(usize, usize) -> Outcome<()>,
 }
 
-const PATHS: [Hot; 5] = [
+pub(crate) const PATHS: [Hot; 5] = [
     Hot { name: "a draft is read", work: 500, run: drafts },
     Hot { name: "a till captures one at a time", work: 200, run: capture },
     Hot { name: "a hub takes in a bulk", work: 1_000, run: drain },
@@ -101,10 +101,7 @@ pub fn run(name: &str, times: usize) -> Outcome<()> {
 }
 
 fn counted(name: &str, times: usize) -> Outcome<u64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe()?)
-        .args(["instructions-of", name, &times.to_string()])
+    let output = command("--callgrind-out-file=/dev/null", name, times)?
         .output()
         .map_err(|error| format!("cannot count instructions: {error}; install valgrind"))?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -113,6 +110,14 @@ fn counted(name: &str, times: usize) -> Outcome<u64> {
         Some(count) => Ok(count.parse()?),
         None => Err(format!("valgrind ended without a count for {name:?}: {said}").into()),
     }
+}
+
+/// This program doing a path's work under callgrind.
+pub(crate) fn command(out: &str, name: &str, times: usize) -> Outcome<Command> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", out]).arg(std::env::current_exe()?);
+    command.args(["instructions-of", name, &times.to_string()]);
+    Ok(command)
 }
 
 fn compiler() -> Outcome<String> {

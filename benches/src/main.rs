@@ -22,6 +22,7 @@ mod pair;
 #[cfg(feature = "peers")]
 mod peers;
 mod process;
+mod profile;
 mod projection;
 mod raw;
 mod relay;
@@ -81,6 +82,8 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Says where the instructions of those paths go, function by function (needs valgrind)
+    Profile,
     /// Does one of those paths' work, for `instructions`
     #[command(hide = true)]
     InstructionsOf {
@@ -189,6 +192,7 @@ fn main() -> ExitCode {
             program(cli.tillsync.as_deref(), false).and_then(|program| scale::run(&program, arguments))
         }
         Task::Instructions { write } => instructions::check(*write),
+        Task::Profile => profile::print(),
         Task::InstructionsOf { name, times } => instructions::run(name, *times),
     };
     match done {
