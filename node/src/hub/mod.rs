@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::attic::Workroom;
+use engine::entry::Entry as LogEntry;
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use engine::replica::{Identity as ReplicaIdentity, Replica};
 use engine::transaction::{Body, HubRecord};
@@ -39,11 +40,12 @@ pub use statements::{PaymentRequest, SettledRequest, SettlementRequest};
 
 use crate::api;
 use crate::backup;
+use crate::database::Database;
 use crate::error::Failure;
 use crate::identity::{Authority, Identity, NodeKey, PendingJoin};
 use crate::runtime::StopSignal;
 use crate::runtime::alarms::Alarms;
-use crate::runtime::audit::AuditLog;
+use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::{Directory, listen};
 use crate::runtime::restore::{RestoredStore, restore};
@@ -52,7 +54,7 @@ use crate::runtime::store::{self, StoreHandle};
 use crate::runtime::take_back::TakeBack;
 use crate::runtime::workroom;
 use crate::storage::vault::Vault;
-use crate::storage::{Options, RESERVE_BYTES, Storage, manifest, private};
+use crate::storage::{InDatabase, Options, RESERVE_BYTES, Storage, manifest, private};
 use crate::transport::Endpoint;
 
 /// Kind byte of a join code's state in the hub's log.
@@ -204,6 +206,7 @@ async fn run_until_stopped(
     println!("ready quic={quic} http={http_address}");
     stop_signal.comes().await;
     let _ = stop.send(true);
+    hub.storage.will_close();
     hub.audit.note(now_ms(), None, None, "stopping", String::new());
     for store in hub.stores() {
         store.stop().await;
@@ -265,7 +268,7 @@ impl Hub {
         let authority = authority.ok_or_else(|| {
             Failure::refused("the certificate authority is missing; restore it from a backup")
         })?;
-        let (storage, recovery) = Storage::open(dir, &storage_options()).map_err(Failure::refused)?;
+        let (storage, recovery) = Storage::open(dir, &storage_options()?).map_err(Failure::refused)?;
         tracing::info!(?recovery, "storage opened");
         let changed = manifest::adopt(dir).map_err(Failure::refused)?;
         let room = workroom::of_node(dir);
@@ -499,8 +502,18 @@ fn revoked_logs(replica: &Replica) -> Vec<LogId> {
 }
 
 /// A hub takes in a till's whole outage at once, and its reserve for a full disk is as much larger.
-fn storage_options() -> Options {
-    Options { reserve_bytes: 2 * RESERVE_BYTES, ..Options::default() }
+fn storage_options() -> Result<Options, Failure> {
+    let database = Database::of_process().map_err(Failure::refused)?;
+    let database = database.map(|database| InDatabase { database, store_of: store_of_entry });
+    Ok(Options { reserve_bytes: 2 * RESERVE_BYTES, database, ..Options::default() })
+}
+
+/// The store of an entry, for who looks at a log in a database. The hub's own entries are about none.
+fn store_of_entry(kind: u8, bytes: &[u8]) -> Option<String> {
+    if kind == AUDIT_KIND {
+        return AuditEvent::decode(bytes)?.store;
+    }
+    LogEntry::decode(kind, bytes).ok().map(|(store, _)| store.to_string())
 }
 
 fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig, room: &Workroom) -> Replica {

@@ -111,7 +111,7 @@ fn seconds(us: u64) -> String {
 
 /// What both roles measure.
 fn common(out: &mut Exposition, role: &str, storage: &Storage) {
-    let (log_bytes, poisoned) = (storage.end().0, storage.is_poisoned().is_some());
+    let (log_bytes, poisoned) = (storage.log_bytes(), storage.is_poisoned().is_some());
     out.gauge("tillsync_build_info", "The version that runs, always 1.", |put| {
         put(&[("version", env!("CARGO_PKG_VERSION")), ("role", role)], 1);
     });

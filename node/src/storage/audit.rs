@@ -5,6 +5,7 @@
 
 use super::frame::Seal;
 use super::inspect::{Paths, inspect};
+use super::postgres::{self, Place};
 use super::reader::Reader;
 use super::recovery::take_lock;
 use super::vault::Vault;
@@ -56,6 +57,9 @@ impl std::fmt::Display for Problem {
 
 /// Goes through the whole log of a data folder. An empty folder gives an empty audit.
 pub fn audit(dir: &Path) -> Result<Audit, StorageError> {
+    if let Some(place) = Place::of(dir)? {
+        return postgres::audit(dir, &place);
+    }
     audit_with(dir, Vault::of(dir)?.as_ref())
 }
 
@@ -108,6 +112,9 @@ pub fn look<E: From<StorageError>>(
     dir: &Path,
     visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
 ) -> Result<(), E> {
+    if let Some(place) = Place::of(dir)? {
+        return postgres::look(dir, &place, visit);
+    }
     let paths = Paths::new(dir);
     let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
     let vault = Vault::of(dir).map_err(StorageError::from)?;

@@ -15,9 +15,12 @@
 //! dir/manifest                      format, hashes of the small files     manifest.rs
 //! ```
 //!
+//! A hub's log may lie in a database instead (postgres/): the same verbs, the same promises, positions that count entries.
+//! The directory decides, by the file `database.json`; the rooms below are then those of postgres/.
+//!
 //! Beside the log, without a name: what rests outside of memory while the node runs, scratch.rs.
 //!
-//! Rooms: writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads what is durable;
+//! Rooms: shared.rs is what writers and the door share, reading.rs reads from either room; writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads what is durable;
 //! inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; disk.rs holds the system
 //! calls and the fault hook.
 //!
@@ -33,12 +36,15 @@ mod inspect;
 mod lost;
 pub mod manifest;
 mod mark;
+mod postgres;
 pub(crate) mod private;
 mod queue;
 mod reader;
+mod reading;
 mod recovery;
 mod scratch;
 mod segment;
+mod shared;
 mod snapshot;
 mod space;
 #[cfg(test)]
@@ -51,6 +57,7 @@ pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
+pub use postgres::{InDatabase, StoreOf};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
 pub use space::{Space, space, try_disk};
@@ -59,14 +66,17 @@ pub use vault::VaultError;
 pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 
 use queue::{Done, Job};
+use reading::Reading;
+use shared::Shared;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
 use vault::Vault;
-use writer::{Shared, Sizes, Writer};
+use writer::{Sizes, Writer};
 
 /// The most that one commit group, hence one append, may hold, frames included.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -74,7 +84,11 @@ pub const GROUP_BYTES_MAX: usize = 8 << 20;
 /// The reserve of a full disk, unless told otherwise: what a till has taken in and not written yet, twice over.
 pub const RESERVE_BYTES: u64 = 2 << 20;
 
-/// A logical byte offset in the log: strictly rising, running on over segments. Positions lost to damage are skipped.
+/// How long a storage that is closed waits for a database that is away.
+const CLOSING_WAIT: Duration = Duration::from_secs(10);
+
+/// A place in the log, strictly rising. In segment files a byte offset, running on over segments; positions lost to damage
+/// are skipped. In a database the number of entries before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
@@ -136,6 +150,9 @@ pub struct Options {
     pub index_version: u32,
     /// The key in hand. `None`: what the directory says and this process was given (`Vault::of`).
     pub vault: Option<Vault>,
+    /// Where a new log is begun, and one that is there must be. `None`: a new one in the directory; one that is there, where
+    /// the directory says (and this process was told, `Database::of_process`).
+    pub database: Option<InDatabase>,
     /// A disk's bad day, for tests and the simulator.
     pub faults: Option<Arc<dyn Faults>>,
 }
@@ -152,6 +169,7 @@ impl Default for Options {
             log_id: None,
             index_version: 0,
             vault: None,
+            database: None,
             faults: None,
         }
     }
@@ -215,7 +233,8 @@ struct Inner {
 }
 
 impl Storage {
-    /// Opens the storage in `dir`, creating it if there is none. Blocking: reads the newest segment, opens the index.
+    /// Opens the storage in `dir`, creating it if there is none. Blocking: reads the newest segment or asks the database,
+    /// opens the index.
     pub fn open(dir: &Path, options: &Options) -> Result<(Storage, Recovery), StorageError> {
         let sizes = Sizes::new(options)?;
         let disk = disk::Disk::new(options.faults.clone());
@@ -226,36 +245,51 @@ impl Storage {
             tracing::warn!(dir = %dir.display(), "a key was given, but the directory is not encrypted");
         }
         let options = &Options { vault: vault.clone(), ..options.clone() };
+        match postgres::Place::of(dir)? {
+            Some(place) => {
+                let kept = match options.database.clone() {
+                    Some(kept) => kept,
+                    None => InDatabase { database: postgres::given(dir, &place)?, store_of: |_, _| None },
+                };
+                Self::open_database(dir, Some(place), kept, options, sizes, &disk)
+            }
+            None => match options.database.clone() {
+                Some(_) if postgres::has_segments(dir) => {
+                    Err(StorageError::KeptInFiles { dir: dir.to_path_buf() })
+                }
+                Some(kept) => Self::open_database(dir, None, kept, options, sizes, &disk),
+                None => Self::open_files(dir, options, sizes, disk),
+            },
+        }
+    }
+
+    fn open_files(
+        dir: &Path,
+        options: &Options,
+        sizes: Sizes,
+        disk: disk::Disk,
+    ) -> Result<(Storage, Recovery), StorageError> {
+        let vault = options.vault.as_ref();
         let opened = recovery::open(dir, options, &sizes, &disk)?;
-        vault.as_ref().map_or(Ok(()), |vault| vault.heal(&disk, dir))?;
-        let recovery::Opened { lock, log_id, bases, lost, segment, mark, end, mut report } = opened;
-        let (log, seal) = (dir.join("log"), frame::Seal::new(&log_id, vault.as_ref()));
-        let reader = reader::Reader::new(log.clone(), seal.clone(), lost, bases, end);
-        let (queue, poison) = (queue::Queue::default(), writer::Poison::new());
-        let shared = Arc::new(Shared {
-            queue,
-            poison,
-            full: AtomicBool::new(false),
-            room: AtomicU64::new(0),
-            reader,
-            _lock: lock,
-        });
+        vault.map_or(Ok(()), |vault| vault.heal(&disk, dir))?;
+        let recovery::Opened { lock, log_id, bases, lost, segment, mark, end, report } = opened;
+        let (log, seal) = (dir.join("log"), frame::Seal::new(&log_id, vault));
+        let reader = Arc::new(reader::Reader::new(log.clone(), seal.clone(), lost, bases, end));
+        let shared = Arc::new(Shared::new(Reading::Files(Arc::clone(&reader)), lock));
         // Entries in the index may point into what has just been lost.
         let distrust = (!report.damage.is_empty()).then_some("the log was damaged");
-        let accept = |through| shared.reader.is_boundary(through);
-        let (index, state, through) =
-            Index::open(dir, &log_id, options.index_version, vault.as_ref(), distrust, accept)?;
-        (report.index, report.index_through) = (state, through);
+        let (index, report) = open_index(dir, options, &shared, distrust, report)?;
 
         let ahead_to = segment.limit();
-        let (shared_too, buffer) = (Arc::clone(&shared), Vec::new());
+        let (shared_too, buffer, key) = (Arc::clone(&shared), Vec::new(), vault.map(Vault::id));
         let writer = Writer {
             shared: shared_too,
+            reader,
             disk,
             log,
             log_id,
             seal,
-            key: vault.as_ref().map(Vault::id),
+            key,
             sizes,
             mark,
             segment,
@@ -265,11 +299,40 @@ impl Storage {
         };
         let thread = thread::Builder::new().name("storage-writer".into()).spawn(move || writer.run());
         let thread = thread.map_err(|e| StorageError::io("starting the writer of", dir, &e))?;
+        Ok((Self::of(index, shared, thread, sizes, options), report))
+    }
+
+    fn open_database(
+        dir: &Path,
+        place: Option<postgres::Place>,
+        kept: InDatabase,
+        options: &Options,
+        sizes: Sizes,
+        disk: &disk::Disk,
+    ) -> Result<(Storage, Recovery), StorageError> {
+        let postgres::Opened { shared, thread, report } =
+            postgres::open(dir, place, kept, options, sizes, disk)?;
+        match open_index(dir, options, &shared, None, report) {
+            Ok((index, report)) => Ok((Self::of(index, shared, thread, sizes, options), report)),
+            Err(error) => {
+                shared.queue.close();
+                let _ = thread.join();
+                Err(error)
+            }
+        }
+    }
+
+    fn of(
+        index: Index,
+        shared: Arc<Shared>,
+        thread: JoinHandle<()>,
+        sizes: Sizes,
+        options: &Options,
+    ) -> Storage {
         let (writer_id, append_max) = (thread.thread().id(), sizes.append_max());
         let reserve_bytes = usize::try_from(options.reserve_bytes).unwrap_or(usize::MAX);
-        let inner =
-            Inner { index, shared, append_max, reserve_bytes, writer_id, writer: Mutex::new(Some(thread)) };
-        Ok((Storage { inner: Arc::new(inner) }, report))
+        let writer = Mutex::new(Some(thread));
+        Storage { inner: Arc::new(Inner { index, shared, append_max, reserve_bytes, writer_id, writer }) }
     }
 
     /// Appends entries; `done` hears their positions from the writer's thread once all of them are durable.
@@ -315,8 +378,8 @@ impl Storage {
 
     fn submit(&self, entries: Vec<Entry>, urgent: bool, wait: bool, done: Done) {
         let limit = self.inner.append_max;
-        let reader = &self.inner.shared.reader;
-        let bytes = entries.iter().map(|entry| reader.frame_bytes(entry.bytes.len())).sum();
+        let reading = &self.inner.shared.reading;
+        let bytes = entries.iter().map(|entry| reading.frame_bytes(entry.bytes.len())).sum();
         let big = entries.iter().map(|entry| entry.bytes.len()).find(|bytes| *bytes > MAX_ENTRY_BYTES);
         let too_large = match big {
             Some(bytes) => Some(StorageError::TooLarge { bytes, limit: MAX_ENTRY_BYTES }),
@@ -334,7 +397,7 @@ impl Storage {
 
     /// The entry at a position that `append` or `replay` gave, verified.
     pub fn read(&self, at: Position) -> Result<Entry, StorageError> {
-        self.inner.shared.reader.read(at)
+        self.inner.shared.reading.read(at)
     }
 
     /// Visits every durable entry from `from` on, in order, verified, stepping over what is known to be lost; returns
@@ -346,7 +409,7 @@ impl Storage {
         from: Position,
         visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
     ) -> Result<Position, E> {
-        self.inner.shared.reader.replay(from, visit)
+        self.inner.shared.reading.replay(from, visit)
     }
 
     /// The index over the log. Its writes must be repeatable: see index.rs.
@@ -356,23 +419,42 @@ impl Storage {
 
     /// End of what is durable.
     pub fn end(&self) -> Position {
-        Position(self.inner.shared.reader.end())
+        self.inner.shared.reading.end()
     }
 
     /// Ranges that earlier damage has cost.
     pub fn lost(&self) -> Vec<Range<Position>> {
-        self.inner.shared.reader.lost().ranges()
+        self.inner.shared.reading.lost()
     }
 
-    /// Whether the disk is full: ordinary appends are refused, urgent ones use up the reserve. Becomes false by itself
-    /// when space returns. Whoever takes something in that will have to be appended asks first.
+    /// Whether the disk is full (ordinary appends are refused, urgent ones use up the reserve), or the database has been away
+    /// for a while (`is_away`; all appends wait). Becomes false by itself when that has passed. Whoever takes something in
+    /// that will have to be appended asks first.
     pub fn is_full(&self) -> bool {
         self.inner.shared.full.load(Ordering::Acquire)
     }
 
-    /// The space of the disk that the log is on; `None` where the system does not say.
+    /// Why the database that the log is in cannot be reached, while it cannot. Appends wait meanwhile, unanswered; when it
+    /// lasts, `is_full` says so too.
+    pub fn is_away(&self) -> Option<String> {
+        self.inner.shared.away()
+    }
+
+    /// Says that the node is to stop: a database that is away is waited for a little longer and then no more. What waits is
+    /// refused then, unacknowledged.
+    pub fn will_close(&self) {
+        let mut until = self.inner.shared.wait_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get_or_insert_with(|| Instant::now() + CLOSING_WAIT);
+    }
+
+    /// Bytes of the log.
+    pub fn log_bytes(&self) -> u64 {
+        self.inner.shared.reading.bytes()
+    }
+
+    /// The space of the disk that the log is on; `None` where the system does not say, and for a database.
     pub fn space(&self) -> Option<Space> {
-        space(self.inner.shared.reader.folder())
+        self.inner.shared.reading.folder().and_then(space)
     }
 
     /// Sets so many bytes aside for what is to be appended soon, beside the reserve; `done` hears whether they are there.
@@ -419,6 +501,9 @@ impl Storage {
 impl Inner {
     fn stop(&self) {
         self.shared.queue.close();
+        let mut until = self.shared.wait_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get_or_insert_with(|| Instant::now() + CLOSING_WAIT);
+        drop(until);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The last handle may go inside a callback, on the writer's own thread, which ends by itself then.
         if let Some(writer) = writer.filter(|writer| writer.thread().id() != thread::current().id()) {
@@ -432,4 +517,19 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Opens the index over a log that is open.
+fn open_index(
+    dir: &Path,
+    options: &Options,
+    shared: &Shared,
+    distrust: Option<&str>,
+    mut report: Recovery,
+) -> Result<(Index, Recovery), StorageError> {
+    let accept = |through| shared.reading.is_boundary(through);
+    let (vault, version) = (options.vault.as_ref(), options.index_version);
+    let (index, state, through) = Index::open(dir, &report.log_id, version, vault, distrust, accept)?;
+    (report.index, report.index_through) = (state, through);
+    Ok((index, report))
 }

@@ -1,0 +1,57 @@
+//! `db`: the schema of the database that hubs keep their logs in. No hub needs to run.
+
+use serde_json::{Value, json};
+
+use super::out::Out;
+use super::words::text;
+use crate::database::{Database, Link, schema};
+use crate::error::Failure;
+
+/// The database that a hub keeps its log in (docs/database.md)
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Db {
+    /// Bring the schema to this program's version; a starting hub does it too, if its role may
+    Migrate,
+    /// Say which version the schema has
+    Status,
+}
+
+impl Db {
+    pub(super) fn run(&self, out: &mut Out) -> Result<(), Failure> {
+        let (operation, migrates) = match self {
+            Db::Migrate => ("db migrate", true),
+            Db::Status => ("db status", false),
+        };
+        let done = crate::runtime::block_on(look(migrates)).map_err(|failure| failure.during(operation))?;
+        if out.json() {
+            return out.document(&done);
+        }
+        let (place, version) = (text(&done["database"]), text(&done["version"]));
+        let known = text(&done["known"]);
+        out.text(&match done["migrated_from"].as_i64() {
+            Some(from) => format!("{place}: the schema was brought from version {from} to {version}."),
+            None if version == known => format!("{place}: the schema has version {version}, this program's."),
+            None => format!(
+                "{place}: the schema has version {version}, this program knows {known}; run `tillsync db migrate`."
+            ),
+        })
+    }
+}
+
+async fn look(migrates: bool) -> Result<Value, Failure> {
+    let database = Database::of_process().map_err(Failure::refused)?.ok_or_else(|| {
+        Failure::usage("no database was named; give --database or the variable TILLSYNC_DATABASE")
+    })?;
+    let link = Link::connect(&database, "db").await.map_err(Failure::refused)?;
+    let found = schema::version(&link).await.map_err(Failure::refused)?;
+    schema::check(found).map_err(Failure::refused)?;
+    let mut answer = json!({"database": database.shown(), "version": found, "known": schema::VERSION});
+    if migrates {
+        let done = schema::migrate(&link).await.map_err(Failure::refused)?;
+        answer["version"] = json!(done.to);
+        if done.from != done.to {
+            answer["migrated_from"] = json!(done.from);
+        }
+    }
+    Ok(answer)
+}

@@ -1,0 +1,61 @@
+//! `database.json`: the word in a directory that its log is in a database, and which log it is. It holds no password; where
+//! the database is, the process is told.
+
+use super::super::disk::{Disk, Role};
+use super::super::{StorageError, private};
+use super::hex;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+const FILE: &str = "database.json";
+const FORMAT: u32 = 1;
+
+/// Where a directory's log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) log_id: [u8; 16],
+    /// Where it was begun, without a password; it may have moved since.
+    pub(crate) begun_at: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    format: u32,
+    log_id: String,
+    begun_at: String,
+}
+
+impl Place {
+    /// What a directory says; `None`: its log is in the directory itself, or there is none yet.
+    pub(crate) fn of(dir: &Path) -> Result<Option<Place>, StorageError> {
+        let path = dir.join(FILE);
+        let damaged = |what: &str| {
+            let what = format!("{FILE} {what}");
+            Err(StorageError::OtherFile { dir: dir.to_path_buf(), what })
+        };
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StorageError::io("reading", &path, &e)),
+        };
+        let Ok(written) = serde_json::from_slice::<Written>(&text) else { return damaged("is damaged") };
+        if written.format != FORMAT {
+            return damaged("is of a newer format than this program knows");
+        }
+        let id = data_encoding::HEXLOWER.decode(written.log_id.as_bytes()).ok();
+        let Some(log_id) = id.and_then(|id| <[u8; 16]>::try_from(id).ok()) else {
+            return damaged("names no log");
+        };
+        Ok(Some(Place { log_id, begun_at: written.begun_at }))
+    }
+
+    /// Ties a directory to a log in a database, durably.
+    pub(super) fn write(&self, disk: &Disk, dir: &Path) -> Result<(), StorageError> {
+        let written = Written { format: FORMAT, log_id: hex(&self.log_id), begun_at: self.begun_at.clone() };
+        let text = serde_json::to_vec_pretty(&written).unwrap_or_default();
+        private::make_folder(dir).map_err(|e| StorageError::io("creating the folder", dir, &e))?;
+        disk.replace_file(Role::Manifest, &dir.join(FILE), &text)
+    }
+}
