@@ -66,9 +66,8 @@ impl Database {
             }
         }
         let base = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-        let mut config: Config = base.parse().map_err(|e: tokio_postgres::Error| {
-            DatabaseError::address(&error_text(&e))
-        })?;
+        let mut config: Config =
+            base.parse().map_err(|e: tokio_postgres::Error| DatabaseError::address(&error_text(&e)))?;
         if config.get_hosts().is_empty() || config.get_user().is_none() {
             return Err(DatabaseError::address("it names no host or no user"));
         }
@@ -103,7 +102,9 @@ impl Database {
 /// A host that is this machine.
 fn is_here(host: &Host) -> bool {
     match host {
-        Host::Tcp(name) => name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback()),
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
+        }
         #[cfg(unix)]
         Host::Unix(_) => true,
     }
@@ -137,7 +138,9 @@ fn decoded(text: &str) -> Result<String, DatabaseError> {
         }
         let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
         let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(byte.ok_or_else(|| DatabaseError::address("a % is not followed by two hexadecimal digits"))?);
+        bytes.push(
+            byte.ok_or_else(|| DatabaseError::address("a % is not followed by two hexadecimal digits"))?,
+        );
         rest = &after[2..];
     }
     String::from_utf8(bytes).map_err(|_| DatabaseError::address("sslrootcert is not UTF-8"))
@@ -167,7 +170,12 @@ mod tests {
         assert_eq!(mode(elsewhere).unwrap(), (SslMode::Require, roots));
         let refused = mode("postgres://h@db.example/d").unwrap_err().to_string();
         assert!(refused.contains("sslrootcert"), "{refused}");
-        for wrong in ["mysql://h@x/d", "postgres://h@x/d?sslmode=prefer", "postgres:///d", "postgres://h@localhost/d?x=1"] {
+        for wrong in [
+            "mysql://h@x/d",
+            "postgres://h@x/d?sslmode=prefer",
+            "postgres:///d",
+            "postgres://h@localhost/d?x=1",
+        ] {
             assert!(mode(wrong).is_err(), "{wrong}");
         }
         let secret = mode("postgres://h:secret@x/d?sslmode=maybe").unwrap_err().to_string();

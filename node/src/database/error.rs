@@ -87,12 +87,12 @@ impl DatabaseError {
 fn judged(state: &SqlState) -> (Passes, &'static str) {
     const PASSWORD: &str = "check user and password in --database or TILLSYNC_DATABASE";
     const ADDRESS: &str = "create it (`createdb`), or correct the name in --database or TILLSYNC_DATABASE";
-    const RIGHTS: &str =
-        "give the role the rights that docs/database.md lists, or let the owner run `tillsync db migrate` once";
+    const RIGHTS: &str = "give the role the rights that docs/database.md lists, or let the owner run `tillsync db migrate` once";
     const SPACE: &str = "free space at the database server; a running hub tries again by itself";
     const FULL: &str = "raise max_connections or end other connections; a running hub tries again by itself";
     const LATER: &str = "look at the server's log; a running hub tries again by itself";
-    const FOREIGN: &str = "something else has changed Tillsync's tables; restore the database from its own backup";
+    const FOREIGN: &str =
+        "something else has changed Tillsync's tables; restore the database from its own backup";
     const AGAIN: &str = "two transactions met; it is tried again by itself";
     match state.code() {
         "40001" | "40P01" => (Passes::AtOnce, AGAIN),

@@ -87,7 +87,8 @@ impl Link {
         )
         .await?;
         let unsafe_setting = |what: String| {
-            let next = "set it right in the server's configuration: an acknowledgement must survive a power failure";
+            let next =
+                "set it right in the server's configuration: an acknowledgement must survive a power failure";
             DatabaseError::never("checking the server's settings", what, next)
         };
         let shown = self.query("checking the session", "SHOW synchronous_commit", &[]).await?;

@@ -52,7 +52,7 @@ mod tests;
 pub mod vault;
 mod writer;
 
-pub use audit::{Audit, Problem, audit, is_in_use, look};
+pub use audit::{Audit, Problem, audit, audit_with, is_in_use, look};
 pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;

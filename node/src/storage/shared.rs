@@ -1,10 +1,10 @@
 //! What a writer shares with the door, whichever room it writes to: the queue, why everything is refused if it is, what
 //! can be read, and how jobs are answered. It writes nothing.
 
+use super::Position;
 use super::StorageError;
 use super::queue::{Job, Queue};
 use super::reading::Reading;
-use super::Position;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64};

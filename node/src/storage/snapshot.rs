@@ -6,8 +6,8 @@
 
 use super::disk::{Disk, Role, parent, read_at};
 use super::inspect::{Paths, inspect};
-use super::postgres::{self, Place};
 use super::mark::{self, Mark, NO_SEGMENT, Slot};
+use super::postgres::{self, Place};
 use super::recovery::take_lock;
 use super::segment::{HEADER_BYTES, Segment, bases_in, name_of};
 use super::vault::Vault;

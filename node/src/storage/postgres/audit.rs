@@ -4,7 +4,8 @@ use super::super::inspect::Paths;
 use super::super::mark;
 use super::super::recovery::take_lock;
 use super::super::{Audit, Entry, Options, Position, Problem, Snapshot, Storage, StorageError};
-use super::{MARK, Place, reader_of};
+use super::{MARK, Place, given, reader_of};
+use crate::database::Database;
 use crate::storage::vault::Vault;
 use std::path::Path;
 
@@ -12,10 +13,15 @@ use std::path::Path;
 const STEP_BYTES: usize = 4 << 20;
 
 /// Goes through every row of a directory's log.
-pub(in crate::storage) fn audit(dir: &Path, place: &Place) -> Result<Audit, StorageError> {
+pub(in crate::storage) fn audit(
+    dir: &Path,
+    place: &Place,
+    database: Database,
+    vault: Option<&Vault>,
+) -> Result<Audit, StorageError> {
     let paths = Paths::new(dir);
     let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
-    let reader = reader_of(dir, place)?;
+    let reader = reader_of(place, database, vault)?;
     let slot = mark::load(&dir.join(MARK))?.filter(|slot| slot.log_id == place.log_id);
     let mut found = Audit {
         end: Position(reader.end()),
@@ -60,7 +66,8 @@ pub(in crate::storage) fn look<E: From<StorageError>>(
 ) -> Result<(), E> {
     let paths = Paths::new(dir);
     let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
-    reader_of(dir, place)?.replay(Position(0), visit).map(drop)
+    let vault = Vault::of(dir).map_err(StorageError::from)?;
+    reader_of(place, given(dir, place)?, vault.as_ref())?.replay(Position(0), visit).map(drop)
 }
 
 /// Copies the log, up to where it ends now, into segment files in the empty directory `to`: a copy that needs no database.
@@ -72,8 +79,9 @@ pub(in crate::storage) fn snapshot(dir: &Path, place: &Place, to: &Path) -> Resu
         Err(StorageError::InUse { .. }) => true,
         Err(error) => return Err(error),
     };
-    let reader = reader_of(dir, place)?;
-    let options = Options { log_id: Some(place.log_id), vault: Vault::of(dir)?, ..Options::default() };
+    let vault = Vault::of(dir)?;
+    let reader = reader_of(place, given(dir, place)?, vault.as_ref())?;
+    let options = Options { log_id: Some(place.log_id), vault, ..Options::default() };
     let (copy, _) = Storage::open(to, &options)?;
     let (mut waiting, mut bytes) = (Vec::new(), 0);
     reader.replay(Position(0), &mut |_, entry: Entry| {

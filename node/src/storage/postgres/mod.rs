@@ -151,10 +151,7 @@ struct Opening {
 impl Opening {
     /// Claims the log. A directory is tied to its log before the log exists, and knows afterwards that it existed: a crash
     /// between leaves what the next opening finds again, and a log that has vanished is never begun anew.
-    fn run(
-        &self,
-        log: &Log,
-    ) -> Result<(tokio::runtime::Runtime, Session, Claimed, Mark), StorageError> {
+    fn run(&self, log: &Log) -> Result<(tokio::runtime::Runtime, Session, Claimed, Mark), StorageError> {
         let runtime = runtime(&self.dir)?;
         let link = runtime.block_on(session::connect(&log.database))?;
         if self.fresh {
@@ -199,25 +196,15 @@ pub(super) fn has_segments(dir: &Path) -> bool {
 }
 
 /// A directory's log for reading only.
-fn reader_of(dir: &Path, place: &Place) -> Result<Reader, StorageError> {
-    let database = given(dir, place)?;
-    let vault = Vault::of(dir)?;
-    let log = Log {
-        database,
-        log_id: place.log_id,
-        seal: Seal::new(&place.log_id, vault.as_ref()),
-        store_of: |_, _| None,
-        hidden: vault.is_some(),
-    };
-    Reader::at_rest(log)
+fn reader_of(place: &Place, database: Database, vault: Option<&Vault>) -> Result<Reader, StorageError> {
+    let (log_id, seal) = (place.log_id, Seal::new(&place.log_id, vault));
+    Reader::at_rest(Log { database, log_id, seal, store_of: |_, _| None, hidden: vault.is_some() })
 }
 
 /// The database that this process was given for a directory that needs one.
 pub(super) fn given(dir: &Path, place: &Place) -> Result<Database, StorageError> {
-    Database::of_process()?.ok_or_else(|| StorageError::KeptInDatabase {
-        dir: dir.to_path_buf(),
-        place: place.begun_at.clone(),
-    })
+    Database::of_process()?
+        .ok_or_else(|| StorageError::KeptInDatabase { dir: dir.to_path_buf(), place: place.begun_at.clone() })
 }
 
 fn hex(bytes: &[u8]) -> String {

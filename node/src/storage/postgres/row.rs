@@ -42,7 +42,13 @@ impl Rows {
 }
 
 /// The entry of a row, if the row is what was written at this position.
-pub(super) fn entry(seal: &Seal, at: u64, kind: i16, bytes: &[u8], hash: &[u8]) -> Result<Entry, StorageError> {
+pub(super) fn entry(
+    seal: &Seal,
+    at: u64,
+    kind: i16,
+    bytes: &[u8],
+    hash: &[u8],
+) -> Result<Entry, StorageError> {
     let wrong = || damaged(at, at + 1, "the row is not what was written");
     let (Ok(kind), Ok(hash)) = (u8::try_from(kind), <[u8; 16]>::try_from(hash)) else { return Err(wrong()) };
     let Ok(length) = u32::try_from(HEAD_BYTES + bytes.len()) else { return Err(wrong()) };

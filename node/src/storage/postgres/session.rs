@@ -20,7 +20,8 @@ const TAKE: &str = "UPDATE tillsync.log SET fence = fence + 1, writer = $2 WHERE
     RETURNING fence, next_position, total_bytes, last_append";
 const AGAIN: &str = "UPDATE tillsync.log SET fence = fence + 1 WHERE log_id = $1 AND writer = $2
     RETURNING fence, next_position, total_bytes, last_append";
-const BEGIN: &str = "INSERT INTO tillsync.log (log_id, next_position, total_bytes, fence, writer, last_append)
+const BEGIN: &str =
+    "INSERT INTO tillsync.log (log_id, next_position, total_bytes, fence, writer, last_append)
     VALUES ($1, 0, 0, 0, $2, $2) ON CONFLICT DO NOTHING";
 const ADVANCE: &str = "UPDATE tillsync.log
     SET next_position = $4, total_bytes = total_bytes + $5, last_append = $6
@@ -92,7 +93,9 @@ pub(super) async fn connect(database: &Database) -> Result<Link, DatabaseError> 
         match Link::connect(database, "hub writer").await {
             Ok(link) => break link,
             // What the server itself refuses, it refuses again; a server that starts says 57P03.
-            Err(error) if tries < OPENING_TRIES && error.code.as_deref().is_none_or(|code| code == "57P03") => {
+            Err(error)
+                if tries < OPENING_TRIES && error.code.as_deref().is_none_or(|code| code == "57P03") =>
+            {
                 if error.passes != Passes::Later {
                     return Err(error);
                 }
@@ -173,14 +176,18 @@ impl Session {
         self.link.batch(operation, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
         let (from, to, total) = (signed(group.from), signed(group.to()), signed(group.rows.total));
         let (log, id) = (&self.log_id[..], &group.id[..]);
-        let advanced =
-            self.link.execute(operation, &self.advance, &[&log, &self.fence, &from, &to, &total, &id]).await?;
+        let advanced = self
+            .link
+            .execute(operation, &self.advance, &[&log, &self.fence, &from, &to, &total, &id])
+            .await?;
         if advanced != 1 {
             return Ok(false);
         }
         let Rows { positions, kinds, stores, bytes, hashes, .. } = &group.rows;
-        let inserted =
-            self.link.execute(operation, &self.insert, &[&log, positions, kinds, stores, bytes, hashes]).await?;
+        let inserted = self
+            .link
+            .execute(operation, &self.insert, &[&log, positions, kinds, stores, bytes, hashes])
+            .await?;
         assert_eq!(inserted, group.rows.len() as u64, "every row of an append is inserted");
         Ok(true)
     }

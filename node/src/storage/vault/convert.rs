@@ -60,7 +60,9 @@ pub(super) fn encrypt_on(disk: &Disk, dir: &Path, source: &Source) -> Result<Enc
     }
     keep_apart(dir, source, "encrypting")?;
     if Place::of(dir).map_err(|e| storage(dir, &e))?.is_some() {
-        return Err(refused("its log is in a database; only a hub that began with a key encrypts there".into()));
+        return Err(refused(
+            "its log is in a database; only a hub that began with a key encrypts there".into(),
+        ));
     }
     if Header::load(dir)?.is_some_and(|(header, _)| !header.moving) {
         return Err(refused("it is encrypted already; `tillsync key rotate` gives it another key".into()));
