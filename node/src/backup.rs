@@ -5,6 +5,9 @@
 //! leaves a file `restored.json` there: the node that starts with it takes back from its peers what it lacks before it
 //! records anything (`runtime::store`), and lets the file go then. Who cannot wait says so (`--write-at-once`); the fork is
 //! then a CLONED_TERMINAL case. Nothing is ever overwritten here.
+//!
+//! Of a hub whose log is in a database the backup holds the log as segment files: it needs no database to be read, checked
+//! or brought back, and what is brought back runs without one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::runtime::clock::{now_ms, rfc3339};
-use crate::storage::{Snapshot, private, snapshot};
+use crate::storage::{Place, Snapshot, private, snapshot};
 use crate::verify::verify;
 
 const BACKUP: &str = "backup.json";
@@ -179,6 +182,7 @@ fn copy_small_files(from: &Path, to: &Path) -> Result<(), Failure> {
         for name in &names {
             copy_small_file(&from.join(name), &to.join(name))?;
         }
+        Place::forget(to).map_err(Failure::refused)?;
         let problems = crate::storage::manifest::problems(to).map_err(Failure::refused)?;
         if problems.is_empty() || attempt == TRIES {
             break;

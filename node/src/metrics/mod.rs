@@ -121,9 +121,12 @@ fn common(out: &mut Exposition, role: &str, storage: &Storage) {
         "1 if the storage failed and refuses until the node is started again.",
         |put| put(&[], i128::from(poisoned)),
     );
-    out.gauge("tillsync_storage_full", "1 if the disk is full: nothing new is taken in.", |put| {
-        put(&[], i128::from(storage.is_full()));
-    });
+    let full = "1 if the disk is full, or the database has been away for a while: nothing new is taken in.";
+    out.gauge("tillsync_storage_full", full, |put| put(&[], i128::from(storage.is_full())));
+    if storage.in_database() {
+        let away = "1 if the database that the log is in is away: everything waits for it.";
+        out.gauge("tillsync_database_away", away, |put| put(&[], i128::from(storage.is_away().is_some())));
+    }
     if let Some(space) = storage.space() {
         out.gauge("tillsync_disk_free_bytes", "Free bytes of the disk that holds the log.", |put| {
             put(&[], space.free_bytes.into());

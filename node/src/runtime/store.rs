@@ -51,6 +51,9 @@ pub enum StoreError {
     /// Nothing was recorded: there is no space.
     #[error("nothing was recorded: the disk is full; free some space, and recording goes on by itself")]
     DiskFull,
+    /// Nothing was recorded: the database that the log is in is away.
+    #[error("nothing was recorded: the hub's database is away; recording goes on by itself when it is back")]
+    DatabaseAway,
     /// Nothing was recorded: the peers of a restored node have not been met.
     #[error(
         "nothing was recorded: this node was restored from a backup and first takes back what the others hold (a till from \

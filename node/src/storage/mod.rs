@@ -57,6 +57,7 @@ pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
+pub(crate) use postgres::Place;
 pub use postgres::{InDatabase, StoreOf};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
@@ -438,6 +439,11 @@ impl Storage {
     /// lasts, `is_full` says so too.
     pub fn is_away(&self) -> Option<String> {
         self.inner.shared.away()
+    }
+
+    /// Whether the log lies in a database.
+    pub fn in_database(&self) -> bool {
+        matches!(self.inner.shared.reading, Reading::Database(_))
     }
 
     /// Says that the node is to stop: a database that is away is waited for a little longer and then no more. What waits is

@@ -17,6 +17,7 @@ pub fn tillsync(arguments: &[&str], input: &str) -> Output {
         .env_remove("TILLSYNC_TOKEN")
         .env_remove("TILLSYNC_API")
         .env_remove("TILLSYNC_KEY_FILE")
+        .env_remove("TILLSYNC_DATABASE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -66,6 +67,13 @@ impl Node {
         self.out.read_to_string(&mut said).unwrap();
         assert!(self.child.wait().unwrap().success());
         said
+    }
+
+    /// Asks the node to stop and waits until it has; the exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
     }
 
     pub fn status(&self) -> Value {

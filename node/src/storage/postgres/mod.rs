@@ -29,7 +29,7 @@ mod session;
 mod writer;
 
 pub(super) use audit::{audit, look, snapshot};
-pub(super) use place::Place;
+pub(crate) use place::Place;
 pub(super) use reader::Reader;
 
 use super::disk::Disk;

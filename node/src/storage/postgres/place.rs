@@ -2,7 +2,7 @@
 //! the database is, the process is told.
 
 use super::super::disk::{Disk, Role};
-use super::super::{StorageError, private};
+use super::super::{StorageError, manifest, private};
 use super::hex;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -51,11 +51,21 @@ impl Place {
         Ok(Some(Place { log_id, begun_at: written.begun_at }))
     }
 
+    /// Takes the word out of a copy of the directory whose log lies in the copy itself.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub(crate) fn forget(dir: &Path) -> Result<(), StorageError> {
+        manifest::forget(dir, FILE)
+    }
+
     /// Ties a directory to a log in a database, durably.
     pub(super) fn write(&self, disk: &Disk, dir: &Path) -> Result<(), StorageError> {
         let written = Written { format: FORMAT, log_id: hex(&self.log_id), begun_at: self.begun_at.clone() };
         let text = serde_json::to_vec_pretty(&written).unwrap_or_default();
         private::make_folder(dir).map_err(|e| StorageError::io("creating the folder", dir, &e))?;
-        disk.replace_file(Role::Manifest, &dir.join(FILE), &text)
+        manifest::announce(dir, FILE, &text)?;
+        disk.replace_file(Role::Manifest, &dir.join(FILE), &text)?;
+        manifest::settle(dir, FILE)
     }
 }
