@@ -14,6 +14,36 @@ pub(super) enum Db {
     Migrate,
     /// Say which version the schema has
     Status,
+    /// Let a role of the database read the views of the books (schema ledger), and nothing else
+    Grant(Grant),
+}
+
+/// Lets a role read.
+#[derive(Debug, clap::Args)]
+pub(super) struct Grant {
+    /// The role; it must be there (`CREATE ROLE accounting LOGIN PASSWORD '…'`)
+    #[arg(value_name = "ROLE")]
+    role: String,
+}
+
+impl Grant {
+    fn run(&self, out: &mut Out) -> Result<(), Failure> {
+        let granted = crate::runtime::block_on(async {
+            let database = named()?;
+            let link = Link::connect(&database, "db").await.map_err(Failure::refused)?;
+            schema::grant(&link, &self.role).await.map_err(Failure::refused)?;
+            Ok::<_, Failure>(json!({"database": database.shown(), "role": self.role}))
+        });
+        let granted = granted.map_err(|failure| failure.during("db grant"))?;
+        if out.json() {
+            return out.document(&granted);
+        }
+        out.text(&format!(
+            "{}: {} may read the views of schema ledger.",
+            text(&granted["database"]),
+            self.role
+        ))
+    }
 }
 
 impl Db {
@@ -21,6 +51,7 @@ impl Db {
         let (operation, migrates) = match self {
             Db::Migrate => ("db migrate", true),
             Db::Status => ("db status", false),
+            Db::Grant(grant) => return grant.run(out),
         };
         let done = crate::runtime::block_on(look(migrates)).map_err(|failure| failure.during(operation))?;
         if out.json() {
@@ -38,10 +69,15 @@ impl Db {
     }
 }
 
-async fn look(migrates: bool) -> Result<Value, Failure> {
-    let database = Database::of_process().map_err(Failure::refused)?.ok_or_else(|| {
+/// The database that the process was given.
+fn named() -> Result<Database, Failure> {
+    Database::of_process().map_err(Failure::refused)?.ok_or_else(|| {
         Failure::usage("no database was named; give --database or the variable TILLSYNC_DATABASE")
-    })?;
+    })
+}
+
+async fn look(migrates: bool) -> Result<Value, Failure> {
+    let database = named()?;
     let link = Link::connect(&database, "db").await.map_err(Failure::refused)?;
     let found = schema::version(&link).await.map_err(Failure::refused)?;
     schema::check(found).map_err(Failure::refused)?;

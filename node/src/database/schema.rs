@@ -13,7 +13,8 @@ pub const VERSION: i32 = STEPS[STEPS.len() - 1].0;
 /// A version, what it is for, and its statements.
 type Step = (i32, &'static str, &'static str);
 
-const STEPS: &[Step] = &[(1, "the log", include_str!("schema/1.sql"))];
+const STEPS: &[Step] =
+    &[(1, "the log", include_str!("schema/1.sql")), (2, "the books as tables", include_str!("schema/2.sql"))];
 
 /// Tries when several hubs make the first tables at once.
 const RACES: usize = 20;
@@ -102,6 +103,18 @@ async fn one_step(link: &Link, number: i32, sql: &str) -> Result<(), DatabaseErr
     let note = "UPDATE tillsync.schema_version SET version = $1, changed_at = now() WHERE id = 1";
     link.execute(operation, note, &[&number]).await?;
     link.batch(operation, "COMMIT").await
+}
+
+/// Lets a role read the views of the books and nothing else.
+///
+/// # Errors
+/// There is no such role, or this one may not grant.
+pub async fn grant(link: &Link, role: &str) -> Result<(), DatabaseError> {
+    let role = role.replace('"', "\"\"");
+    let sql = format!(
+        "GRANT USAGE ON SCHEMA ledger TO \"{role}\"; GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO \"{role}\""
+    );
+    link.batch("granting the right to read", &sql).await
 }
 
 /// Refuses a schema that is newer than this program.

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use authority::authority_offline;
+pub(crate) use batches::ExportRange;
 pub use batches::{EXPORT_KIND, Exports};
 pub use closing::LockRequest;
 pub use config::{HubConfig, base_policy, token_hash};
@@ -40,6 +41,7 @@ pub use statements::{PaymentRequest, SettledRequest, SettlementRequest};
 
 use crate::api;
 use crate::backup;
+use crate::central;
 use crate::database::Database;
 use crate::error::Failure;
 use crate::identity::{Authority, Identity, NodeKey, PendingJoin};
@@ -201,7 +203,8 @@ async fn run_until_stopped(
         tokio::spawn(api::serve::serve(http_listener, api::hub::router(hub.clone()), stopped.clone()));
     let vouching = tokio::spawn(vouch::vouch(hub.clone(), stopped.clone()));
     let expiring = tokio::spawn(statements::expire(hub.clone(), stopped.clone()));
-    let levelling = tokio::spawn(policy::keep_level(hub.clone(), stopped));
+    let levelling = tokio::spawn(policy::keep_level(hub.clone(), stopped.clone()));
+    let following = tokio::spawn(central::follow(hub.clone(), stopped));
     hub.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
     println!("ready quic={quic} http={http_address}");
     stop_signal.comes().await;
@@ -215,6 +218,7 @@ async fn run_until_stopped(
     vouching.abort();
     expiring.abort();
     levelling.abort();
+    following.abort();
     hub.storage.clone().close().map_err(Failure::refused)
 }
 

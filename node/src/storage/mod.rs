@@ -57,8 +57,8 @@ pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
-pub(crate) use postgres::Place;
 pub use postgres::{InDatabase, StoreOf};
+pub(crate) use postgres::{Kept, Place};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
 pub use space::{Space, space, try_disk};
@@ -444,6 +444,14 @@ impl Storage {
     /// Whether the log lies in a database.
     pub fn in_database(&self) -> bool {
         matches!(self.inner.shared.reading, Reading::Database(_))
+    }
+
+    /// Where the log lies, if it lies in a database.
+    pub(crate) fn kept_in(&self) -> Option<Kept> {
+        match &self.inner.shared.reading {
+            Reading::Files(_) => None,
+            Reading::Database(reader) => Some(reader.kept()),
+        }
     }
 
     /// Says that the node is to stop: a database that is away is waited for a little longer and then no more. What waits is

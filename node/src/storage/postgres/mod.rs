@@ -63,6 +63,15 @@ pub struct InDatabase {
     pub store_of: StoreOf,
 }
 
+/// A log in a database, for who writes beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) database: Database,
+    pub(crate) log_id: [u8; 16],
+    /// Nothing of it may be written down in plain.
+    pub(crate) encrypted: bool,
+}
+
 /// An opened log and the thread that writes it.
 pub(super) struct Opened {
     pub(super) shared: Arc<Shared>,

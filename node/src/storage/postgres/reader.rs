@@ -4,7 +4,7 @@
 //! A read waits for the database, for `WAIT` at most. A long replay holds one page and asks for the next meanwhile.
 
 use super::row::{damaged, entry};
-use super::{Log, signed, unsigned};
+use super::{Kept, Log, signed, unsigned};
 use crate::database::{DatabaseError, Link, Passes, Row, Statement, schema};
 use crate::storage::{Entry, Position, StorageError};
 use std::io;
@@ -87,6 +87,11 @@ impl Reader {
 
     pub(in crate::storage) fn frame_bytes(&self, entry: usize) -> usize {
         self.log.seal.frame_bytes(entry)
+    }
+
+    pub(in crate::storage) fn kept(&self) -> Kept {
+        let Log { database, log_id, hidden, .. } = self.log.clone();
+        Kept { database, log_id, encrypted: hidden }
     }
 
     pub(in crate::storage) fn end(&self) -> u64 {
