@@ -237,9 +237,9 @@ fn a_database_that_is_away_is_waited_for() {
     storage.append_blocking(vec![numbered(0)]).expect("append");
     for hangs in [false, true] {
         if hangs {
-            relay.set(Deed::Hang)
+            relay.set(Deed::Hang);
         } else {
-            server.stop("fast")
+            server.stop("fast");
         }
         let (send, answer) = mpsc::channel();
         let entry = numbered(storage.end().0);
@@ -248,9 +248,9 @@ fn a_database_that_is_away_is_waited_for() {
         assert!(answer.try_recv().is_err(), "nothing is acknowledged");
         assert!(storage.is_poisoned().is_none());
         if hangs {
-            relay.set(Deed::Pass)
+            relay.set(Deed::Pass);
         } else {
-            server.resume()
+            server.resume();
         }
         answer.recv_timeout(Duration::from_secs(60)).expect("answered").expect("appended");
         until("the door forgets it", || !storage.is_full() && storage.is_away().is_none());

@@ -3,6 +3,7 @@
 use engine::ledger::TillDay;
 use engine::record::Record;
 use engine::review::Case;
+use engine::transaction::Basket;
 
 use crate::runtime::clock::rfc3339;
 
@@ -41,8 +42,8 @@ impl ReceiptRow {
             at_hub: rfc3339(admitted_ms),
             operator: transaction.operator.as_deref().map(clean),
             currency: basket.map(|basket| basket.currency.to_string()),
-            total_minor: basket.map(|basket| basket.total_minor()),
-            tax_minor: basket.map(|basket| basket.tax_minor()),
+            total_minor: basket.map(Basket::total_minor),
+            tax_minor: basket.map(Basket::tax_minor),
             custody,
         }
     }

@@ -252,7 +252,7 @@ impl Storage {
                     Some(kept) => kept,
                     None => InDatabase { database: postgres::given(dir, &place)?, store_of: |_, _| None },
                 };
-                Self::open_database(dir, Some(place), kept, options, sizes, &disk)
+                Self::open_database(dir, Some(&place), kept, options, sizes, &disk)
             }
             None => match options.database.clone() {
                 Some(_) if postgres::has_segments(dir) => {
@@ -305,7 +305,7 @@ impl Storage {
 
     fn open_database(
         dir: &Path,
-        place: Option<postgres::Place>,
+        place: Option<&postgres::Place>,
         kept: InDatabase,
         options: &Options,
         sizes: Sizes,

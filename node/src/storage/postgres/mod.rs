@@ -93,7 +93,7 @@ struct Log {
 /// Opens the log of a directory, or begins one.
 pub(super) fn open(
     dir: &Path,
-    place: Option<Place>,
+    place: Option<&Place>,
     kept: InDatabase,
     options: &Options,
     sizes: Sizes,
@@ -104,7 +104,7 @@ pub(super) fn open(
     let (mark_path, vault) = (dir.join(MARK), options.vault.as_ref());
     let mark = mark::load(&mark_path)?;
     let fresh = place.is_none();
-    let log_id = match &place {
+    let log_id = match place {
         Some(place) => place.log_id,
         None => options.log_id.unwrap_or_else(rand::random),
     };

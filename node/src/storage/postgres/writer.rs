@@ -328,15 +328,16 @@ impl SlowAlarm {
 
     async fn beside<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
-        match tokio::time::timeout(GRACE, &mut work).await {
-            Ok(done) => done,
-            Err(_) => {
-                let mut away = self.shared.away.lock().unwrap_or_else(PoisonError::into_inner);
-                away.get_or_insert_with(|| "the database does not answer".to_owned());
-                drop(away);
-                self.shared.full.store(true, Ordering::Release);
-                work.await
-            }
+        if let Ok(done) = tokio::time::timeout(GRACE, &mut work).await {
+            return done;
         }
+        self.ring();
+        work.await
+    }
+
+    fn ring(&self) {
+        let mut away = self.shared.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.get_or_insert_with(|| "the database does not answer".to_owned());
+        self.shared.full.store(true, Ordering::Release);
     }
 }
