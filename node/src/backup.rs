@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::runtime::clock::{now_ms, rfc3339};
-use crate::storage::{Place, Snapshot, private, snapshot};
+use crate::storage::{self, Place, Snapshot, private, snapshot};
 use crate::verify::verify;
 
 const BACKUP: &str = "backup.json";
@@ -128,6 +128,20 @@ pub fn is_restored(dir: &Path) -> Result<bool, Failure> {
 pub fn forget_restored(dir: &Path) -> Result<(), Failure> {
     remove(&dir.join(RESTORED))?;
     Ok(File::open(dir)?.sync_all()?)
+}
+
+/// Accepts that the database of a hub has less than the hub acknowledged: as after a restore, the hub takes back from the tills
+/// what they hold before it records anything.
+///
+/// # Errors
+/// The log is not in a database, a node holds the directory, nothing is missing, or the database cannot be asked.
+pub fn accept_loss(dir: &Path) -> Result<Value, Failure> {
+    let (known, end) = storage::accept_loss(dir).map_err(Failure::refused)?;
+    let note = Note { format: 1, made_at: rfc3339(now_ms()), end: end.0, complete: true };
+    note.write(&dir.join(RESTORED))?;
+    Ok(
+        json!({"dir": dir.display().to_string(), "known": known.0, "there": end.0, "missing": known.0 - end.0}),
+    )
 }
 
 impl Note {

@@ -194,3 +194,54 @@ fn the_store_of_a_directory_is_kept_and_named() {
     let (code, said) = run(&begun(&kept), Some(&url));
     assert!(code == Some(1) && said.contains("has no log"), "a log that is gone is not begun anew: {said}");
 }
+
+/// The database is replaced by an older copy: the hub refuses to go on with it as if nothing had happened. Accepted as lost, it
+/// takes back from the tills what they hold, and the tables of the books follow.
+#[test]
+fn an_older_database_is_refused_and_made_good_from_the_tills() {
+    let Some(server) = Server::start() else { return };
+    let url = server.url("postgres");
+    let at = ["--database", url.as_str()];
+    let mut company = Company::new();
+    let hub = company.hub_with(&at, false);
+    let node = till(&company.join("store-1", "till-01"));
+    captured(&node, &sales("A", 0, 20));
+    until("twenty at the hub", || company.records() == 20);
+    hub.stop();
+    let dir = company.dir.clone();
+    let accept = ["db", "accept-loss", "--dir", path(&dir), at[0], at[1]];
+    let nothing = tillsync(&accept, "");
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("has everything"), "{nothing:?}");
+    // Beside the tables of before, which reach further in the books than the older log will.
+    server.sql("CREATE TABLE old_log AS TABLE tillsync.log; CREATE TABLE old_entry AS TABLE tillsync.entry");
+    let hub = company.hub_with(&at, false);
+    captured(&node, &sales("A", 20, 70));
+    until("seventy at the hub", || company.records() == 70);
+    let (balances, receipts) = (company.balances(), || server.sql("SELECT count(*) FROM ledger.receipts"));
+    until("seventy in the tables", || receipts() == "70");
+    hub.stop();
+    server.sql(
+        "DELETE FROM tillsync.entry; INSERT INTO tillsync.entry SELECT * FROM old_entry;
+        DELETE FROM tillsync.log; INSERT INTO tillsync.log SELECT * FROM old_log",
+    );
+    let run = ["hub", "run", "--dir", path(&company.dir), "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+    let refused = tillsync(&[&run[..], &at].concat(), "");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("is an older copy"), "{said}");
+    let output = tillsync(&["verify", "--json", "--dir", path(&company.dir), at[0], at[1]], "");
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+
+    let accepted = tillsync(&accept, "");
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    let hub = company.hub_with(&at, false);
+    until("seventy at the hub again", || company.records() == 70);
+    assert_eq!(company.balances(), balances);
+    let sum = "SELECT count(*), sum(total_minor) FROM ledger.receipts";
+    let sold: i64 = (0..70).map(|n| 100 + n).sum();
+    until("the tables follow", || server.sql(sum) == format!("70|{sold}"));
+    let behind = "SELECT count(*) FROM ledger.journal_entries e FULL JOIN ledger.receipts r ON r.record_id = e.record_id
+        WHERE e.number IS NULL OR r.receipt IS NULL";
+    until("every receipt has its entry", || server.sql(behind) == "0");
+    hub.stop();
+    verified(&company.dir, &at);
+}

@@ -141,7 +141,7 @@ async fn follow_store(
 ) -> Result<(), Broken> {
     let store = handle.store().clone();
     if !all.contains_key(&store) {
-        let (cursor, known) = target.begin(store.as_str()).await?;
+        let (cursor, known) = begin(target, handle).await?;
         let followed = Followed { cursor, known: Arc::new(known), revision: None, looked: Instant::now() };
         all.insert(store.clone(), followed);
     }
@@ -173,6 +173,26 @@ async fn follow_store(
             return Ok(());
         }
     }
+}
+
+/// What the tables say of a store. Tables that are ahead of the log, or of another journal, are emptied: the log is the
+/// truth, and it may have been replaced by an older copy.
+async fn begin(target: &mut Target, handle: &StoreHandle) -> Result<(Cursor, Known), Broken> {
+    let store = handle.store().as_str();
+    let (cursor, known) = target.begin(store).await?;
+    let (batches, journal) =
+        handle.ask(|replica| (replica.batch_count() as u64, replica.books().journal_head().number)).await?;
+    let ahead = cursor.batches > batches || cursor.journal > journal;
+    let same = !ahead && {
+        let last = if cursor.journal == 0 { Vec::new() } else { handle.journal(cursor.journal, 1).await? };
+        target.journal_ends_with(store, cursor.journal, last.first()).await?
+    };
+    if same {
+        return Ok((cursor, known));
+    }
+    tracing::warn!(store, "the tables of the books are not those of the log; they are filled anew");
+    target.empty(store).await?;
+    Ok(target.begin(store).await?)
 }
 
 /// Waits until what a store told is durable: nothing is written that a crash could take back. `false`: the store began

@@ -144,6 +144,45 @@ impl Target {
         Ok((cursor, known))
     }
 
+    /// Whether the newest journal entry of the tables is this one; of an empty journal, `None`.
+    pub(super) async fn journal_ends_with(
+        &self,
+        store: &str,
+        number: u64,
+        entry: Option<&JournalEntry>,
+    ) -> Result<bool, DatabaseError> {
+        let sql = "SELECT number, hash FROM tillsync.journal_entry WHERE log_id = $1 AND store = $2
+            ORDER BY number DESC LIMIT 1";
+        let rows =
+            self.link.query("reading the tables of the books", sql, &[&&self.log_id[..], &store]).await?;
+        let there = rows.first().map(|row| (row.get::<_, i64>(0), row.get::<_, Vec<u8>>(1)));
+        Ok(there == entry.map(|entry| (signed(number), entry.hash.to_vec())))
+    }
+
+    /// Takes everything of a store out of the tables, and says so in the feed.
+    pub(super) async fn empty(&mut self, store: &str) -> Result<(), DatabaseError> {
+        let id = &self.log_id[..];
+        self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+        // The cursor first: its row is what two hubs meet at.
+        for table in [
+            "follower",
+            "receipt",
+            "posting",
+            "journal_entry",
+            "balance",
+            "case_member",
+            "review_case",
+            "store_day",
+        ] {
+            let sql = format!("DELETE FROM tillsync.{table} WHERE log_id = $1 AND store = $2");
+            self.link.execute(WRITING, &sql, &[&id, &store]).await?;
+        }
+        // Of all stores: a batch is brought over as a whole.
+        self.link.execute(WRITING, "DELETE FROM tillsync.export_range WHERE log_id = $1", &[&id]).await?;
+        self.write_feed(&(vec!["store_emptied"], vec![store.to_owned()], vec![store.to_owned()])).await?;
+        self.link.batch(WRITING, "COMMIT").await
+    }
+
     /// Writes news of a store and moves its cursor, both or neither.
     pub(super) async fn write(
         &mut self,

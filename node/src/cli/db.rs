@@ -1,9 +1,12 @@
 //! `db`: the schema of the database that hubs keep their logs in. No hub needs to run.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::out::Out;
 use super::words::text;
+use crate::backup;
 use crate::database::{Database, Link, schema};
 use crate::error::Failure;
 
@@ -16,6 +19,34 @@ pub(super) enum Db {
     Status,
     /// Let a role of the database read the views of the books (schema ledger), and nothing else
     Grant(Grant),
+    /// Go on with a database that has less than the hub acknowledged, when the newer one is lost for good
+    ///
+    /// A database that was restored from an older copy, or a standby that lacked the newest commits, is refused by the hub. This
+    /// accepts it; the hub then takes back from the tills what they hold before it records anything, as after `tillsync
+    /// restore`.
+    AcceptLoss(AcceptLoss),
+}
+
+/// Accepts an older copy.
+#[derive(Debug, clap::Args)]
+pub(super) struct AcceptLoss {
+    /// Data directory of the hub
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+impl AcceptLoss {
+    fn run(&self, out: &mut Out) -> Result<(), Failure> {
+        let done = backup::accept_loss(&self.dir).map_err(|failure| failure.during("db accept-loss"))?;
+        if out.json() {
+            return out.document(&done);
+        }
+        out.text(&format!(
+            "{} of {} entries are missing in the database. Start the hub and let a till of each store meet it.",
+            text(&done["missing"]),
+            text(&done["known"])
+        ))
+    }
 }
 
 /// Lets a role read.
@@ -52,6 +83,7 @@ impl Db {
             Db::Migrate => ("db migrate", true),
             Db::Status => ("db status", false),
             Db::Grant(grant) => return grant.run(out),
+            Db::AcceptLoss(accept) => return accept.run(out),
         };
         let done = crate::runtime::block_on(look(migrates)).map_err(|failure| failure.during(operation))?;
         if out.json() {

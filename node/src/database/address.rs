@@ -11,6 +11,8 @@ use super::DatabaseError;
 
 /// The variable that keeps the password out of the list of processes.
 const VARIABLE: &str = "TILLSYNC_DATABASE";
+/// The credential of the service that keeps it out of the environment, too.
+const CREDENTIAL: &str = "tillsync.database";
 
 static DECLARED: OnceLock<Option<String>> = OnceLock::new();
 
@@ -35,14 +37,26 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// What this process was given, by `--database` or by `TILLSYNC_DATABASE`, if anything.
+    /// What this process was given, by `--database`, by `TILLSYNC_DATABASE` or as a credential of its service, if anything.
     ///
     /// # Errors
-    /// It is no address.
+    /// It is no address, or the credential cannot be read.
     pub fn of_process() -> Result<Option<Self>, DatabaseError> {
         let named = DECLARED.get().cloned().flatten();
         let named = named.or_else(|| std::env::var(VARIABLE).ok()).filter(|address| !address.is_empty());
-        named.map(|address| Self::parse(&address)).transpose()
+        if let Some(address) = named {
+            return Self::parse(&address).map(Some);
+        }
+        let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) else {
+            return Ok(None);
+        };
+        match std::fs::read_to_string(folder.join(CREDENTIAL)) {
+            Ok(address) => Self::parse(address.trim()).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(DatabaseError::address(&format!("the credential {CREDENTIAL} cannot be read: {error}")))
+            }
+        }
     }
 
     /// Reads `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=FILE`.

@@ -253,7 +253,8 @@ pub enum StorageError {
     /// The database has less than was acknowledged, or something else.
     #[error(
         "storage: the log in the database {place} ends at entry {end}, but this hub knows it up to entry {marked}: the database \
-         is an older copy, or a standby that lacked what was acknowledged; nothing was changed, bring the newer one back"
+         is an older copy, or a standby that lacked what was acknowledged; nothing was changed. Bring the newer one back; if it \
+         is lost, `tillsync db accept-loss --dir …` lets the hub take back from the tills what they hold"
     )]
     DatabaseBehind {
         /// Which database.

@@ -533,6 +533,15 @@ impl Drop for Inner {
     }
 }
 
+/// Accepts that the database of a directory has less than was acknowledged; see `StorageError::DatabaseBehind`. Returns what
+/// the directory knew and what is there. The caller sees to it that the node takes back from others what they hold.
+///
+/// # Errors
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
+pub fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
+    postgres::accept_loss(dir)
+}
+
 /// Opens the index over a log that is open.
 fn open_index(
     dir: &Path,

@@ -41,7 +41,7 @@ use super::shared::Shared;
 use super::vault::Vault;
 use super::writer::Sizes;
 use super::{Options, Position, Recovery, StorageError, reading::Reading};
-use crate::database::Database;
+use crate::database::{Database, DatabaseError};
 use session::{Claim, Claimed, Session};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -190,6 +190,28 @@ impl Opening {
         let slot = Slot { sequence, end, base, log_id: log.log_id };
         Mark::create(self.disk.clone(), &self.mark_path, slot)
     }
+}
+
+/// Takes a database that has less than this directory knows for the log from now on. Returns what the directory knew and what
+/// is there.
+///
+/// # Errors
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
+pub(super) fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
+    let nothing = |reason: &str| {
+        let next = "there is nothing to accept";
+        StorageError::Database(DatabaseError::never("accepting a loss", reason, next))
+    };
+    let Some(place) = Place::of(dir)? else { return Err(nothing("the log lies in the directory itself")) };
+    let (_lock, path) = (take_lock(&Paths::new(dir), true)?, dir.join(MARK));
+    let marked = mark::load(&path)?.filter(|slot| slot.log_id == place.log_id);
+    let end = reader_of(&place, given(dir, &place)?, Vault::of(dir)?.as_ref())?.end();
+    let Some(marked) = marked.filter(|slot| slot.end > end) else {
+        return Err(nothing("the database has everything that this hub knows of"));
+    };
+    let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
+    drop(Mark::create(Disk::default(), &path, slot)?);
+    Ok((Position(marked.end), Position(end)))
 }
 
 /// A runtime for one thread and its connection.
