@@ -271,35 +271,71 @@ fn a_database_that_is_away_is_waited_for() {
     drop(storage);
 }
 
-/// Two hubs on one log: the second takes it over, and from then on the first appends nothing, says why, and never again.
+/// A copy of a hub's directory: it has what ties it to the log.
+fn twin_of(dir: &Path) -> TempDir {
+    let twin = temp();
+    for name in ["database.json", "database.mark", "database.writer"] {
+        fs::copy(dir.join(name), twin.path().join(name)).expect("copy");
+    }
+    twin
+}
+
+/// While a hub lives, a second one on its log is refused and told who has it, though it has a copy of its directory. A hub that
+/// has ended properly, or was killed and starts again in its directory, is not waited for.
 #[test]
-fn a_second_hub_fences_the_first() {
+fn a_second_hub_is_refused_while_the_first_lives() {
     let Some((server, _turn)) = server() else { return };
-    let (dir, twin, options) = (temp(), temp(), at(&server.url("postgres")));
+    let (dir, options) = (temp(), at(&server.url("postgres")));
     let (first, _) = Storage::open(dir.path(), &options).expect("open");
     first.append_blocking(vec![numbered(0)]).expect("append");
-    for name in ["database.json", "database.mark"] {
-        fs::copy(dir.path().join(name), twin.path().join(name)).expect("copy");
-    }
-    let (second, report) = Storage::open(twin.path(), &options).expect("open");
-    assert_eq!(report.end, Position(1));
-    let refused = first.append_blocking(vec![numbered(100)]).expect_err("fenced").to_string();
-    assert!(refused.contains("another hub was started on it"), "{refused}");
-    second.append_blocking(vec![numbered(1)]).expect("append");
-    assert!(first.append_blocking(vec![numbered(101)]).is_err());
-    assert!(first.is_poisoned().is_some());
-    assert_eq!(replayed(&second), [numbered(0), numbered(1)]);
+    let twin = twin_of(dir.path());
+    let refused = Storage::open(twin.path(), &options).map(drop).expect_err("held");
+    let StorageError::LeaseHeld { holder, .. } = &refused else { panic!("{refused}") };
+    assert!(holder.contains(&std::process::id().to_string()), "{refused}");
+    first.append_blocking(vec![numbered(1)]).expect("undisturbed");
+    first.close().expect("close");
+    let (second, report) = Storage::open(twin.path(), &options).expect("given back");
+    assert_eq!(report.end, Position(2));
+    second.append_blocking(vec![numbered(2)]).expect("append");
+    // A power cut: nothing was given back. The lease of a process of the same directory is nobody's.
+    server.sql("UPDATE tillsync.log SET lease_until = now() + interval '1 hour'");
+    let behind = second.append_blocking(vec![numbered(3)]).map(drop);
+    assert!(behind.is_ok(), "{behind:?}");
+    second.close().expect("close");
+    server.sql("UPDATE tillsync.log SET lease_until = now() + interval '1 hour'");
+    let (again, report) = Storage::open(twin.path(), &options).expect("its own directory");
+    assert_eq!(report.end, Position(4));
+    assert_eq!(replayed(&again), (0..4).map(numbered).collect::<Vec<_>>());
+    drop(again);
+}
 
-    // One that only looks notices as well, without an append.
-    let (third, _) = Storage::open(dir.path(), &options).err().map_or_else(
-        || panic!("the first still holds its directory"),
-        |_| {
-            assert!(first.close().is_err());
-            Storage::open(dir.path(), &options).expect("open")
-        },
-    );
+/// A hub is paused in the middle of an append until its lease has ended and another one has the log. It wakes up late: what it
+/// had in hand changes nothing, it says why, and it never appends again.
+#[test]
+fn a_paused_hub_that_wakes_up_late_appends_nothing() {
+    let Some((server, _turn)) = server() else { return };
+    let relay = Relay::start(server.port);
+    let dir = temp();
+    let (first, _) = Storage::open(dir.path(), &at(&relay.url(&server))).expect("open");
+    first.append_blocking(vec![numbered(0)]).expect("append");
+    let twin = twin_of(dir.path());
+    relay.set(Deed::Hang);
+    let (send, answer) = mpsc::channel();
+    first.append_urgent(vec![numbered(100)], move |result| send.send(result).expect("send"));
+    let (second, report) = Storage::open(twin.path(), &at(&server.url("postgres"))).expect("the lease ended");
+    assert_eq!(report.end, Position(1));
+    second.append_blocking(vec![numbered(1)]).expect("append");
+    relay.set(Deed::Pass);
+    let refused = answer.recv_timeout(Duration::from_secs(60)).expect("answered").expect_err("fenced");
+    assert!(refused.to_string().contains("another hub was started on it"), "{refused}");
+    assert!(first.append_blocking(vec![numbered(101)]).is_err() && first.is_poisoned().is_some());
+    second.append_blocking(vec![numbered(2)]).expect("append");
+    assert_eq!(replayed(&second), (0..3).map(numbered).collect::<Vec<_>>());
+    assert!(first.close().is_err());
+
+    // An idle hub whose log was taken notices without an append.
+    server.sql("UPDATE tillsync.log SET fence = fence + 1");
     until("the idle one notices", || second.is_poisoned().is_some());
-    drop(third);
 }
 
 /// Rows that were changed, swapped or removed behind Tillsync's back are found when they are read, and all of them are

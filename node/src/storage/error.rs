@@ -264,6 +264,19 @@ pub enum StorageError {
         /// Where it should end.
         marked: u64,
     },
+    /// Another hub has the log on lease.
+    #[error(
+        "storage: the log in the database {place} is in use by another hub ({holder}, lease until {until}); stop that one, or \
+         wait until its lease has ended"
+    )]
+    LeaseHeld {
+        /// Which database.
+        place: String,
+        /// Machine, process and directory of the other.
+        holder: String,
+        /// Until when it has it, unless prolonged.
+        until: String,
+    },
     /// Another process has claimed the log.
     #[error(
         "storage: log {log_id} in the database {place} has another writer now: another hub was started on it; let one of them \

@@ -12,6 +12,10 @@ CREATE TABLE IF NOT EXISTS tillsync.log (
     writer bytea NOT NULL,
     -- The append that moved next_position last, chosen at random, so that its writer can tell after a lost connection.
     last_append bytea NOT NULL,
+    -- Who holds it, for people, and until when nobody else takes it, by this server's clock. Its writer prolongs the lease with
+    -- every append and every few seconds.
+    holder text NOT NULL DEFAULT '',
+    lease_until timestamptz NOT NULL DEFAULT now(),
     begun_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -7,13 +7,14 @@
 //!
 //! The laws of the segment files hold here too. Nobody is answered before COMMIT has returned. A lost connection at COMMIT
 //! leaves the outcome unknown; it is looked up before anything is answered or written again (session.rs). One writer at a
-//! time: each append is checked against a fencing token in its own transaction.
+//! time: each append is checked against a fencing token in its own transaction, and a lease keeps a second hub from taking
+//! the log while the first one lives.
 //!
 //! A database that is away is waited for: appends stay in the queue, unanswered, and the door says that nothing new should
 //! be taken in. A database that contradicts what was written poisons, as a failed fsync does.
 //!
 //! ```text
-//! place.rs    database.json: this directory's log is in a database
+//! place.rs    database.json: this directory's log is in a database; database.writer: which process of it wrote last
 //! row.rs      an entry as a row, with the check that binds it to its place
 //! session.rs  claim a log, append to it in one transaction, look whether an append is there
 //! writer.rs   one thread: group after group, until it is committed
@@ -42,7 +43,7 @@ use super::vault::Vault;
 use super::writer::Sizes;
 use super::{Options, Position, Recovery, StorageError, reading::Reading};
 use crate::database::{Database, DatabaseError};
-use session::{Claim, Claimed, Session};
+use session::{Claim, Claimed, Outcome, Session};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -169,12 +170,24 @@ impl Opening {
             place.write(&self.disk, &self.dir)?;
         }
         let existed = !self.fresh && self.mark.is_none_or(|mark| mark.base != NO_SEGMENT);
-        let writer = rand::random();
-        let claim = if existed { Claim::Take { writer } } else { Claim::Begin { writer } };
-        let claimed = runtime.block_on(Session::claim(link, log.log_id, claim))?;
-        let Some((session, claimed)) = claimed else {
-            let place = log.database.shown().to_owned();
-            return Err(StorageError::LogNotInDatabase { log_id: hex(&log.log_id), place });
+        let (writer, holder) = (rand::random(), place::holder(&self.dir));
+        let before = place::last_writer(&self.dir);
+        let claim = match existed {
+            true => Claim::Take { writer, holder, before },
+            false => Claim::Begin { writer, holder },
+        };
+        place::note_writer(&self.dir, writer)?;
+        let place = log.database.shown().to_owned();
+        let (session, claimed) = match runtime.block_on(Session::claim(link, log.log_id, claim))? {
+            Outcome::Mine(session, claimed) => (session, claimed),
+            Outcome::NotThere => {
+                return Err(StorageError::LogNotInDatabase { log_id: hex(&log.log_id), place });
+            }
+            Outcome::Held { holder, until } => {
+                // Still the one before, should it be this one's after all.
+                before.map_or(Ok(()), |before| place::note_writer(&self.dir, before))?;
+                return Err(StorageError::LeaseHeld { place, holder, until });
+            }
         };
         let marked = self.mark.filter(|mark| mark.log_id == log.log_id).map_or(0, |mark| mark.end);
         if claimed.end < marked {

@@ -11,36 +11,59 @@
 use super::row::Rows;
 use super::{signed, unsigned};
 use crate::database::{Database, DatabaseError, Link, Passes, Statement, ToSql, schema};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Tries to connect when opening: a server that is just starting is not there at once.
 const OPENING_TRIES: u32 = 4;
 
-const TAKE: &str = "UPDATE tillsync.log SET fence = fence + 1, writer = $2 WHERE log_id = $1
+const TAKE: &str = "UPDATE tillsync.log
+    SET fence = fence + 1, writer = $2, holder = $3, lease_until = now() + interval '12 seconds'
+    WHERE log_id = $1 AND (lease_until <= now() OR writer = $4)
     RETURNING fence, next_position, total_bytes, last_append";
-const AGAIN: &str = "UPDATE tillsync.log SET fence = fence + 1 WHERE log_id = $1 AND writer = $2
+const AGAIN: &str = "UPDATE tillsync.log SET fence = fence + 1, lease_until = now() + interval '12 seconds'
+    WHERE log_id = $1 AND writer = $2
     RETURNING fence, next_position, total_bytes, last_append";
+const HOLDER: &str = "SELECT holder, lease_until::text FROM tillsync.log WHERE log_id = $1";
+const RELEASE: &str = "UPDATE tillsync.log SET lease_until = now() WHERE log_id = $1 AND fence = $2";
 const BEGIN: &str =
     "INSERT INTO tillsync.log (log_id, next_position, total_bytes, fence, writer, last_append)
     VALUES ($1, 0, 0, 0, $2, $2) ON CONFLICT DO NOTHING";
 const ADVANCE: &str = "UPDATE tillsync.log
-    SET next_position = $4, total_bytes = total_bytes + $5, last_append = $6
+    SET next_position = $4, total_bytes = total_bytes + $5, last_append = $6,
+        lease_until = now() + interval '12 seconds'
     WHERE log_id = $1 AND fence = $2 AND next_position = $3";
 const INSERT: &str = "INSERT INTO tillsync.entry (log_id, position, kind, store, bytes, hash)
     SELECT $1::bytea, position, kind, store, bytes, hash
     FROM unnest($2::bigint[], $3::smallint[], $4::text[], $5::bytea[], $6::bytea[])
         AS rows (position, kind, store, bytes, hash)";
-const LOOK: &str = "SELECT fence, next_position FROM tillsync.log WHERE log_id = $1";
+const LOOK: &str = "UPDATE tillsync.log SET lease_until = now() + interval '12 seconds'
+    WHERE log_id = $1 AND fence = $2 AND next_position = $3";
+
+/// How long a starting hub waits for another one's lease to end, a little longer than a lease.
+const LEASE_WAIT: Duration = Duration::from_secs(15);
 
 /// How a log is claimed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Claim {
     /// By a directory that has never seen it: it is made if it is not there.
-    Begin { writer: [u8; 16] },
-    /// By a process that has just started: from whoever had it.
-    Take { writer: [u8; 16] },
+    Begin { writer: [u8; 16], holder: String },
+    /// By a process that has just started: when the lease has ended, or at once from the process before it in this
+    /// directory, which is dead.
+    Take { writer: [u8; 16], holder: String, before: Option<[u8; 16]> },
     /// By the process that had it, over a new connection: only from itself.
     Again { writer: [u8; 16] },
+}
+
+/// What became of a claim.
+pub(super) enum Outcome {
+    Mine(Session, Claimed),
+    /// The log is not there, or (`Claim::Again`) not this process's any more.
+    NotThere,
+    /// Somebody else holds it, by this name, until then.
+    Held {
+        holder: String,
+        until: String,
+    },
 }
 
 /// What the log's row said when it was claimed.
@@ -110,25 +133,42 @@ pub(super) async fn connect(database: &Database) -> Result<Link, DatabaseError> 
 }
 
 impl Session {
-    /// Claims a log; `None`: it is not there, or (`Claim::Again`) not this process's any more.
-    pub(super) async fn claim(
-        link: Link,
-        log_id: [u8; 16],
-        claim: Claim,
-    ) -> Result<Option<(Session, Claimed)>, DatabaseError> {
+    /// Claims a log; waits for another one's lease.
+    pub(super) async fn claim(link: Link, log_id: [u8; 16], claim: Claim) -> Result<Outcome, DatabaseError> {
         let operation = "claiming the log";
         let id = &log_id[..];
-        let (sql, writer) = match claim {
-            Claim::Begin { writer } => {
+        let (writer, taker) = match claim {
+            Claim::Begin { writer, holder } => {
                 link.execute(operation, BEGIN, &[&id, &&writer[..]]).await?;
-                (TAKE, writer)
+                (writer, Some((holder, writer)))
             }
-            Claim::Take { writer } => (TAKE, writer),
-            Claim::Again { writer } => (AGAIN, writer),
+            Claim::Take { writer, holder, before } => (writer, Some((holder, before.unwrap_or(writer)))),
+            Claim::Again { writer } => (writer, None),
         };
-        let values: [&(dyn ToSql + Sync); 2] = [&id, &&writer[..]];
-        let rows = again_at_once(|| link.query(operation, sql, &values)).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let me = &writer[..];
+        let began = Instant::now();
+        let rows = loop {
+            let rows = match &taker {
+                Some((holder, before)) => {
+                    let values: [&(dyn ToSql + Sync); 4] = [&id, &me, holder, &&before[..]];
+                    again_at_once(|| link.query(operation, TAKE, &values)).await?
+                }
+                None => {
+                    let values: [&(dyn ToSql + Sync); 2] = [&id, &me];
+                    again_at_once(|| link.query(operation, AGAIN, &values)).await?
+                }
+            };
+            if !rows.is_empty() || taker.is_none() {
+                break rows;
+            }
+            let held = link.query(operation, HOLDER, &[&id]).await?;
+            let Some(row) = held.first() else { break rows };
+            if began.elapsed() >= LEASE_WAIT {
+                return Ok(Outcome::Held { holder: row.get(0), until: row.get(1) });
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        };
+        let Some(row) = rows.first() else { return Ok(Outcome::NotThere) };
         let claimed = Claimed {
             writer,
             end: unsigned(row.get(1)),
@@ -144,7 +184,7 @@ impl Session {
             look: link.prepare(prepared, LOOK).await?,
             link,
         };
-        Ok(Some((session, claimed)))
+        Ok(Outcome::Mine(session, claimed))
     }
 
     /// Appends a group. `Ok` means that COMMIT has returned.
@@ -196,11 +236,16 @@ impl Session {
         self.link.batch("taking an append back", "ROLLBACK").await
     }
 
-    /// Whether the claim still holds, at the position that this writer knows.
+    /// Prolongs the lease, if the claim still holds at the position that this writer knows.
     pub(super) async fn holds(&self, end: u64) -> Result<bool, DatabaseError> {
-        let rows = self.link.query("looking at the log", &self.look, &[&&self.log_id[..]]).await?;
-        let there = rows.first().map(|row| (row.get::<_, i64>(0), unsigned(row.get(1))));
-        Ok(there == Some((self.fence, end)))
+        let (operation, id, end) = ("prolonging the lease", &self.log_id[..], signed(end));
+        Ok(self.link.execute(operation, &self.look, &[&id, &self.fence, &end]).await? == 1)
+    }
+
+    /// Gives the lease back: another hub may begin at once.
+    pub(super) async fn release(&self) -> Result<(), DatabaseError> {
+        let id = &self.log_id[..];
+        self.link.execute("giving the lease back", RELEASE, &[&id, &self.fence]).await.map(drop)
     }
 }
 

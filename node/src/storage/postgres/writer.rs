@@ -14,7 +14,7 @@ use super::super::writer::Sizes;
 use super::super::{Position, StorageError};
 use super::reader::Reader;
 use super::row::Rows;
-use super::session::{Claim, Claimed, Group, NotAppended, Session};
+use super::session::{Claim, Claimed, Group, NotAppended, Outcome, Session};
 use super::{Log, hex};
 use crate::database::{DatabaseError, Link, Passes, schema};
 use std::sync::atomic::Ordering;
@@ -24,8 +24,8 @@ use tokio::runtime::Runtime;
 
 /// A database that is away for longer than this, or that does not answer for so long, stops what comes in.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often an idle writer looks whether the log is still its own.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often an idle writer prolongs its lease, and so sees whether the log is still its own; a lease is 12 s.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// Shortest and longest pause between two tries.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(3)];
 /// Steps of a pause, so that a writer that is to stop notices.
@@ -110,6 +110,10 @@ impl Writer {
         }
         if shared.usable().is_ok() {
             self.sync_mark();
+            // If it does not arrive, the lease ends by itself.
+            if let Some(session) = &self.session {
+                let _ = self.runtime.block_on(session.release());
+            }
         }
     }
 
@@ -270,7 +274,7 @@ async fn come_back(
     let link = Link::connect(&log.database, "hub writer").await.map_err(later)?;
     schema::check(schema::version(&link).await.map_err(later)?).map_err(later)?;
     let claimed = Session::claim(link, log.log_id, Claim::Again { writer: me }).await.map_err(later)?;
-    let Some((session, Claimed { end: there, bytes: total, last_append, .. })) = claimed else {
+    let Outcome::Mine(session, Claimed { end: there, bytes: total, last_append, .. }) = claimed else {
         return Err(Failed::Never(taken_over(log)));
     };
     if there == end && total == bytes {
