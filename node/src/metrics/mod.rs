@@ -123,8 +123,8 @@ fn common(out: &mut Exposition, role: &str, storage: &Storage) {
     );
     let full = "1 if the disk is full, or the database has been away for a while: nothing new is taken in.";
     out.gauge("tillsync_storage_full", full, |put| put(&[], i128::from(storage.is_full())));
-    if storage.in_database() {
-        let away = "1 if the database that the log is in is away: everything waits for it.";
+    if role == "hub" {
+        let away = "1 if the log is in a database and that is away: everything waits for it.";
         out.gauge("tillsync_database_away", away, |put| put(&[], i128::from(storage.is_away().is_some())));
     }
     if let Some(space) = storage.space() {
