@@ -247,6 +247,7 @@ fn a_database_that_is_away_is_waited_for() {
         storage.append_urgent(vec![entry], move |result| send.send(result).expect("send"));
         until("the door says so", || storage.is_full() && storage.is_away().is_some());
         assert!(answer.try_recv().is_err(), "nothing is acknowledged");
+        assert!(matches!(storage.read(Position(0)), Err(StorageError::DatabaseAway { .. })), "nobody waits");
         assert!(storage.is_poisoned().is_none());
         if hangs {
             relay.set(Deed::Pass);
@@ -255,6 +256,7 @@ fn a_database_that_is_away_is_waited_for() {
         }
         answer.recv_timeout(Duration::from_secs(60)).expect("answered").expect("appended");
         until("the door forgets it", || !storage.is_full() && storage.is_away().is_none());
+        assert_eq!(storage.read(Position(0)).expect("read"), numbered(0));
     }
     assert_eq!(replayed(&storage).len(), 3);
 
@@ -459,6 +461,53 @@ fn a_server_without_fsync_is_refused() {
     drop(Storage::open(dir.path(), &at(&server.url("postgres"))).expect("open"));
 }
 
+/// An authority of its own, and a certificate under it for a host.
+fn certificate(host: &str) -> (String, String, String) {
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().expect("key");
+    let root = authority.self_signed(&authority_key).expect("authority").pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().expect("key");
+    let leaf = rcgen::CertificateParams::new(vec![host.to_owned()]).expect("parameters");
+    (root, leaf.signed_by(&key, &issuer).expect("certificate").pem(), key.serialize_pem())
+}
+
+/// Over TLS the server proves that it is the host named, under the authority named; any other is refused before the password
+/// is said, and there is no falling back to plain.
+#[test]
+fn a_server_proves_who_it_is() {
+    let Some((server, _turn)) = server() else { return };
+    let (root, leaf, key) = certificate("localhost");
+    let files = temp();
+    let [right, wrong] = ["right.pem", "wrong.pem"].map(|name| files.path().join(name));
+    fs::write(&right, root).expect("write");
+    fs::write(&wrong, certificate("localhost").0).expect("write");
+    let named = |host: &str, root: &Path| {
+        let url = server.url("postgres").replace("127.0.0.1", host);
+        at(&format!("{url}?sslmode=verify-full&sslrootcert={}", root.display()))
+    };
+    let refused = |options: &Options| {
+        Storage::open(temp().path(), options).map(drop).expect_err("not believed").to_string()
+    };
+    let plain = refused(&named("localhost", &right));
+    assert!(plain.contains("TLS"), "a server without TLS is not spoken to: {plain}");
+    server.encrypt(&leaf, &key);
+    let dir = temp();
+    let (storage, _) = Storage::open(dir.path(), &named("localhost", &right)).expect("open");
+    storage.append_blocking(vec![numbered(0)]).expect("append");
+    assert_eq!(replayed(&storage), [numbered(0)]);
+    let encrypted = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name LIKE 'tillsync%'";
+    assert_eq!(server.sql(encrypted), "t");
+    storage.close().expect("close");
+    let stranger = refused(&named("localhost", &wrong));
+    assert!(stranger.contains("UnknownIssuer") || stranger.contains("certificate"), "{stranger}");
+    let other_host = refused(&named("127.0.0.1", &right));
+    assert!(other_host.contains("certificate"), "{other_host}");
+    assert!(refused(&named("localhost", Path::new("/nowhere.pem"))).contains("/nowhere.pem"));
+}
+
 /// Hubs that start together migrate one after the other, and a schema of before is brought up.
 #[test]
 fn hubs_that_start_together_migrate_once() {
@@ -480,7 +529,21 @@ fn hubs_that_start_together_migrate_once() {
     // Cut off before its version was noted, a step is repeated.
     server.sql("UPDATE tillsync.schema_version SET version = 0");
     assert_eq!(migrated(database).from, 0);
-    assert_eq!(server.sql("SELECT version FROM tillsync.schema_version"), schema::VERSION.to_string());
+    let version = || server.sql("SELECT version FROM tillsync.schema_version");
+    assert_eq!(version(), schema::VERSION.to_string());
+    // A hub brings the schema of an earlier version up, with what lies in it.
+    let (dir, options) = (temp(), at(&url));
+    let (storage, _) = Storage::open(dir.path(), &options).expect("open");
+    storage.append_blocking(vec![numbered(0)]).expect("append");
+    storage.close().expect("close");
+    server.sql("DROP SCHEMA ledger CASCADE; DROP TABLE tillsync.receipt; UPDATE tillsync.schema_version SET version = 1");
+    let (storage, _) = Storage::open(dir.path(), &options).expect("an older schema");
+    assert_eq!(replayed(&storage), [numbered(0)]);
+    assert_eq!(
+        (version(), server.sql("SELECT count(*) FROM ledger.receipts")),
+        (schema::VERSION.to_string(), "0".into())
+    );
+    storage.close().expect("close");
 }
 
 /// A thousand times more than a page: read back in pages, in order, while the connection is cut.

@@ -5,7 +5,7 @@
 
 use std::io::Seek;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -77,6 +77,20 @@ impl Server {
     /// Stops it: `fast` ends its connections, `immediate` is a crash.
     pub fn stop(&self, mode: &str) {
         self.run("pg_ctl", &["-D", &self.path("data"), "-m", mode, "-w", "stop"]);
+    }
+
+    /// Speaks TLS from now on, with this certificate and key.
+    pub fn encrypt(&self, certificate: &str, key: &str) {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.dir.path().join("data").join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let owner = self.dir.path().metadata().unwrap();
+            chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        self.sql("ALTER SYSTEM SET ssl = on");
+        self.stop("fast");
+        self.resume();
     }
 
     /// Runs statements in the database `postgres` and gives what they print, bare.

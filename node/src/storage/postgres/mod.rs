@@ -179,7 +179,7 @@ impl Opening {
         place::note_writer(&self.dir, writer)?;
         let place = log.database.shown().to_owned();
         let (session, claimed) = match runtime.block_on(Session::claim(link, log.log_id, claim))? {
-            Outcome::Mine(session, claimed) => (session, claimed),
+            Outcome::Mine(session, claimed) => (*session, claimed),
             Outcome::NotThere => {
                 return Err(StorageError::LogNotInDatabase { log_id: hex(&log.log_id), place });
             }

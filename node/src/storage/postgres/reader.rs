@@ -1,7 +1,7 @@
 //! Reading the rows: one at a position, or all of them in pages by key, verified. A thread of its own with a connection of
 //! its own, so that the door can be asked from anywhere; it connects anew when it has to.
 //!
-//! A read waits for the database, for `WAIT` at most. A long replay holds one page and asks for the next meanwhile.
+//! A read waits for the database, for `WAIT` at most, and not at all once the writer has found it away. A long replay holds one page and asks for the next meanwhile.
 
 use super::row::{damaged, entry};
 use super::{Kept, Log, signed, unsigned};
@@ -9,7 +9,7 @@ use crate::database::{DatabaseError, Link, Passes, Row, Statement, schema};
 use crate::storage::{Entry, Position, StorageError};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc as answers;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -42,6 +42,8 @@ pub(in crate::storage) struct Reader {
     log: Log,
     end: AtomicU64,
     bytes: AtomicU64,
+    /// The writer cannot reach the database: nobody waits for it here either.
+    away: AtomicBool,
     asks: Option<mpsc::UnboundedSender<Ask>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -61,8 +63,15 @@ impl Reader {
         let thread = thread::Builder::new().name("storage-reader".into());
         let thread = thread.spawn(move || runtime.block_on(serve(serving, asked)));
         let failed = |e: io::Error| StorageError::io("starting the reader of", Path::new("the database"), &e);
-        let (end, bytes) = (AtomicU64::new(end), AtomicU64::new(bytes));
-        Ok(Reader { log, end, bytes, asks: Some(asks), thread: Mutex::new(Some(thread.map_err(failed)?)) })
+        let (end, bytes, away) = (AtomicU64::new(end), AtomicU64::new(bytes), AtomicBool::new(false));
+        Ok(Reader {
+            log,
+            end,
+            bytes,
+            away,
+            asks: Some(asks),
+            thread: Mutex::new(Some(thread.map_err(failed)?)),
+        })
     }
 
     /// Reads a log that nobody here writes, as far as its row says.
@@ -108,7 +117,16 @@ impl Reader {
         self.end.store(end, Ordering::Release);
     }
 
+    /// The writer says whether it can reach the database.
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Release);
+    }
+
     pub(in crate::storage) fn read(&self, at: Position) -> Result<Entry, StorageError> {
+        if self.away.load(Ordering::Acquire) {
+            let reason = "an append waits for it".to_owned();
+            return Err(StorageError::DatabaseAway { reason });
+        }
         let end = self.end();
         if at.0 >= end {
             return Err(StorageError::NotInLog { at, end: Position(end) });

@@ -56,7 +56,7 @@ pub(super) enum Claim {
 
 /// What became of a claim.
 pub(super) enum Outcome {
-    Mine(Session, Claimed),
+    Mine(Box<Session>, Claimed),
     /// The log is not there, or (`Claim::Again`) not this process's any more.
     NotThere,
     /// Somebody else holds it, by this name, until then.
@@ -184,7 +184,7 @@ impl Session {
             look: link.prepare(prepared, LOOK).await?,
             link,
         };
-        Ok(Outcome::Mine(session, claimed))
+        Ok(Outcome::Mine(Box::new(session), claimed))
     }
 
     /// Appends a group. `Ok` means that COMMIT has returned.

@@ -186,7 +186,7 @@ impl Writer {
     /// One try: with a session, over a new one if there is none.
     fn attempt(&mut self, group: Option<&Group>) -> Result<(), Failed> {
         self.looked = Instant::now();
-        let slow = SlowAlarm::new(Arc::clone(&self.shared));
+        let slow = SlowAlarm { shared: Arc::clone(&self.shared), reader: Arc::clone(&self.reader) };
         let (session, log, me) = (self.session.take(), self.log.clone(), self.me);
         let (end, bytes) = (self.end, self.bytes);
         let trying = async move {
@@ -218,6 +218,7 @@ impl Writer {
             tracing::warn!(tries = away.tries, "still away: {error}");
         }
         *self.shared.away.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.reader.set_away(true);
         if away.since.elapsed() >= GRACE {
             self.shared.full.store(true, Ordering::Release);
         }
@@ -228,6 +229,7 @@ impl Writer {
             tracing::warn!(seconds = away.since.elapsed().as_secs(), "the database is back; appends go on");
         }
         *self.shared.away.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.reader.set_away(false);
         self.shared.full.store(false, Ordering::Release);
     }
 
@@ -278,10 +280,10 @@ async fn come_back(
         return Err(Failed::Never(taken_over(log)));
     };
     if there == end && total == bytes {
-        return Ok((session, false));
+        return Ok((*session, false));
     }
     match group {
-        Some(group) if there == group.to() && last_append == group.id => Ok((session, true)),
+        Some(group) if there == group.to() && last_append == group.id => Ok((*session, true)),
         _ => Err(Failed::Never(StorageError::DatabaseBehind {
             place: log.database.shown().to_owned(),
             end: there,
@@ -323,13 +325,10 @@ fn taken_over(log: &Log) -> StorageError {
 /// Says that the database does not answer while a try is still waiting for it.
 struct SlowAlarm {
     shared: Arc<Shared>,
+    reader: Arc<Reader>,
 }
 
 impl SlowAlarm {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
     async fn beside<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         if let Ok(done) = tokio::time::timeout(GRACE, &mut work).await {
@@ -342,6 +341,7 @@ impl SlowAlarm {
     fn ring(&self) {
         let mut away = self.shared.away.lock().unwrap_or_else(PoisonError::into_inner);
         away.get_or_insert_with(|| "the database does not answer".to_owned());
+        self.reader.set_away(true);
         self.shared.full.store(true, Ordering::Release);
     }
 }
