@@ -444,6 +444,43 @@ fn what_is_wrong_is_said_with_the_way_out() {
     assert!(newer.contains("update tillsync"), "{newer}");
 }
 
+/// Transactions that meet others are refused by the server at a statement or not before COMMIT; they are tried again at once, as
+/// a whole, and nobody hears of it. A full disk at the server is waited for.
+#[test]
+fn what_the_server_refuses_for_the_moment_is_tried_again() {
+    let Some((server, _turn)) = server() else { return };
+    let (dir, options) = (temp(), at(&server.url("postgres")));
+    let (storage, _) = Storage::open(dir.path(), &options).expect("open");
+    storage.append_blocking(vec![numbered(0)]).expect("append");
+    server.sql("CREATE SEQUENCE meetings");
+    let mut number = 1;
+    for (code, when, timing) in [
+        ("40001", "BEFORE", ""),
+        ("40P01", "AFTER", ""),
+        ("40001", "AFTER", "DEFERRABLE INITIALLY DEFERRED"),
+        ("53100", "AFTER", ""),
+    ] {
+        // Two of three are refused; numbers of a sequence are not given back.
+        server.sql(&format!(
+            "CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF nextval('meetings') % 3 <> 0 THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END IF;
+                RETURN NEW; END $$;
+            CREATE {} TRIGGER meet {when} INSERT ON tillsync.entry {timing} FOR EACH ROW EXECUTE FUNCTION meet()",
+            if timing.is_empty() { "" } else { "CONSTRAINT" }
+        ));
+        for _ in 0..8 {
+            let at = storage.append_blocking(vec![numbered(number)]).expect("append");
+            assert_eq!(at, [Position(number)], "{code} {when} {timing}");
+            number += 1;
+        }
+        server.sql("DROP TRIGGER meet ON tillsync.entry; DROP FUNCTION meet()");
+    }
+    let met: u64 = server.sql("SELECT last_value FROM meetings").parse().expect("a number");
+    assert!(met >= 3 * 31, "{met} inserts were tried for 32 appends");
+    assert_eq!(replayed(&storage), (0..number).map(numbered).collect::<Vec<_>>());
+    storage.close().expect("close");
+}
+
 /// A server that would lose what it has acknowledged is not used.
 #[test]
 fn a_server_without_fsync_is_refused() {
