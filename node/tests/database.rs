@@ -2,15 +2,13 @@
 //! while tills sell, a server that is away, and the same books from the database and from segment files.
 
 mod common;
-#[path = "common/postgres.rs"]
-mod postgres;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::postgres::Server;
 use common::{Company, Node, json, path, sale, till, tillsync, until};
-use postgres::Server;
 use serde_json::Value;
 
 fn captured(node: &Node, lines: &[String]) {

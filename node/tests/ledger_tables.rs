@@ -2,15 +2,13 @@
 //! are killed and connections are cut; a gapless feed of changes; a role that may read and nothing else.
 
 mod common;
-#[path = "common/postgres.rs"]
-mod postgres;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
+use common::postgres::Server;
 use common::{Company, Node, json, path, sale, till, tillsync, until};
-use postgres::Server;
 use serde_json::Value;
 
 fn captured(node: &Node, lines: &[String]) {

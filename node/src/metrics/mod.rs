@@ -128,10 +128,14 @@ fn common(out: &mut Exposition, role: &str, storage: &Storage) {
         out.gauge("tillsync_database_away", away, |put| put(&[], i128::from(storage.is_away().is_some())));
     }
     if let Some(space) = storage.space() {
-        out.gauge("tillsync_disk_free_bytes", "Free bytes of the disk that holds the log.", |put| {
-            put(&[], space.free_bytes.into());
-        });
-        out.gauge("tillsync_disk_size_bytes", "Bytes of the disk that holds the log.", |put| {
+        out.gauge(
+            "tillsync_disk_free_bytes",
+            "Free bytes of the disk that holds the node's directory.",
+            |put| {
+                put(&[], space.free_bytes.into());
+            },
+        );
+        out.gauge("tillsync_disk_size_bytes", "Bytes of the disk that holds the node's directory.", |put| {
             put(&[], space.size_bytes.into());
         });
     }

@@ -74,7 +74,7 @@ use reading::Reading;
 use shared::Shared;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
@@ -121,6 +121,7 @@ struct Inner {
     // Before `shared`: the index lets go of its files before the lock of the folder is given back.
     index: Index,
     shared: Arc<Shared>,
+    dir: PathBuf,
     append_max: usize,
     reserve_bytes: usize,
     writer_id: ThreadId,
@@ -194,7 +195,7 @@ impl Storage {
         };
         let thread = thread::Builder::new().name("storage-writer".into()).spawn(move || writer.run());
         let thread = thread.map_err(|e| StorageError::io("starting the writer of", dir, &e))?;
-        Ok((Self::of(index, shared, thread, sizes, options), report))
+        Ok((Self::of(dir, index, shared, thread, sizes, options), report))
     }
 
     fn open_database(
@@ -208,7 +209,7 @@ impl Storage {
         let postgres::Opened { shared, thread, report } =
             postgres::open(dir, place, kept, options, sizes, disk)?;
         match open_index(dir, options, &shared, None, report) {
-            Ok((index, report)) => Ok((Self::of(index, shared, thread, sizes, options), report)),
+            Ok((index, report)) => Ok((Self::of(dir, index, shared, thread, sizes, options), report)),
             Err(error) => {
                 shared.queue.close();
                 let _ = thread.join();
@@ -218,6 +219,7 @@ impl Storage {
     }
 
     fn of(
+        dir: &Path,
         index: Index,
         shared: Arc<Shared>,
         thread: JoinHandle<()>,
@@ -227,7 +229,10 @@ impl Storage {
         let (writer_id, append_max) = (thread.thread().id(), sizes.append_max());
         let reserve_bytes = usize::try_from(options.reserve_bytes).unwrap_or(usize::MAX);
         let writer = Mutex::new(Some(thread));
-        Storage { inner: Arc::new(Inner { index, shared, append_max, reserve_bytes, writer_id, writer }) }
+        let dir = dir.to_path_buf();
+        Storage {
+            inner: Arc::new(Inner { index, shared, dir, append_max, reserve_bytes, writer_id, writer }),
+        }
     }
 
     /// Appends entries; `done` hears their positions from the writer's thread once all of them are durable.
@@ -360,9 +365,9 @@ impl Storage {
         self.inner.shared.reading.bytes()
     }
 
-    /// The space of the disk that the log is on; `None` where the system does not say, and for a database.
+    /// The space of the disk that the directory is on; `None` where the system does not say.
     pub fn space(&self) -> Option<Space> {
-        self.inner.shared.reading.folder().and_then(space)
+        space(&self.inner.dir)
     }
 
     /// Sets so many bytes aside for what is to be appended soon, beside the reserve; `done` hears whether they are there.

@@ -3,7 +3,6 @@
 use super::lost::Lost;
 use super::{Entry, Position, StorageError, postgres, reader};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 /// What is durable, for any thread.
@@ -18,14 +17,6 @@ impl Reading {
         match self {
             Reading::Files(reader) => reader.frame_bytes(entry),
             Reading::Database(reader) => reader.frame_bytes(entry),
-        }
-    }
-
-    /// The folder of the segments, if there are any.
-    pub(super) fn folder(&self) -> Option<&Path> {
-        match self {
-            Reading::Files(reader) => Some(reader.folder()),
-            Reading::Database(_) => None,
         }
     }
 
