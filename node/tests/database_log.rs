@@ -139,6 +139,11 @@ enum Deed {
     LoseAnswer,
     /// Nothing passes in either direction, and nobody is told.
     Hang,
+    /// So many bytes more in one direction, then the connection ends, in the middle of whatever it is.
+    CutAfter {
+        from_hub: bool,
+        bytes: usize,
+    },
 }
 
 impl Relay {
@@ -197,12 +202,59 @@ fn pass(
             if !from_hub && silent.load(Ordering::SeqCst) {
                 break;
             }
+            if let Some(last) = last_bytes(&deed, from_hub, count) {
+                let _ = to.write_all(&buffer[..last]);
+                break;
+            }
             if to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     });
+}
+
+/// How much of what came passes before the connection ends, if it is to end in it.
+fn last_bytes(deed: &Mutex<Deed>, from_hub: bool, count: usize) -> Option<usize> {
+    let mut deed = deed.lock().expect("deed");
+    match *deed {
+        Deed::CutAfter { from_hub: meant, bytes } if meant == from_hub => {
+            if bytes <= count {
+                *deed = Deed::Pass;
+                return Some(bytes);
+            }
+            *deed = Deed::CutAfter { from_hub, bytes: bytes - count };
+            None
+        }
+        _ => None,
+    }
+}
+
+/// The connection ends after any number of bytes in either direction: in the middle of a statement, of an answer, of a
+/// greeting. Every append is acknowledged in the end, at its place, and is there once.
+#[test]
+fn a_connection_may_end_at_any_byte() {
+    let Some((server, _turn)) = server() else { return };
+    let relay = Relay::start(server.port);
+    let (dir, options) = (temp(), at(&relay.url(&server)));
+    let (storage, _) = Storage::open(dir.path(), &options).expect("open");
+    let mut number = 0;
+    let mut ended = 0;
+    for from_hub in [true, false] {
+        for bytes in (0..700).step_by(11) {
+            relay.set(Deed::CutAfter { from_hub, bytes });
+            while relay.get() != Deed::Pass {
+                let at = storage.append_blocking(vec![numbered(number)]).expect("append");
+                assert_eq!(at, [Position(number)], "{bytes} bytes, from the hub: {from_hub}");
+                number += 1;
+            }
+            ended += 1;
+        }
+    }
+    assert_eq!(ended, 2 * 64);
+    assert_eq!(replayed(&storage), (0..number).map(numbered).collect::<Vec<_>>());
+    assert_eq!(server.sql("SELECT count(*) FROM tillsync.entry"), number.to_string());
+    storage.close().expect("close");
 }
 
 /// The connection ends at COMMIT, in the one half of the cases before the server heard it, in the other after it had
