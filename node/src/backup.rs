@@ -5,6 +5,9 @@
 //! leaves a file `restored.json` there: the node that starts with it takes back from its peers what it lacks before it
 //! records anything (`runtime::store`), and lets the file go then. Who cannot wait says so (`--write-at-once`); the fork is
 //! then a CLONED_TERMINAL case. Nothing is ever overwritten here.
+//!
+//! Of a hub whose log is in a database the backup holds the log as segment files: it needs no database to be read, checked
+//! or brought back, and what is brought back runs without one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::runtime::clock::{now_ms, rfc3339};
-use crate::storage::{Snapshot, private, snapshot};
+use crate::storage::{self, Place, Snapshot, private, snapshot};
 use crate::verify::verify;
 
 const BACKUP: &str = "backup.json";
@@ -127,6 +130,20 @@ pub fn forget_restored(dir: &Path) -> Result<(), Failure> {
     Ok(File::open(dir)?.sync_all()?)
 }
 
+/// Accepts that the database of a hub has less than the hub acknowledged: as after a restore, the hub takes back from the tills
+/// what they hold before it records anything.
+///
+/// # Errors
+/// The log is not in a database, a node holds the directory, nothing is missing, or the database cannot be asked.
+pub fn accept_loss(dir: &Path) -> Result<Value, Failure> {
+    let (known, end) = storage::accept_loss(dir).map_err(Failure::refused)?;
+    let note = Note { format: 1, made_at: rfc3339(now_ms()), end: end.0, complete: true };
+    note.write(&dir.join(RESTORED))?;
+    Ok(
+        json!({"dir": dir.display().to_string(), "known": known.0, "there": end.0, "missing": known.0 - end.0}),
+    )
+}
+
 impl Note {
     fn write(&self, path: &Path) -> Result<(), Failure> {
         let aside = path.with_extension("tmp");
@@ -179,6 +196,7 @@ fn copy_small_files(from: &Path, to: &Path) -> Result<(), Failure> {
         for name in &names {
             copy_small_file(&from.join(name), &to.join(name))?;
         }
+        Place::forget(to).map_err(Failure::refused)?;
         let problems = crate::storage::manifest::problems(to).map_err(Failure::refused)?;
         if problems.is_empty() || attempt == TRIES {
             break;

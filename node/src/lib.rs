@@ -2,14 +2,16 @@
 //!
 //! Rooms: `cli` (commands), `client` (the API for other programs), `hub` and `terminal` (the two roles), `api` (HTTP), `console` (the hub's pages),
 //! `till_page` (the till's), `metrics`, `runtime` (a task for each store),
-//! `transport` (QUIC), `identity` (keys, certificates, enrolment), `storage` (the log, its index and the key to both), `import` (logs
+//! `transport` (QUIC), `identity` (keys, certificates, enrolment), `storage` (the log, its index and the key to both), `database` (the way to one), `central` (the books as tables there), `import` (logs
 //! of other POS), `export`, `verify`, `doctor`, `project`, `demo`.
 
 pub mod api;
 pub mod backup;
+mod central;
 pub mod cli;
 pub mod client;
 pub mod console;
+pub mod database;
 pub mod demo;
 pub mod doctor;
 pub mod error;

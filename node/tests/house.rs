@@ -44,6 +44,9 @@ fn one_file_each_knows_automerge_bincode_sled_and_quinn() {
     assert_eq!(files_with("node/src", &["quick_xml::"]), ["import/xml.rs"]);
     assert_eq!(files_with("node/src", &["hyper::", "hyper_util::"]), ["api/serve.rs"]);
     assert!(files_with("node/src", &["automerge::", "bincode::"]).is_empty());
+    // The client of the database has a room of its own: whoever writes to one goes through its door.
+    let room = files_with("node/src", &["tokio_postgres::", "tokio_postgres_rustls::"]);
+    assert!(!room.is_empty() && room.iter().all(|file| file.starts_with("database/")), "{room:?}");
 }
 
 #[test]

@@ -62,6 +62,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// What is done to a directory.
+type Harm<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn whatever_becomes_of_what_a_node_keeps_for_its_next_start_the_books_are_those_of_the_log() {
     let mut company = Company::new();
@@ -95,7 +98,7 @@ fn whatever_becomes_of_what_a_node_keeps_for_its_next_start_the_books_are_those_
     let whole = company.folder().join("whole");
     copy(&company.dir, &whole);
 
-    let harm: [(&str, &dyn Fn(&Path)); 6] = [
+    let harm: [(&str, Harm<'_>); 6] = [
         ("nothing", &|_| {}),
         ("no scratch file", &|dir| fs::remove_file(dir.join("scratch")).unwrap()),
         ("half a scratch file", &|dir| {

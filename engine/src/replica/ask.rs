@@ -36,6 +36,21 @@ pub enum CustodyStep {
     Exported,
 }
 
+impl CustodyStep {
+    /// The word used in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Saved => "saved",
+            Self::OnPeer => "on_peer",
+            Self::AtHub => "at_hub",
+            Self::Posted => "posted",
+            Self::InReview => "in_review",
+            Self::Exported => "exported",
+        }
+    }
+}
+
 /// A record's custody: the state it is in, and when it reached each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Custody {
@@ -62,6 +77,14 @@ pub struct Revision {
     life: [u8; 16],
     persisted: u64,
     told: u64,
+}
+
+impl Revision {
+    /// Whether both were told in one life of the replica; numbers of entries begin anew in each.
+    #[must_use]
+    pub fn is_of_one_life_with(&self, other: &Self) -> bool {
+        self.life == other.life
+    }
 }
 
 impl Waiting {
@@ -102,6 +125,12 @@ impl Replica {
     #[must_use]
     pub fn persisted(&self) -> u64 {
         self.persisted
+    }
+
+    /// How many of them are durable.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.durable
     }
 
     /// Own records that no batch holds yet.

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::exports;
 use super::kpi;
-use super::openapi::Refused;
+use super::openapi::{ProblemBody, Refused};
 use super::problem::Problem;
 use super::review;
 use super::session;
@@ -66,6 +66,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/policies/{store}", put(set_policy));
     Router::new()
         .route("/healthz", get(super::openapi::healthz))
+        .route("/readyz", get(readyz))
         .route("/openapi.json", get(|| async { Json(super::openapi::hub()) }))
         .merge(session::routes())
         .merge(needs(Role::Viewer, viewer))
@@ -129,7 +130,9 @@ async fn stores(State(hub): State<Arc<Hub>>) -> Answer {
                 })
             })
             .await?;
-        view["disk_full"] = json!(store.is_disk_full());
+        let away = hub.storage().is_away().is_some();
+        view["disk_full"] = json!(store.is_disk_full() && !hub.storage().in_database());
+        view["database_away"] = json!(away);
         views.push(view);
     }
     Ok(Json(json!(views)))
@@ -434,9 +437,34 @@ async fn events(
     event_stream(hub.audit(), &headers, move || asked.is_still(&by))
 }
 
+/// Whether the hub takes in what tills send.
+#[utoipa::path(get, path = "/readyz", tag = "hub", responses(
+    (status = 200, description = "It does.", content_type = "text/plain", body = String),
+    (status = 503, description = "It does not: disk full, database away, or storage failed.", content_type = "application/problem+json", body = ProblemBody),
+))]
+async fn readyz(State(hub): State<Arc<Hub>>) -> Result<&'static str, Problem> {
+    // Who may not ask for more is told no more; metrics and the node's own log say why.
+    let storage = hub.storage();
+    let title = if storage.is_poisoned().is_some() {
+        "storage failed"
+    } else if storage.is_away().is_some() {
+        "database away"
+    } else if storage.is_full() {
+        "disk full"
+    } else {
+        return Ok("ready");
+    };
+    Err(Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        title,
+        "nothing new is taken in; the hub's own log says why",
+    ))
+}
+
 /// What these endpoints are, for OpenAPI.
 #[derive(OpenApi)]
 #[openapi(paths(
+    readyz,
     stores,
     terminals,
     enrol,

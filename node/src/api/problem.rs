@@ -114,6 +114,7 @@ impl From<StoreError> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage failed", error)
             }
             StoreError::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk full", error),
+            StoreError::DatabaseAway => Self::new(StatusCode::SERVICE_UNAVAILABLE, "database away", error),
             StoreError::TakingBack => Self::new(StatusCode::SERVICE_UNAVAILABLE, "taking back", error),
             StoreError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error),
         }

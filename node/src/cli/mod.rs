@@ -1,6 +1,6 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
 //! `import`, `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `export`, `kpi`, `company`,
-//! `people`, `authority`, `audit`, `setup`, `local`, `key`, `backup`, `doctor`, `manual`), and what they share:
+//! `people`, `authority`, `audit`, `db`, `setup`, `local`, `key`, `backup`, `doctor`, `manual`), and what they share:
 //! `client` (HTTP), `send`, `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
@@ -15,6 +15,7 @@ mod cases;
 mod client;
 mod closing;
 mod company;
+mod db;
 mod decide;
 mod doctor;
 mod export;
@@ -44,6 +45,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::database;
 use crate::error::Failure;
 use crate::storage::vault;
 use out::Out;
@@ -76,6 +78,10 @@ struct Cli {
     /// File with the passphrase of an encrypted data directory, instead of a key
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     passphrase_file: Option<PathBuf>,
+    /// Database that a hub keeps its log in, postgres://user@host/name; better given in the variable TILLSYNC_DATABASE, where a
+    /// password in it is not in the list of processes
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    database: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -125,6 +131,8 @@ enum Command {
     Doctor(doctor::Doctor),
     Verify(local::Verify),
     Backup(backup::Backup),
+    #[command(subcommand)]
+    Db(db::Db),
     Restore(backup::Restore),
     Project(local::Project),
     #[command(subcommand)]
@@ -146,6 +154,7 @@ pub fn main() -> ExitCode {
     };
     start_log(&cli);
     vault::declare(cli.key_file.clone(), cli.passphrase_file.clone());
+    database::declare(cli.database.clone());
     let form = cli.log;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -190,6 +199,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(doctor) => doctor.run(out),
         Command::Verify(verify) => verify.run(out),
         Command::Backup(backup) => backup.run(out),
+        Command::Db(db) => db.run(out),
         Command::Restore(restore) => restore.run(out),
         Command::Project(project) => project.run(out),
         Command::Key(key) => key.run(out),
@@ -260,6 +270,9 @@ mod tests {
             "demo --dir d --tills 3 --transactions 50 --serve",
             "hub init --dir d --company Shop --currency GBP --time-zone Europe/London",
             "hub run --dir d --listen 0.0.0.0:7440 --http 127.0.0.1:7480",
+            "hub run --dir d --database postgres://hub@localhost/shops",
+            "db migrate --database postgres://hub@localhost/shops",
+            "db status --json",
             "hub enroll --dir d --store s --terminal t --ttl 15m --json",
             "hub revoke --dir d --terminal t --after-seq 7",
             "terminal join --dir d --code c --hub h:1",

@@ -42,6 +42,18 @@ pub struct ExportBatch {
     pub cases: Cases,
 }
 
+/// What an export batch holds of one store's journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExportRange {
+    pub(crate) number: u64,
+    pub(crate) store: StoreId,
+    /// First and last number of an entry.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// When it was cut, ms since 1970.
+    pub(crate) at_ms: i64,
+}
+
 /// The batches cut so far, and what can be derived from them and the journals.
 #[derive(Debug, Default)]
 pub struct Exports {

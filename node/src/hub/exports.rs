@@ -10,7 +10,7 @@ use engine::replica::Replica;
 use serde_json::{Value, json};
 
 use super::Hub;
-use super::batches::{Cases, EXPORT_KIND, ExportBatch, Exports, hash_of};
+use super::batches::{Cases, EXPORT_KIND, ExportBatch, ExportRange, Exports, hash_of};
 use crate::error::Failure;
 use crate::export::journal::is_kept;
 use crate::export::options::{DateFormat, Form, Format, Wishes};
@@ -139,6 +139,24 @@ impl Hub {
                 view
             })
             .collect())
+    }
+
+    /// The ranges of journals in batches behind the first `from`, and how many batches there are.
+    pub(crate) async fn export_ranges(&self, from: u64) -> (Vec<ExportRange>, u64) {
+        let exports = self.exports.lock().await;
+        let new = exports.batches.iter().filter(|batch| batch.number > from);
+        let ranges = new.flat_map(|batch| {
+            let (number, at_ms) = (batch.number, batch.at_ms);
+            let range = move |(store, (first, last)): (&StoreId, &(u64, u64))| ExportRange {
+                number,
+                store: store.clone(),
+                first: *first,
+                last: *last,
+                at_ms,
+            };
+            batch.ranges.iter().map(range)
+        });
+        (ranges.collect(), exports.batches.len() as u64)
     }
 
     /// When the first export that holds an entry of a record was cut.

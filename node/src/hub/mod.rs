@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use engine::entry::Entry as LogEntry;
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use engine::replica::{Identity as ReplicaIdentity, Replica};
 use engine::transaction::{Body, HubRecord};
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use authority::authority_offline;
+pub(crate) use batches::ExportRange;
 pub use batches::{EXPORT_KIND, Exports};
 pub use closing::LockRequest;
 pub use config::{HubConfig, base_policy, token_hash};
@@ -38,11 +40,13 @@ pub use statements::{PaymentRequest, SettledRequest, SettlementRequest};
 
 use crate::api;
 use crate::backup;
+use crate::central;
+use crate::database::Database;
 use crate::error::Failure;
 use crate::identity::{Authority, Identity, NodeKey, PendingJoin};
 use crate::runtime::StopSignal;
 use crate::runtime::alarms::Alarms;
-use crate::runtime::audit::AuditLog;
+use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::links::{Directory, listen};
 use crate::runtime::restore::{Images, RestoredStore, restore};
@@ -51,7 +55,7 @@ use crate::runtime::store::{self, StoreHandle};
 use crate::runtime::take_back::TakeBack;
 use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
-use crate::storage::{Options, RESERVE_BYTES, Storage, manifest, private};
+use crate::storage::{InDatabase, Options, RESERVE_BYTES, Storage, manifest, private};
 use crate::transport::Endpoint;
 
 /// Kind byte of a join code's state in the hub's log.
@@ -198,11 +202,13 @@ async fn run_until_stopped(
         tokio::spawn(api::serve::serve(http_listener, api::hub::router(hub.clone()), stopped.clone()));
     let vouching = tokio::spawn(vouch::vouch(hub.clone(), stopped.clone()));
     let expiring = tokio::spawn(statements::expire(hub.clone(), stopped.clone()));
-    let levelling = tokio::spawn(policy::keep_level(hub.clone(), stopped));
+    let levelling = tokio::spawn(policy::keep_level(hub.clone(), stopped.clone()));
+    let following = tokio::spawn(central::follow(hub.clone(), stopped));
     hub.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
     println!("ready quic={quic} http={http_address}");
     stop_signal.comes().await;
     let _ = stop.send(true);
+    hub.storage.will_close();
     hub.audit.note(now_ms(), None, None, "stopping", String::new());
     for store in hub.stores() {
         store.stop().await;
@@ -211,6 +217,7 @@ async fn run_until_stopped(
     vouching.abort();
     expiring.abort();
     levelling.abort();
+    following.abort();
     hub.storage.clone().close().map_err(Failure::refused)
 }
 
@@ -264,7 +271,7 @@ impl Hub {
         let authority = authority.ok_or_else(|| {
             Failure::refused("the certificate authority is missing; restore it from a backup")
         })?;
-        let (storage, recovery) = Storage::open(dir, &storage_options()).map_err(Failure::refused)?;
+        let (storage, recovery) = Storage::open(dir, &storage_options()?).map_err(Failure::refused)?;
         tracing::info!(?recovery, "storage opened");
         let changed = manifest::adopt(dir).map_err(Failure::refused)?;
         let home = Home::of_node(dir, &storage);
@@ -499,8 +506,18 @@ fn revoked_logs(replica: &Replica) -> Vec<LogId> {
 }
 
 /// A hub takes in a till's whole outage at once, and its reserve for a full disk is as much larger.
-fn storage_options() -> Options {
-    Options { reserve_bytes: 2 * RESERVE_BYTES, ..Options::default() }
+fn storage_options() -> Result<Options, Failure> {
+    let database = Database::of_process().map_err(Failure::refused)?;
+    let database = database.map(|database| InDatabase { database, store_of: store_of_entry });
+    Ok(Options { reserve_bytes: 2 * RESERVE_BYTES, database, ..Options::default() })
+}
+
+/// The store of an entry, for who looks at a log in a database. The hub's own entries are about none.
+fn store_of_entry(kind: u8, bytes: &[u8]) -> Option<String> {
+    if kind == AUDIT_KIND {
+        return AuditEvent::decode(bytes)?.store;
+    }
+    LogEntry::decode(kind, bytes).ok().map(|(store, _)| store.to_string())
 }
 
 fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig, home: &Home) -> Replica {

@@ -111,7 +111,7 @@ fn seconds(us: u64) -> String {
 
 /// What both roles measure.
 fn common(out: &mut Exposition, role: &str, storage: &Storage) {
-    let (log_bytes, poisoned) = (storage.end().0, storage.is_poisoned().is_some());
+    let (log_bytes, poisoned) = (storage.log_bytes(), storage.is_poisoned().is_some());
     out.gauge("tillsync_build_info", "The version that runs, always 1.", |put| {
         put(&[("version", env!("CARGO_PKG_VERSION")), ("role", role)], 1);
     });
@@ -121,14 +121,21 @@ fn common(out: &mut Exposition, role: &str, storage: &Storage) {
         "1 if the storage failed and refuses until the node is started again.",
         |put| put(&[], i128::from(poisoned)),
     );
-    out.gauge("tillsync_storage_full", "1 if the disk is full: nothing new is taken in.", |put| {
-        put(&[], i128::from(storage.is_full()));
-    });
+    let full = "1 if the disk is full, or the database has been away for a while: nothing new is taken in.";
+    out.gauge("tillsync_storage_full", full, |put| put(&[], i128::from(storage.is_full())));
+    if role == "hub" {
+        let away = "1 if the log is in a database and that is away: everything waits for it.";
+        out.gauge("tillsync_database_away", away, |put| put(&[], i128::from(storage.is_away().is_some())));
+    }
     if let Some(space) = storage.space() {
-        out.gauge("tillsync_disk_free_bytes", "Free bytes of the disk that holds the log.", |put| {
-            put(&[], space.free_bytes.into());
-        });
-        out.gauge("tillsync_disk_size_bytes", "Bytes of the disk that holds the log.", |put| {
+        out.gauge(
+            "tillsync_disk_free_bytes",
+            "Free bytes of the disk that holds the node's directory.",
+            |put| {
+                put(&[], space.free_bytes.into());
+            },
+        );
+        out.gauge("tillsync_disk_size_bytes", "Bytes of the disk that holds the node's directory.", |put| {
             put(&[], space.size_bytes.into());
         });
     }

@@ -53,6 +53,9 @@ pub enum StoreError {
     /// Nothing was recorded: there is no space.
     #[error("nothing was recorded: the disk is full; free some space, and recording goes on by itself")]
     DiskFull,
+    /// Nothing was recorded: the database that the log is in is away.
+    #[error("nothing was recorded: the hub's database is away; recording goes on by itself when it is back")]
+    DatabaseAway,
     /// Nothing was recorded: the peers of a restored node have not been met.
     #[error(
         "nothing was recorded: this node was restored from a backup and first takes back what the others hold (a till from \
@@ -236,9 +239,10 @@ pub(super) struct StoreTask {
     take_back: Option<TakeBack>,
     /// The last entry of the store that is durable.
     through: Position,
-    /// Records that the last image holds, and where the log ended then.
+    /// Records and the last entry that the last image holds, and bytes of the log then.
     saved_records: usize,
-    saved_end: Position,
+    saved_through: Position,
+    saved_bytes: u64,
     /// The image that is being kept.
     keeping: Option<JoinHandle<()>>,
 }
@@ -340,7 +344,9 @@ impl StoreTask {
             take_back: life.take_back.clone(),
             through,
             saved_records,
-            saved_end: if judged > 0 { through } else { Position::default() },
+            saved_through: if judged > 0 { through } else { Position::default() },
+            // What came since the image is not much, or it is saved soon for its records.
+            saved_bytes: life.home.storage.log_bytes(),
             keeping: None,
         }
     }
@@ -392,9 +398,9 @@ impl StoreTask {
     }
 
     fn is_due(&self) -> bool {
-        let behind = self.storage.end().0.saturating_sub(self.saved_end.0);
+        let behind = self.storage.log_bytes().saturating_sub(self.saved_bytes);
         let many = self.records() >= self.saved_records + CHECKPOINT_RECORDS;
-        many || behind >= CHECKPOINT_BYTES && self.through > self.saved_end
+        many || behind >= CHECKPOINT_BYTES && self.through > self.saved_through
     }
 
     fn is_overdue(&self) -> bool {
@@ -403,7 +409,8 @@ impl StoreTask {
 
     /// Keeps an image for the next start, on another thread. Without it the next start is slower, nothing else.
     async fn write_checkpoint(&mut self) {
-        (self.saved_records, self.saved_end) = (self.records(), self.storage.end());
+        (self.saved_records, self.saved_bytes) = (self.records(), self.storage.log_bytes());
+        self.saved_through = self.through;
         if self.home.scratch.is_none() || self.host.failed().is_some() || self.storage.is_full() {
             return;
         }

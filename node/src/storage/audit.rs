@@ -5,10 +5,11 @@
 
 use super::frame::Seal;
 use super::inspect::{Paths, inspect};
+use super::postgres::{self, Place};
 use super::reader::Reader;
 use super::recovery::take_lock;
 use super::vault::Vault;
-use super::{Damage, Entry, Position, Scan, StorageError};
+use super::{Damage, Entry, Options, Position, Scan, StorageError};
 use std::ops::Range;
 use std::path::Path;
 
@@ -56,11 +57,25 @@ impl std::fmt::Display for Problem {
 
 /// Goes through the whole log of a data folder. An empty folder gives an empty audit.
 pub fn audit(dir: &Path) -> Result<Audit, StorageError> {
-    audit_with(dir, Vault::of(dir)?.as_ref())
+    audit_with(dir, &Options { vault: Vault::of(dir)?, ..Options::default() })
 }
 
-/// As `audit`, with the key in hand.
-pub(super) fn audit_with(dir: &Path, vault: Option<&Vault>) -> Result<Audit, StorageError> {
+/// As `audit`, with key and database in hand.
+///
+/// # Errors
+/// As `audit`.
+pub fn audit_with(dir: &Path, options: &Options) -> Result<Audit, StorageError> {
+    match (Place::of(dir)?, options.database.clone()) {
+        (Some(place), Some(kept)) => postgres::audit(dir, &place, kept.database, options.vault.as_ref()),
+        (Some(place), None) => {
+            postgres::audit(dir, &place, postgres::given(dir, &place)?, options.vault.as_ref())
+        }
+        (None, _) => audit_files(dir, options.vault.as_ref()),
+    }
+}
+
+/// As `audit`, of segment files.
+pub(super) fn audit_files(dir: &Path, vault: Option<&Vault>) -> Result<Audit, StorageError> {
     let paths = Paths::new(dir);
     let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
     let Some(found) = inspect(&paths, Scan::All, [0; 16], vault)? else { return Ok(Audit::default()) };
@@ -108,6 +123,9 @@ pub fn look<E: From<StorageError>>(
     dir: &Path,
     visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
 ) -> Result<(), E> {
+    if let Some(place) = Place::of(dir)? {
+        return postgres::look(dir, &place, visit);
+    }
     let paths = Paths::new(dir);
     let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
     let vault = Vault::of(dir).map_err(StorageError::from)?;

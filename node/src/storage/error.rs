@@ -4,6 +4,7 @@
 //! commit group, so an `io::Error` is kept as its kind and its text. Nothing here decides; nothing here logs.
 
 use super::{Position, VaultError};
+use crate::database::DatabaseError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,9 @@ use std::path::{Path, PathBuf};
 /// One stretch of the log that cannot be read back as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// File name of the segment inside `log/`.
+    /// File name of the segment inside `log/`; of a log in a database, the table.
     pub segment: String,
-    /// Offset inside that file, in bytes, where the damage begins.
+    /// Offset inside that file, in bytes, where the damage begins; in a table the position.
     pub offset: u64,
     /// First position that is lost.
     pub from: Position,
@@ -26,6 +27,9 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Damage { segment, offset, from, to, what } = self;
+        if !segment.ends_with(".seg") {
+            return write!(f, "{segment}, positions {} to {}: {what}", from.0, to.0);
+        }
         write!(f, "log/{segment} at offset {offset} (positions {} to {}): {what}", from.0, to.0)
     }
 }
@@ -200,6 +204,89 @@ pub enum StorageError {
     Closed {
         /// What was being done.
         operation: &'static str,
+    },
+    /// The database refused or failed.
+    #[error("storage: {0}")]
+    Database(#[from] DatabaseError),
+    /// The database is not there; nothing of the append is acknowledged.
+    #[error(
+        "storage: the database is away: {reason}; nothing was acknowledged, the tills keep their records and send them again \
+         when it is back"
+    )]
+    DatabaseAway {
+        /// What the last try said.
+        reason: String,
+    },
+    /// The directory's log is in a database, and the process was not told where.
+    #[error(
+        "storage: the log of {} is in a database (begun at {place}); give its address with --database or in the variable \
+         TILLSYNC_DATABASE",
+        dir.display()
+    )]
+    KeptInDatabase {
+        /// The data folder.
+        dir: PathBuf,
+        /// Where it was begun.
+        place: String,
+    },
+    /// The directory has a log of its own, and a database was named.
+    #[error(
+        "storage: the log of {} is in the directory itself and stays there; run without --database and TILLSYNC_DATABASE, or \
+         begin a new hub in the database",
+        dir.display()
+    )]
+    KeptInFiles {
+        /// The data folder.
+        dir: PathBuf,
+    },
+    /// The database does not have the directory's log.
+    #[error(
+        "storage: the database {place} has no log {log_id}; name the database that this hub was begun in, or restore that \
+         database from its backup"
+    )]
+    LogNotInDatabase {
+        /// The log's id, in hex.
+        log_id: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// The database has less than was acknowledged, or something else.
+    #[error(
+        "storage: the log in the database {place} ends at entry {end}, but this hub knows it up to entry {marked}: the database \
+         is an older copy, or a standby that lacked what was acknowledged; nothing was changed. Bring the newer one back; if it \
+         is lost, `tillsync db accept-loss --dir …` lets the hub take back from the tills what they hold"
+    )]
+    DatabaseBehind {
+        /// Which database.
+        place: String,
+        /// Where its log ends.
+        end: u64,
+        /// Where it should end.
+        marked: u64,
+    },
+    /// Another hub has the log on lease.
+    #[error(
+        "storage: the log in the database {place} is in use by another hub ({holder}, lease until {until}); stop that one, or \
+         wait until its lease has ended"
+    )]
+    LeaseHeld {
+        /// Which database.
+        place: String,
+        /// Machine, process and directory of the other.
+        holder: String,
+        /// Until when it has it, unless prolonged.
+        until: String,
+    },
+    /// Another process has claimed the log.
+    #[error(
+        "storage: log {log_id} in the database {place} has another writer now: another hub was started on it; let one of them \
+         run"
+    )]
+    TakenOver {
+        /// The log's id, in hex.
+        log_id: String,
+        /// Which database.
+        place: String,
     },
     /// The index failed; it holds nothing that the log does not hold.
     #[error(

@@ -26,7 +26,7 @@ use std::path::Path;
 pub const DIRECTORY_FORMAT: u32 = 1;
 const FILE: &str = "manifest";
 /// Files that the manifest is about, besides everything in `identity/`.
-const FILES: [&str; 1] = ["hub.json"];
+const FILES: [&str; 2] = ["hub.json", "database.json"];
 /// Far more than a dozen names and hashes.
 const BYTES_MAX: u64 = 64 << 10;
 

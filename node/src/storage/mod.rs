@@ -16,9 +16,13 @@
 //! dir/scratch                       pieces of the books, no part of the log scratch.rs
 //! ```
 //!
-//! Rooms: writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads what is durable;
-//! inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; disk.rs holds the system
-//! calls and the fault hook.
+//! A hub's log may lie in a database instead (postgres/): the same verbs, the same promises, positions that count entries.
+//! The directory decides, by the file `database.json`; the rooms below are then those of postgres/.
+//!
+//! Rooms: options.rs says how a log is opened and what was found; shared.rs is what writers and the door share, reading.rs
+//! reads from wherever the log lies; writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads
+//! what is durable; inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; disk.rs holds
+//! the system calls and the fault hook.
 //!
 //! An append is durable as a whole or not acknowledged. A crash may keep any of its first entries without
 //! acknowledgement: what must stand or fall together belongs into one entry.
@@ -32,12 +36,16 @@ mod inspect;
 mod lost;
 pub mod manifest;
 mod mark;
+mod options;
+mod postgres;
 pub(crate) mod private;
 mod queue;
 mod reader;
+mod reading;
 mod recovery;
 mod scratch;
 mod segment;
+mod shared;
 mod snapshot;
 mod space;
 #[cfg(test)]
@@ -45,11 +53,14 @@ mod tests;
 pub mod vault;
 mod writer;
 
-pub use audit::{Audit, Problem, audit, is_in_use, look};
+pub use audit::{Audit, Problem, audit, audit_with, is_in_use, look};
 pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
+pub use options::{IndexState, OnDamage, Options, Recovery, Scan};
+pub use postgres::{InDatabase, StoreOf};
+pub(crate) use postgres::{Kept, Place};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
 pub use space::{Space, space, try_disk};
@@ -58,14 +69,17 @@ pub use vault::VaultError;
 pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 
 use queue::{Done, Job};
+use reading::Reading;
+use shared::Shared;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
 use vault::Vault;
-use writer::{Desk, Shared, Sizes, Writer};
+use writer::{Desk, Sizes, Writer};
 
 /// The most that one commit group, hence one append, may hold, frames included.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -73,10 +87,11 @@ pub const GROUP_BYTES_MAX: usize = 8 << 20;
 /// The reserve of a full disk, unless told otherwise: what a till has taken in and not written yet, twice over.
 pub const RESERVE_BYTES: u64 = 2 << 20;
 
-/// Version of what a node keeps in the index (`runtime::checkpoint`, `scratch`).
-const INDEX_VERSION: u32 = 1;
+/// How long a storage that is closed waits for a database that is away.
+const CLOSING_WAIT: Duration = Duration::from_secs(10);
 
-/// A logical byte offset in the log: strictly rising, running on over segments. Positions lost to damage are skipped.
+/// A place in the log, strictly rising. In segment files a byte offset, running on over segments; positions lost to damage
+/// are skipped. In a database the number of entries before it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
 )]
@@ -97,111 +112,6 @@ pub struct Entry {
     pub bytes: Vec<u8>,
 }
 
-/// What to do when the log is found damaged in its middle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnDamage {
-    /// Refuse to open, listing every place; change nothing.
-    #[default]
-    Refuse,
-    /// Open without the lost ranges, remember them, never use their positions again.
-    Quarantine,
-}
-
-/// How much of the log is read when opening.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scan {
-    /// The newest segment's every frame; of the others that they are there, theirs, and long enough. Their frames are
-    /// verified whenever they are read.
-    #[default]
-    Tail,
-    /// Every frame of every segment.
-    All,
-}
-
-/// How to open.
-#[derive(Clone)]
-pub struct Options {
-    /// Length of a segment file: 4 KiB to 1 GiB.
-    pub segment_bytes: u64,
-    /// Zeros are written ahead in steps of this many bytes.
-    pub ahead_bytes: u64,
-    /// Room that ordinary appends leave free in the newest segment, for `append_urgent` on a full disk. Written ahead as
-    /// zeros, so that it is there when it is needed.
-    pub reserve_bytes: u64,
-    /// The most that one fdatasync covers, at most `GROUP_BYTES_MAX`.
-    pub group_bytes_max: usize,
-    /// What to do about damage.
-    pub on_damage: OnDamage,
-    /// How much to read when opening.
-    pub scan: Scan,
-    /// The log that must be here, and the id of a new one. `None`: whatever is here, a random id for a new one.
-    pub log_id: Option<[u8; 16]>,
-    /// Version of what the caller keeps in the index; another one throws the index away.
-    pub index_version: u32,
-    /// The key in hand. `None`: what the directory says and this process was given (`Vault::of`).
-    pub vault: Option<Vault>,
-    /// A disk's bad day, for tests and the simulator.
-    pub faults: Option<Arc<dyn Faults>>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            segment_bytes: 64 << 20,
-            ahead_bytes: 1 << 20,
-            reserve_bytes: RESERVE_BYTES,
-            group_bytes_max: GROUP_BYTES_MAX,
-            on_damage: OnDamage::Refuse,
-            scan: Scan::Tail,
-            log_id: None,
-            index_version: INDEX_VERSION,
-            vault: None,
-            faults: None,
-        }
-    }
-}
-
-/// What became of the index at opening.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IndexState {
-    /// It was kept; replay from `Recovery::index_through`.
-    Kept,
-    /// There was none; replay everything.
-    Created,
-    /// It was thrown away for this reason; replay everything.
-    Discarded(String),
-}
-
-/// What opening found and did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovery {
-    /// There was no log here.
-    pub fresh: bool,
-    /// The log's id.
-    pub log_id: [u8; 16],
-    /// Segment files.
-    pub segments: usize,
-    /// Where the next entry will be.
-    pub end: Position,
-    /// The last entry.
-    pub last: Option<Position>,
-    /// Where an unacknowledged group was cut, if one was torn.
-    pub torn_at: Option<Position>,
-    /// How many bytes of it were cut.
-    pub torn_bytes: u64,
-    /// Damage found now and quarantined (with `OnDamage::Quarantine` only).
-    pub damage: Vec<Damage>,
-    /// Every range that is lost, from now and from earlier openings: refetch these from hub or peers.
-    pub lost: Vec<Range<Position>>,
-    /// Whether the high-water mark was readable. If not, and the tail was damaged too, its last moments cannot be told
-    /// from a torn tail.
-    pub mark_found: bool,
-    /// What became of the index.
-    pub index: IndexState,
-    /// Replay from here to bring the index up to date.
-    pub index_through: Position,
-}
-
 /// A node's storage. Clones share it; the last one to go flushes and closes it.
 #[derive(Clone)]
 pub struct Storage {
@@ -212,7 +122,9 @@ struct Inner {
     // Before `shared`: the index lets go of its files before the lock of the folder is given back.
     index: Index,
     shared: Arc<Shared>,
-    desk: Arc<Desk>,
+    /// Where a caller may write himself; a database has none.
+    desk: Option<Arc<Desk>>,
+    dir: PathBuf,
     append_max: usize,
     reserve_bytes: usize,
     writer_id: ThreadId,
@@ -220,7 +132,8 @@ struct Inner {
 }
 
 impl Storage {
-    /// Opens the storage in `dir`, creating it if there is none. Blocking: reads the newest segment, opens the index.
+    /// Opens the storage in `dir`, creating it if there is none. Blocking: reads the newest segment or asks the database,
+    /// opens the index.
     pub fn open(dir: &Path, options: &Options) -> Result<(Storage, Recovery), StorageError> {
         let sizes = Sizes::new(options)?;
         let disk = disk::Disk::new(options.faults.clone());
@@ -231,36 +144,51 @@ impl Storage {
             tracing::warn!(dir = %dir.display(), "a key was given, but the directory is not encrypted");
         }
         let options = &Options { vault: vault.clone(), ..options.clone() };
+        match postgres::Place::of(dir)? {
+            Some(place) => {
+                let kept = match options.database.clone() {
+                    Some(kept) => kept,
+                    None => InDatabase { database: postgres::given(dir, &place)?, store_of: |_, _| None },
+                };
+                Self::open_database(dir, Some(&place), kept, options, sizes, &disk)
+            }
+            None => match options.database.clone() {
+                Some(_) if postgres::has_segments(dir) => {
+                    Err(StorageError::KeptInFiles { dir: dir.to_path_buf() })
+                }
+                Some(kept) => Self::open_database(dir, None, kept, options, sizes, &disk),
+                None => Self::open_files(dir, options, sizes, disk),
+            },
+        }
+    }
+
+    fn open_files(
+        dir: &Path,
+        options: &Options,
+        sizes: Sizes,
+        disk: disk::Disk,
+    ) -> Result<(Storage, Recovery), StorageError> {
+        let vault = options.vault.as_ref();
         let opened = recovery::open(dir, options, &sizes, &disk)?;
-        vault.as_ref().map_or(Ok(()), |vault| vault.heal(&disk, dir))?;
-        let recovery::Opened { lock, log_id, bases, lost, segment, mark, end, mut report } = opened;
-        let (log, seal) = (dir.join("log"), frame::Seal::new(&log_id, vault.as_ref()));
-        let reader = reader::Reader::new(log.clone(), seal.clone(), lost, bases, end);
-        let (queue, poison) = (queue::Queue::default(), writer::Poison::new());
-        let shared = Arc::new(Shared {
-            queue,
-            poison,
-            full: AtomicBool::new(false),
-            room: AtomicU64::new(0),
-            reader,
-            _lock: lock,
-        });
+        vault.map_or(Ok(()), |vault| vault.heal(&disk, dir))?;
+        let recovery::Opened { lock, log_id, bases, lost, segment, mark, end, report } = opened;
+        let (log, seal) = (dir.join("log"), frame::Seal::new(&log_id, vault));
+        let reader = Arc::new(reader::Reader::new(log.clone(), seal.clone(), lost, bases, end));
+        let shared = Arc::new(Shared::new(Reading::Files(Arc::clone(&reader)), lock));
         // Entries in the index may point into what has just been lost.
         let distrust = (!report.damage.is_empty()).then_some("the log was damaged");
-        let accept = |through| shared.reader.is_boundary(through);
-        let (index, state, through) =
-            Index::open(dir, &log_id, options.index_version, vault.as_ref(), distrust, accept)?;
-        (report.index, report.index_through) = (state, through);
+        let (index, report) = open_index(dir, options, &shared, distrust, report)?;
 
         let ahead_to = segment.limit();
-        let (shared_too, buffer) = (Arc::clone(&shared), Vec::new());
+        let (shared_too, buffer, key) = (Arc::clone(&shared), Vec::new(), vault.map(Vault::id));
         let desk = Arc::new(Desk::new(Writer {
             shared: shared_too,
+            reader,
             disk,
             log,
             log_id,
             seal,
-            key: vault.as_ref().map(Vault::id),
+            key,
             sizes,
             mark,
             segment,
@@ -272,18 +200,45 @@ impl Storage {
         let thread = thread::Builder::new().name("storage-writer".into());
         let thread = thread.spawn(move || writer::run(&at, &with));
         let thread = thread.map_err(|e| StorageError::io("starting the writer of", dir, &e))?;
+        Ok((Self::of(dir, index, shared, (Some(desk), thread), sizes, options), report))
+    }
+
+    fn open_database(
+        dir: &Path,
+        place: Option<&postgres::Place>,
+        kept: InDatabase,
+        options: &Options,
+        sizes: Sizes,
+        disk: &disk::Disk,
+    ) -> Result<(Storage, Recovery), StorageError> {
+        let postgres::Opened { shared, thread, report } =
+            postgres::open(dir, place, kept, options, sizes, disk)?;
+        match open_index(dir, options, &shared, None, report) {
+            Ok((index, report)) => Ok((Self::of(dir, index, shared, (None, thread), sizes, options), report)),
+            Err(error) => {
+                shared.queue.close();
+                let _ = thread.join();
+                Err(error)
+            }
+        }
+    }
+
+    fn of(
+        dir: &Path,
+        index: Index,
+        shared: Arc<Shared>,
+        writer: (Option<Arc<Desk>>, JoinHandle<()>),
+        sizes: Sizes,
+        options: &Options,
+    ) -> Storage {
+        let (desk, thread) = writer;
         let (writer_id, append_max) = (thread.thread().id(), sizes.append_max());
         let reserve_bytes = usize::try_from(options.reserve_bytes).unwrap_or(usize::MAX);
-        let inner = Inner {
-            index,
-            shared,
-            desk,
-            append_max,
-            reserve_bytes,
-            writer_id,
-            writer: Mutex::new(Some(thread)),
-        };
-        Ok((Storage { inner: Arc::new(inner) }, report))
+        let writer = Mutex::new(Some(thread));
+        let dir = dir.to_path_buf();
+        Storage {
+            inner: Arc::new(Inner { index, shared, desk, dir, append_max, reserve_bytes, writer_id, writer }),
+        }
     }
 
     /// Appends entries; `done` hears their positions from the writer's thread once all of them are durable.
@@ -309,17 +264,19 @@ impl Storage {
         self.submit(entries, true, false, Box::new(done));
     }
 
-    /// As `append_urgent`; if nobody else is writing, the entries are durable when this returns, and `done` was called on this
-    /// thread. Blocks as long as the disk takes, so only for what somebody waits for.
+    /// As `append_urgent`; if the log is in files and nobody else is writing, the entries are durable when this returns, and
+    /// `done` was called on this thread. Blocks as long as the disk takes, so only for what somebody waits for.
     pub fn append_here(
         &self,
         entries: Vec<Entry>,
         done: impl FnOnce(Result<Vec<Position>, StorageError>) + Send + 'static,
     ) {
         let Some(job) = self.checked(entries, true, Box::new(done)) else { return };
-        if let Some(job) = writer::commit_here(&self.inner.desk, &self.inner.shared, job) {
-            self.put_in_line(job, false);
-        }
+        let left = match &self.inner.desk {
+            Some(desk) => writer::commit_here(desk, &self.inner.shared, job),
+            None => Some(job),
+        };
+        left.into_iter().for_each(|job| self.put_in_line(job, false));
     }
 
     /// Appends and waits until durable; waits for room in the queue too. Not from inside a `done`.
@@ -348,8 +305,8 @@ impl Storage {
 
     fn checked(&self, entries: Vec<Entry>, urgent: bool, done: Done) -> Option<Job> {
         let limit = self.inner.append_max;
-        let reader = &self.inner.shared.reader;
-        let bytes = entries.iter().map(|entry| reader.frame_bytes(entry.bytes.len())).sum();
+        let reading = &self.inner.shared.reading;
+        let bytes = entries.iter().map(|entry| reading.frame_bytes(entry.bytes.len())).sum();
         let big = entries.iter().map(|entry| entry.bytes.len()).find(|bytes| *bytes > MAX_ENTRY_BYTES);
         let too_large = match big {
             Some(bytes) => Some(StorageError::TooLarge { bytes, limit: MAX_ENTRY_BYTES }),
@@ -372,7 +329,7 @@ impl Storage {
 
     /// The entry at a position that `append` or `replay` gave, verified.
     pub fn read(&self, at: Position) -> Result<Entry, StorageError> {
-        self.inner.shared.reader.read(at)
+        self.inner.shared.reading.read(at)
     }
 
     /// Visits every durable entry from `from` on, in order, verified, stepping over what is known to be lost; returns
@@ -384,7 +341,7 @@ impl Storage {
         from: Position,
         visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
     ) -> Result<Position, E> {
-        self.inner.shared.reader.replay(from, visit)
+        self.inner.shared.reading.replay(from, visit)
     }
 
     /// The index over the log. Its writes must be repeatable: see index.rs.
@@ -394,23 +351,55 @@ impl Storage {
 
     /// End of what is durable.
     pub fn end(&self) -> Position {
-        Position(self.inner.shared.reader.end())
+        self.inner.shared.reading.end()
     }
 
     /// Ranges that earlier damage has cost.
     pub fn lost(&self) -> Vec<Range<Position>> {
-        self.inner.shared.reader.lost().ranges()
+        self.inner.shared.reading.lost()
     }
 
-    /// Whether the disk is full: ordinary appends are refused, urgent ones use up the reserve. Becomes false by itself
-    /// when space returns. Whoever takes something in that will have to be appended asks first.
+    /// Whether the disk is full (ordinary appends are refused, urgent ones use up the reserve), or the database has been away
+    /// for a while (`is_away`; all appends wait). Becomes false by itself when that has passed. Whoever takes something in
+    /// that will have to be appended asks first.
     pub fn is_full(&self) -> bool {
         self.inner.shared.full.load(Ordering::Acquire)
     }
 
-    /// The space of the disk that the log is on; `None` where the system does not say.
+    /// Why the database that the log is in cannot be reached, while it cannot. Appends wait meanwhile, unanswered; when it
+    /// lasts, `is_full` says so too.
+    pub fn is_away(&self) -> Option<String> {
+        self.inner.shared.away()
+    }
+
+    /// Whether the log lies in a database.
+    pub fn in_database(&self) -> bool {
+        matches!(self.inner.shared.reading, Reading::Database(_))
+    }
+
+    /// Where the log lies, if it lies in a database.
+    pub(crate) fn kept_in(&self) -> Option<Kept> {
+        match &self.inner.shared.reading {
+            Reading::Files(_) => None,
+            Reading::Database(reader) => Some(reader.kept()),
+        }
+    }
+
+    /// Says that the node is to stop: a database that is away is waited for a little longer and then no more. What waits is
+    /// refused then, unacknowledged.
+    pub fn will_close(&self) {
+        let mut until = self.inner.shared.wait_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get_or_insert_with(|| Instant::now() + CLOSING_WAIT);
+    }
+
+    /// Bytes of the log.
+    pub fn log_bytes(&self) -> u64 {
+        self.inner.shared.reading.bytes()
+    }
+
+    /// The space of the disk that the directory is on; `None` where the system does not say.
     pub fn space(&self) -> Option<Space> {
-        space(self.inner.shared.reader.folder())
+        space(&self.inner.dir)
     }
 
     /// Sets so many bytes aside for what is to be appended soon, beside the reserve; `done` hears whether they are there.
@@ -457,6 +446,9 @@ impl Storage {
 impl Inner {
     fn stop(&self) {
         self.shared.queue.close();
+        let mut until = self.shared.wait_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get_or_insert_with(|| Instant::now() + CLOSING_WAIT);
+        drop(until);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The last handle may go inside a callback, on the writer's own thread, which ends by itself then.
         if let Some(writer) = writer.filter(|writer| writer.thread().id() != thread::current().id()) {
@@ -470,4 +462,28 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Accepts that the database of a directory has less than was acknowledged; see `StorageError::DatabaseBehind`. Returns what
+/// the directory knew and what is there. The caller sees to it that the node takes back from others what they hold.
+///
+/// # Errors
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
+pub fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
+    postgres::accept_loss(dir)
+}
+
+/// Opens the index over a log that is open.
+fn open_index(
+    dir: &Path,
+    options: &Options,
+    shared: &Shared,
+    distrust: Option<&str>,
+    mut report: Recovery,
+) -> Result<(Index, Recovery), StorageError> {
+    let accept = |through| shared.reading.is_boundary(through);
+    let (vault, version) = (options.vault.as_ref(), options.index_version);
+    let (index, state, through) = Index::open(dir, &report.log_id, version, vault, distrust, accept)?;
+    (report.index, report.index_through) = (state, through);
+    Ok((index, report))
 }

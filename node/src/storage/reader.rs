@@ -39,11 +39,6 @@ impl Reader {
         self.seal.frame_bytes(entry)
     }
 
-    /// The folder of the segments.
-    pub(super) fn folder(&self) -> &std::path::Path {
-        &self.log
-    }
-
     pub(super) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }

@@ -7,6 +7,7 @@
 use super::disk::{Disk, Role, parent, read_at};
 use super::inspect::{Paths, inspect};
 use super::mark::{self, Mark, NO_SEGMENT, Slot};
+use super::postgres::{self, Place};
 use super::recovery::take_lock;
 use super::segment::{HEADER_BYTES, Segment, bases_in, name_of};
 use super::vault::Vault;
@@ -35,6 +36,9 @@ pub struct Snapshot {
 /// # Errors
 /// There is no readable mark beside the log of a running node, the log of a stopped one is damaged, or a disk refuses.
 pub fn snapshot(dir: &Path, to: &Path) -> Result<Snapshot, StorageError> {
+    if let Some(place) = Place::of(dir)? {
+        return postgres::snapshot(dir, &place, to);
+    }
     let (paths, copy, disk) = (Paths::new(dir), Paths::new(to), Disk::default());
     let held = if paths.lock.is_file() { take_lock(&paths, false) } else { take_lock(&paths, true) };
     let (slot, live) = match held {

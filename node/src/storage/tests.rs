@@ -541,19 +541,6 @@ fn a_full_disk_refuses_and_recovers() {
     assert_eq!(audit(dir.path()).expect("audit").entries, taken + 1 + 30);
 }
 
-#[test]
-fn a_second_process_is_refused() {
-    let dir = temp();
-    let (storage, _) = Storage::open(dir.path(), &small()).expect("open");
-    assert!(matches!(Storage::open(dir.path(), &small()), Err(StorageError::InUse { .. })));
-    assert!(matches!(audit(dir.path()), Err(StorageError::InUse { .. })));
-    let clone = storage.clone();
-    drop(storage);
-    assert!(matches!(Storage::open(dir.path(), &small()), Err(StorageError::InUse { .. })));
-    clone.close().expect("close");
-    Storage::open(dir.path(), &small()).expect("free again");
-}
-
 /// Sixteen callers: every position is its own, everything is readable, and they share fdatasyncs.
 #[test]
 fn many_callers_share_a_commit() {
@@ -610,30 +597,4 @@ fn a_killed_store_reopens() {
             }));
         }
     }
-}
-
-/// A callback that panics, and one that drops the last handle, leave everything in order.
-#[test]
-fn callbacks_may_misbehave() {
-    let dir = temp();
-    let (storage, _) = Storage::open(dir.path(), &small()).expect("open");
-    storage.append(vec![entry(1)], |_| panic!("a bug in the caller (this panic belongs to the test)"));
-    storage.append_blocking(vec![entry(2)]).expect("the writer lives");
-    let (send, receive) = mpsc::channel();
-    let last = storage.clone();
-    storage.append(vec![entry(3)], move |result| {
-        drop(last);
-        send.send(result).expect("send");
-    });
-    drop(storage);
-    receive.recv().expect("answer").expect("ok");
-    let open = || Storage::open(dir.path(), &small());
-    let storage = (0..200).find_map(|_| {
-        open().ok().or_else(|| {
-            thread::sleep(std::time::Duration::from_millis(5));
-            None
-        })
-    });
-    assert_eq!(storage.expect("free").1.segments, 1);
-    assert_eq!(audit(dir.path()).expect("audit").entries, 3);
 }

@@ -17,47 +17,21 @@
 use super::disk::{Disk, Role, is_full};
 use super::frame::Seal;
 use super::mark::Mark;
-use super::queue::{Job, Next, Queue};
+use super::queue::{Job, Next};
 use super::reader::Reader;
 use super::segment::{HEADER_BYTES, Header, Segment, write_zeros};
+use super::shared::{Alarm, Shared, answer, refuse};
 use super::{Options, Position, StorageError};
-use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Space is set aside in whole pages when a whole step does not fit any more.
 const PAGE_BYTES: u64 = 4096;
 /// How often a full disk is asked whether there is space again.
 const LOOK_FOR_SPACE_EVERY: Duration = Duration::from_secs(1);
-
-/// Why the store refuses everything, once it does.
-pub(super) type Poison = OnceLock<String>;
-
-/// What the writer shares with the door.
-pub(super) struct Shared {
-    pub(super) queue: Queue,
-    pub(super) poison: Poison,
-    /// The reserve cannot be left free.
-    pub(super) full: AtomicBool,
-    /// Bytes that are set aside behind the end of the log, the reserve included.
-    pub(super) room: AtomicU64,
-    pub(super) reader: Reader,
-    /// Held as long as the writer or the door lives: one process a folder.
-    pub(super) _lock: File,
-}
-
-impl Shared {
-    pub(super) fn usable(&self) -> Result<(), StorageError> {
-        match self.poison.get() {
-            Some(reason) => Err(StorageError::Poisoned { reason: reason.clone() }),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The sizes a writer goes by; see `Options`.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +81,7 @@ pub(super) type Desk = Mutex<Writer>;
 /// What whoever is at the desk works with.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
+    pub(super) reader: Arc<Reader>,
     pub(super) disk: Disk,
     pub(super) log: PathBuf,
     pub(super) log_id: [u8; 16],
@@ -202,7 +177,7 @@ impl Writer {
             return refuse(jobs, &self.refusal());
         }
         self.end += self.buffer.len() as u64;
-        self.shared.reader.publish(self.end);
+        self.reader.publish(self.end);
         self.shared.room.store(self.ahead_to - self.end, Ordering::Release);
         // The group is durable whatever happens to the mark, so it is answered with Ok either way.
         if let Err(error) = self.mark.advance(self.end, self.segment.base) {
@@ -334,7 +309,7 @@ impl Writer {
         self.disk.sync_folder(&self.log)?;
         self.ahead_to = segment.limit();
         self.segment = segment;
-        self.shared.reader.add_segment(self.end);
+        self.reader.add_segment(self.end);
         self.mark.advance(self.end, self.segment.base)?;
         self.mark.sync()
     }
@@ -354,40 +329,14 @@ impl Writer {
     }
 
     fn poison(&self, error: &StorageError) {
-        // The first reason is the one that explains the others.
-        let _ = self.shared.poison.set(error.to_string());
+        self.shared.poison(error);
     }
 
     fn refusal(&self) -> StorageError {
-        let reason = self.shared.poison.get().cloned().unwrap_or_default();
-        StorageError::Poisoned { reason }
+        self.shared.refusal()
     }
 }
 
 fn total(jobs: &[Job]) -> u64 {
     jobs.iter().map(|job| job.bytes as u64).sum()
-}
-
-/// A callback that panics is its owner's bug; it must not take the writer along.
-fn answer(job: Job, result: Result<Vec<Position>, StorageError>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| (job.done)(result)));
-}
-
-fn refuse(jobs: Vec<Job>, error: &StorageError) {
-    for job in jobs {
-        answer(job, Err(error.clone()));
-    }
-}
-
-/// Answers everybody if the writer thread dies of a bug of ours, so that nobody waits for ever.
-struct Alarm<'a>(&'a Shared);
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = self.0.poison.set("the writer thread panicked; please report this".to_string());
-        }
-        let left = self.0.queue.abandon();
-        refuse(left, &self.0.usable().err().unwrap_or(StorageError::Closed { operation: "append" }));
-    }
 }

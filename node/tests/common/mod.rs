@@ -1,22 +1,53 @@
-//! A company of real processes on loopback, for the end-to-end tests.
+//! A company of real processes on loopback, for the end-to-end tests. With `TILLSYNC_TEST_HUBS_ON_POSTGRES` set its hub keeps
+//! its log in a PostgreSQL server of its own, so the same tests are told of the other room.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod postgres;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// Set, companies keep their hub's log in a database.
+const ON_POSTGRES: &str = "TILLSYNC_TEST_HUBS_ON_POSTGRES";
+
+/// The databases of hubs, by the hub's directory.
+static DATABASES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+/// Whether companies keep their hub's log in a database. A test that is about a disk's bad day says that it is not told then.
+pub fn is_on_postgres() -> bool {
+    std::env::var_os(ON_POSTGRES).is_some()
+}
+
+/// A directory was copied: commands about the copy need the same database.
+pub fn copied(from: &Path, to: &Path) {
+    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(url) = databases.get(path(from)).cloned() {
+        databases.insert(path(to).to_owned(), url);
+    }
+}
+
+/// Gives a command the database of the hub whose directory it names, if it has one, and nothing else of the surroundings.
+fn in_surroundings<'a>(command: &'a mut Command, arguments: &[&str]) -> &'a mut Command {
+    let command =
+        command.env_remove("TILLSYNC_TOKEN").env_remove("TILLSYNC_API").env_remove("TILLSYNC_KEY_FILE");
+    let databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    match arguments.iter().find_map(|argument| databases.get(*argument)) {
+        Some(url) => command.env("TILLSYNC_DATABASE", url),
+        None => command.env_remove("TILLSYNC_DATABASE"),
+    }
+}
+
 /// Runs a command to its end, with an input.
 pub fn tillsync(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tillsync"))
+    let mut child = in_surroundings(&mut Command::new(env!("CARGO_BIN_EXE_tillsync")), arguments)
         .args(arguments)
-        .env_remove("TILLSYNC_TOKEN")
-        .env_remove("TILLSYNC_API")
-        .env_remove("TILLSYNC_KEY_FILE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -68,6 +99,13 @@ impl Node {
         said
     }
 
+    /// Asks the node to stop and waits until it has; the exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+
     pub fn status(&self) -> Value {
         json(&["status", "--json", "--api", &self.http])
     }
@@ -87,6 +125,8 @@ pub struct Company {
     /// `--key-file` and its file, if the directories are encrypted.
     pub key: Vec<String>,
     folder: tempfile::TempDir,
+    /// Where its hub's log lies, if not in its directory.
+    _server: Option<postgres::Server>,
 }
 
 impl Company {
@@ -105,7 +145,12 @@ impl Company {
 
     fn made(currency: &str, name: &str, encrypted: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let server = if is_on_postgres() { postgres::Server::start() } else { None };
         let dir = folder.path().join("hub");
+        if let Some(server) = &server {
+            let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+            databases.insert(path(&dir).to_owned(), server.url("postgres"));
+        }
         let file = folder.path().join("key");
         let mut key = Vec::new();
         if encrypted {
@@ -115,7 +160,14 @@ impl Company {
         let named = ["--company", name, "--currency", currency, "--json"];
         let init = ["hub", "init", "--dir", path(&dir)];
         let made = json(&[&init[..], &named, &strs(&key)].concat());
-        Self { dir, token: made["token"].as_str().unwrap().to_owned(), quic: None, key, folder }
+        Self {
+            dir,
+            token: made["token"].as_str().unwrap().to_owned(),
+            quic: None,
+            key,
+            folder,
+            _server: server,
+        }
     }
 
     /// Starts the hub; again on the address it had before.
@@ -199,7 +251,7 @@ fn start(dir: &Path, arguments: &[&str], ignoring_file_size: bool) -> (Node, BTr
         // A write beyond the limit is an error then and no signal.
         command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program]);
     }
-    let mut child = command
+    let mut child = in_surroundings(&mut command, arguments)
         .args(arguments)
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())

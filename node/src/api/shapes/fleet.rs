@@ -61,6 +61,8 @@ pub struct StoreShape {
     waiting: WaitingShape,
     /// Whether the disk is full.
     disk_full: bool,
+    /// Whether the database that the hub's log is in is away, and everything waits for it.
+    database_away: bool,
 }
 
 /// A till, as the hub knows it.

@@ -27,7 +27,8 @@ impl StoreTask {
     /// Why nothing new can be recorded now.
     pub(super) fn refusal(&self) -> Option<StoreError> {
         if self.storage.is_full() {
-            return Some(StoreError::DiskFull);
+            let away = self.storage.is_away().is_some();
+            return Some(if away { StoreError::DatabaseAway } else { StoreError::DiskFull });
         }
         self.take_back.is_some().then_some(StoreError::TakingBack)
     }
@@ -55,7 +56,8 @@ impl StoreTask {
         }
         if self.held_bytes + bytes.len() > HELD_BYTES_MAX {
             self.links.remove(&peer);
-            self.notes.note(Some(self.name(&peer)), "disk-full", "its batches cannot be kept now".to_owned());
+            let event = if self.storage.in_database() { "database-away" } else { "disk-full" };
+            self.notes.note(Some(self.name(&peer)), event, "its batches cannot be kept now".to_owned());
             return self.give(Input::PeerDown(peer));
         }
         self.held_bytes += bytes.len();
@@ -67,7 +69,9 @@ impl StoreTask {
         let full = self.storage.is_full() || self.short;
         if full != self.full.swap(full, Ordering::AcqRel) {
             let store = &self.host.replica().identity().store;
-            if full {
+            if self.storage.in_database() {
+                tracing::warn!(%store, away = full, "what comes in waits while the database is away");
+            } else if full {
                 tracing::error!(%store, "the disk is full: nothing new is taken in until there is space");
             } else {
                 tracing::warn!(%store, "the disk has space again");

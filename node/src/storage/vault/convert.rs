@@ -8,6 +8,7 @@
 //!
 //! What the disk still holds of files that were deleted is the disk's: flash and copy-on-write systems keep old blocks.
 
+use super::super::postgres::Place;
 use super::header::Header;
 use super::{Source, Vault, VaultError, keep_apart, take_turn};
 use crate::storage::disk::{Disk, Role};
@@ -58,6 +59,11 @@ pub(super) fn encrypt_on(disk: &Disk, dir: &Path, source: &Source) -> Result<Enc
         return Err(refused("it is no data directory of a till or hub; choose another --dir".into()));
     }
     keep_apart(dir, source, "encrypting")?;
+    if Place::of(dir).map_err(|e| storage(dir, &e))?.is_some() {
+        return Err(refused(
+            "its log is in a database; only a hub that began with a key encrypts there".into(),
+        ));
+    }
     if Header::load(dir)?.is_some_and(|(header, _)| !header.moving) {
         return Err(refused("it is encrypted already; `tillsync key rotate` gives it another key".into()));
     }

@@ -327,7 +327,7 @@ fn meddling_with_encrypted_frames_is_found() {
     let log = plain(folder.path());
     encrypt(folder.path(), &source).unwrap();
     let vault = Vault::open(folder.path(), &source).unwrap();
-    let audit = |dir: &Path| super::super::audit::audit_with(dir, vault.as_ref()).unwrap();
+    let audit = |dir: &Path| super::super::audit::audit_files(dir, vault.as_ref()).unwrap();
     assert_eq!((audit(folder.path()).entries, audit(folder.path()).problems.len()), (90, 0));
     let segment = folder.path().join("log").join(format!("{:020}.seg", 0));
     let good = fs::read(&segment).unwrap();
@@ -385,7 +385,7 @@ fn meddling_with_encrypted_frames_is_found() {
     fs::write(&segment, &good).unwrap();
     assert_eq!(audit(folder.path()).problems.len(), 0);
     let stranger = Vault::for_tests([9; 32]);
-    let error = super::super::audit::audit_with(folder.path(), Some(&stranger)).unwrap();
+    let error = super::super::audit::audit_files(folder.path(), Some(&stranger)).unwrap();
     assert!(
         error.problems.iter().all(|problem| problem.to_string().contains("another data key")),
         "{error:?}"

@@ -1,0 +1,449 @@
+//! Writing news: rows, numbers of the change feed and the cursor in one transaction.
+
+use engine::ledger::JournalEntry;
+
+use super::gather::{CaseMark, Known, News};
+use super::rows::DayRow;
+use crate::database::{DatabaseError, Link, Passes, ToSql};
+use crate::hub::ExportRange;
+use crate::runtime::clock::rfc3339;
+
+/// The channel that is notified after each transaction; who listens reads `ledger.changes` then.
+const CHANNEL: &str = "tillsync_changes";
+/// What every statement here is a part of.
+const WRITING: &str = "writing the tables of the books";
+/// Tries of a transaction that met another one.
+const CROSSINGS: u32 = 20;
+
+const RECEIPTS: &str = "INSERT INTO tillsync.receipt (log_id, store, record_id, receipt, kind, terminal, incarnation, seq,
+        business_day, at, at_hub, operator, currency, total_minor, tax_minor, custody)
+    SELECT $1::bytea, $2::text, record_id, receipt, kind, terminal, incarnation, seq, business_day::date, at::timestamptz,
+        at_hub::timestamptz, operator, currency, total_minor, tax_minor, custody
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::text[], $10::text[],
+        $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::text[])
+        AS rows (record_id, receipt, kind, terminal, incarnation, seq, business_day, at, at_hub, operator, currency,
+        total_minor, tax_minor, custody)
+    ON CONFLICT (log_id, store, record_id) DO UPDATE SET custody = excluded.custody";
+const CUSTODY: &str = "UPDATE tillsync.receipt SET custody = rows.custody
+    FROM unnest($3::text[], $4::text[]) AS rows (record_id, custody)
+    WHERE receipt.log_id = $1 AND receipt.store = $2 AND receipt.record_id = rows.record_id";
+const ENTRIES: &str =
+    "INSERT INTO tillsync.journal_entry (log_id, store, number, date, record_id, because, hash)
+    SELECT $1::bytea, $2::text, number, date::date, record_id, because, hash
+    FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+        AS rows (number, date, record_id, because, hash)";
+const POSTINGS: &str =
+    "INSERT INTO tillsync.posting (log_id, store, number, line, account, currency, amount_minor)
+    SELECT $1::bytea, $2::text, number, line, account, currency, amount_minor
+    FROM unnest($3::bigint[], $4::integer[], $5::text[], $6::text[], $7::bigint[])
+        AS rows (number, line, account, currency, amount_minor)";
+const BALANCES: &str = "INSERT INTO tillsync.balance (log_id, store, account, currency, amount_minor)
+    SELECT $1::bytea, $2::text, account, currency, sum(amount_minor)::numeric
+    FROM unnest($3::text[], $4::text[], $5::bigint[]) AS rows (account, currency, amount_minor)
+    GROUP BY account, currency
+    ON CONFLICT (log_id, store, account, currency)
+        DO UPDATE SET amount_minor = balance.amount_minor + excluded.amount_minor";
+const ACCOUNTS: &str = "INSERT INTO tillsync.account (log_id, account, code, kind)
+    SELECT DISTINCT $1::bytea, account, code, kind
+    FROM unnest($2::text[], $3::integer[], $4::text[]) AS rows (account, code, kind)
+    ON CONFLICT DO NOTHING";
+const CASES: &str = "INSERT INTO tillsync.review_case (log_id, store, case_id, type, subject, about, severity, state,
+        amount_minor, currency, opened_at, version, decisions)
+    SELECT $1::bytea, $2::text, case_id, type, subject, about, severity, state, amount_minor, currency,
+        opened_at::timestamptz, version, decisions
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::text[], $9::bigint[], $10::text[],
+        $11::text[], $12::text[], $13::integer[])
+        AS rows (case_id, type, subject, about, severity, state, amount_minor, currency, opened_at, version, decisions)
+    ON CONFLICT (log_id, store, case_id) DO UPDATE SET about = excluded.about, severity = excluded.severity,
+        state = excluded.state, amount_minor = excluded.amount_minor, currency = excluded.currency,
+        opened_at = excluded.opened_at, version = excluded.version, decisions = excluded.decisions";
+const FORGET_MEMBERS: &str =
+    "DELETE FROM tillsync.case_member WHERE log_id = $1 AND store = $2 AND case_id = ANY($3::text[])";
+const MEMBERS: &str = "INSERT INTO tillsync.case_member (log_id, store, case_id, record_id, held)
+    SELECT $1::bytea, $2::text, case_id, record_id, held
+    FROM unnest($3::text[], $4::text[], $5::text[]) AS rows (case_id, record_id, held)";
+const FORGET_CASES: &str =
+    "DELETE FROM tillsync.review_case WHERE log_id = $1 AND store = $2 AND case_id = ANY($3::text[])";
+const DAYS: &str = "INSERT INTO tillsync.store_day (log_id, store, day, terminal, incarnation, state, records, not_arrived,
+        closed, z_agrees)
+    SELECT $1::bytea, $2::text, day::date, terminal, incarnation, state, records, not_arrived, closed, z_agrees
+    FROM unnest($3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[], $8::bigint[], $9::boolean[],
+        $10::boolean[])
+        AS rows (day, terminal, incarnation, state, records, not_arrived, closed, z_agrees)
+    ON CONFLICT (log_id, store, day, terminal, incarnation) DO UPDATE SET state = excluded.state,
+        records = excluded.records, not_arrived = excluded.not_arrived, closed = excluded.closed,
+        z_agrees = excluded.z_agrees";
+const MOVE: &str = "UPDATE tillsync.follower SET batches = $5, journal = $6, open_day = $7::text::date
+    WHERE log_id = $1 AND store = $2 AND batches = $3 AND journal = $4";
+const NUMBER: &str = "UPDATE tillsync.feed SET last_seq = last_seq + $2 WHERE log_id = $1 RETURNING last_seq";
+const CHANGES: &str = "INSERT INTO tillsync.change (log_id, seq, topic, store, subject)
+    SELECT $1::bytea, seq, topic, store, subject
+    FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[]) AS rows (seq, topic, store, subject)";
+const EXPORTS: &str =
+    "INSERT INTO tillsync.export_range (log_id, number, store, first_number, last_number, at)
+    SELECT $1::bytea, number, store, first_number, last_number, at::timestamptz
+    FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])
+        AS rows (number, store, first_number, last_number, at)";
+
+/// How far the tables reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) batches: u64,
+    pub(super) journal: u64,
+}
+
+/// The tables of one hub, over one connection.
+pub(super) struct Target {
+    link: Link,
+    log_id: [u8; 16],
+    /// Whether the server knows NOTIFY.
+    notifies: bool,
+}
+
+/// Lines of the change feed before they have numbers: topic, store, subject.
+type Feed = (Vec<&'static str>, Vec<String>, Vec<String>);
+
+impl Target {
+    pub(super) async fn new(link: Link, log_id: [u8; 16]) -> Result<Self, DatabaseError> {
+        let first = "INSERT INTO tillsync.feed (log_id, last_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING";
+        link.execute(WRITING, first, &[&&log_id[..]]).await?;
+        Ok(Self { link, log_id, notifies: true })
+    }
+
+    /// What the tables say of a store.
+    pub(super) async fn begin(&self, store: &str) -> Result<(Cursor, Known), DatabaseError> {
+        let reading = "reading the tables of the books";
+        let values: [&(dyn ToSql + Sync); 2] = [&&self.log_id[..], &store];
+        let first = "INSERT INTO tillsync.follower (log_id, store, batches, journal) VALUES ($1, $2, 0, 0)
+            ON CONFLICT DO NOTHING";
+        self.link.execute(reading, first, &values).await?;
+        let sql = "SELECT batches, journal FROM tillsync.follower WHERE log_id = $1 AND store = $2";
+        let rows = self.link.query(reading, sql, &values).await?;
+        let at = |nth| rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(nth)).unwrap_or(0));
+        let cursor = Cursor { batches: at(0), journal: at(1) };
+        let mut known = Known::default();
+        let sql = "SELECT case_id, state, version, amount_minor, decisions FROM tillsync.review_case
+            WHERE log_id = $1 AND store = $2";
+        for row in self.link.query(reading, sql, &values).await? {
+            let mark = CaseMark {
+                state: row.get(1),
+                version: row.get(2),
+                amount_minor: row.get(3),
+                decisions: row.get(4),
+            };
+            known.cases.insert(row.get(0), mark);
+        }
+        let sql = "SELECT day::text, terminal, incarnation, state, records, not_arrived, closed, z_agrees
+            FROM tillsync.store_day WHERE log_id = $1 AND store = $2";
+        for row in self.link.query(reading, sql, &values).await? {
+            let Ok(day) = row.get::<_, &str>(0).parse() else { continue };
+            let (state, records, not_arrived) = (row.get(3), row.get(4), row.get(5));
+            let there = DayRow { state, records, not_arrived, closed: row.get(6), z_agrees: row.get(7) };
+            known.days.insert((day, row.get(1), row.get(2)), there);
+        }
+        Ok((cursor, known))
+    }
+
+    /// Whether the newest journal entry of the tables is this one; of an empty journal, `None`.
+    pub(super) async fn journal_ends_with(
+        &self,
+        store: &str,
+        number: u64,
+        entry: Option<&JournalEntry>,
+    ) -> Result<bool, DatabaseError> {
+        let sql = "SELECT number, hash FROM tillsync.journal_entry WHERE log_id = $1 AND store = $2
+            ORDER BY number DESC LIMIT 1";
+        let rows =
+            self.link.query("reading the tables of the books", sql, &[&&self.log_id[..], &store]).await?;
+        let there = rows.first().map(|row| (row.get::<_, i64>(0), row.get::<_, Vec<u8>>(1)));
+        Ok(there == entry.map(|entry| (signed(number), entry.hash.to_vec())))
+    }
+
+    /// Takes everything of a store out of the tables, and says so in the feed.
+    pub(super) async fn empty(&mut self, store: &str) -> Result<(), DatabaseError> {
+        let id = &self.log_id[..];
+        self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+        // The cursor first: its row is what two hubs meet at.
+        for table in [
+            "follower",
+            "receipt",
+            "posting",
+            "journal_entry",
+            "balance",
+            "case_member",
+            "review_case",
+            "store_day",
+        ] {
+            let sql = format!("DELETE FROM tillsync.{table} WHERE log_id = $1 AND store = $2");
+            self.link.execute(WRITING, &sql, &[&id, &store]).await?;
+        }
+        // Of all stores: a batch is brought over as a whole.
+        self.link.execute(WRITING, "DELETE FROM tillsync.export_range WHERE log_id = $1", &[&id]).await?;
+        self.write_feed(&(vec!["store_emptied"], vec![store.to_owned()], vec![store.to_owned()])).await?;
+        self.link.batch(WRITING, "COMMIT").await
+    }
+
+    /// Writes news of a store and moves its cursor, both or neither.
+    pub(super) async fn write(
+        &mut self,
+        store: &str,
+        from: Cursor,
+        to: Cursor,
+        news: &News,
+        journal: &[JournalEntry],
+    ) -> Result<(), DatabaseError> {
+        for crossing in 1.. {
+            let written = self.transaction(store, from, to, news, journal).await;
+            match written {
+                Err(error) if error.passes == Passes::AtOnce && error.refused && crossing < CROSSINGS => {
+                    self.link.batch(WRITING, "ROLLBACK").await?;
+                    tokio::time::sleep(std::time::Duration::from_millis(u64::from(5 * crossing))).await;
+                }
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
+        self.notify().await;
+        Ok(())
+    }
+
+    async fn transaction(
+        &self,
+        store: &str,
+        from: Cursor,
+        to: Cursor,
+        news: &News,
+        journal: &[JournalEntry],
+    ) -> Result<(), DatabaseError> {
+        let link = &self.link;
+        link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+        let id = &self.log_id[..];
+        let [batches, entries] = [from.batches, from.journal].map(signed);
+        let [next_batches, next_entries] = [to.batches, to.journal].map(signed);
+        let open_day = news.open_day.map(|day| day.to_string());
+        let values: [&(dyn ToSql + Sync); 7] =
+            [&id, &store, &batches, &entries, &next_batches, &next_entries, &open_day];
+        if link.execute(WRITING, MOVE, &values).await? != 1 {
+            let next = "the hub begins again from what the tables say";
+            return Err(DatabaseError::never(WRITING, "another hub has moved on in them", next));
+        }
+        self.write_receipts(store, news).await?;
+        self.write_journal(store, journal).await?;
+        self.write_cases(store, news).await?;
+        self.write_days(store, news).await?;
+        self.write_feed(&feed(store, news, journal)).await?;
+        link.batch(WRITING, "COMMIT").await
+    }
+
+    async fn write_receipts(&self, store: &str, news: &News) -> Result<(), DatabaseError> {
+        let (id, rows) = (&self.log_id[..], &news.receipts);
+        if !rows.is_empty() {
+            let record: Vec<&str> = rows.iter().map(|row| row.record_id.as_str()).collect();
+            let receipt: Vec<&str> = rows.iter().map(|row| row.receipt.as_str()).collect();
+            let kind: Vec<&str> = rows.iter().map(|row| row.kind).collect();
+            let terminal: Vec<&str> = rows.iter().map(|row| row.terminal.as_str()).collect();
+            let incarnation: Vec<i32> = rows.iter().map(|row| row.incarnation).collect();
+            let seq: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+            let day: Vec<&str> = rows.iter().map(|row| row.business_day.as_str()).collect();
+            let at: Vec<&str> = rows.iter().map(|row| row.at.as_str()).collect();
+            let at_hub: Vec<&str> = rows.iter().map(|row| row.at_hub.as_str()).collect();
+            let operator: Vec<Option<&str>> = rows.iter().map(|row| row.operator.as_deref()).collect();
+            let currency: Vec<Option<&str>> = rows.iter().map(|row| row.currency.as_deref()).collect();
+            let total: Vec<Option<i64>> = rows.iter().map(|row| row.total_minor).collect();
+            let tax: Vec<Option<i64>> = rows.iter().map(|row| row.tax_minor).collect();
+            let custody: Vec<&str> = rows.iter().map(|row| row.custody).collect();
+            let values: [&(dyn ToSql + Sync); 16] = [
+                &id,
+                &store,
+                &record,
+                &receipt,
+                &kind,
+                &terminal,
+                &incarnation,
+                &seq,
+                &day,
+                &at,
+                &at_hub,
+                &operator,
+                &currency,
+                &total,
+                &tax,
+                &custody,
+            ];
+            self.link.execute(WRITING, RECEIPTS, &values).await?;
+        }
+        if !news.custody.is_empty() {
+            let record: Vec<String> = news.custody.iter().map(|row| row.0.to_string()).collect();
+            let state: Vec<&str> = news.custody.iter().map(|row| row.1).collect();
+            self.link.execute(WRITING, CUSTODY, &[&id, &store, &record, &state]).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_journal(&self, store: &str, journal: &[JournalEntry]) -> Result<(), DatabaseError> {
+        if journal.is_empty() {
+            return Ok(());
+        }
+        let id = &self.log_id[..];
+        let number: Vec<i64> = journal.iter().map(|entry| signed(entry.number)).collect();
+        let date: Vec<String> = journal.iter().map(|entry| entry.date.to_string()).collect();
+        let record: Vec<String> = journal.iter().map(|entry| entry.record.to_string()).collect();
+        let because: Vec<Option<String>> =
+            journal.iter().map(|entry| entry.because.map(|id| id.to_string())).collect();
+        let hash: Vec<&[u8]> = journal.iter().map(|entry| &entry.hash[..]).collect();
+        self.link.execute(WRITING, ENTRIES, &[&id, &store, &number, &date, &record, &because, &hash]).await?;
+
+        let (mut numbers, mut lines) = (Vec::new(), Vec::new());
+        let (mut accounts, mut codes, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut currencies, mut amounts) = (Vec::new(), Vec::new());
+        for entry in journal {
+            for (line, posting) in (1_i32..).zip(&entry.postings) {
+                let account = posting.account.to_string();
+                numbers.push(signed(entry.number));
+                lines.push(line);
+                kinds.push(account.split(':').next().unwrap_or_default().to_owned());
+                accounts.push(account);
+                codes.push(i32::from(posting.account.code()));
+                currencies.push(posting.currency.to_string());
+                amounts.push(posting.amount_minor);
+            }
+        }
+        self.link.execute(WRITING, ACCOUNTS, &[&id, &accounts, &codes, &kinds]).await?;
+        let values: [&(dyn ToSql + Sync); 7] =
+            [&id, &store, &numbers, &lines, &accounts, &currencies, &amounts];
+        self.link.execute(WRITING, POSTINGS, &values).await?;
+        self.link.execute(WRITING, BALANCES, &[&id, &store, &accounts, &currencies, &amounts]).await?;
+        Ok(())
+    }
+
+    async fn write_cases(&self, store: &str, news: &News) -> Result<(), DatabaseError> {
+        let (id, rows) = (&self.log_id[..], &news.cases);
+        let changed: Vec<&str> =
+            rows.iter().map(|row| row.id.as_str()).chain(news.ended.iter().map(String::as_str)).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.link.execute(WRITING, FORGET_MEMBERS, &[&id, &store, &changed]).await?;
+        if !news.ended.is_empty() {
+            self.link.execute(WRITING, FORGET_CASES, &[&id, &store, &news.ended]).await?;
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let case: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        let kind: Vec<&str> = rows.iter().map(|row| row.case_type).collect();
+        let subject: Vec<&str> = rows.iter().map(|row| row.subject.as_str()).collect();
+        let about: Vec<&str> = rows.iter().map(|row| row.about.as_str()).collect();
+        let severity: Vec<i32> = rows.iter().map(|row| row.severity).collect();
+        let state: Vec<&str> = rows.iter().map(|row| row.state).collect();
+        let amount: Vec<i64> = rows.iter().map(|row| row.amount_minor).collect();
+        let currency: Vec<Option<&str>> = rows.iter().map(|row| row.currency.as_deref()).collect();
+        let opened: Vec<&str> = rows.iter().map(|row| row.opened_at.as_str()).collect();
+        let version: Vec<&str> = rows.iter().map(|row| row.version.as_str()).collect();
+        let decisions: Vec<i32> = rows.iter().map(|row| row.decisions).collect();
+        let values: [&(dyn ToSql + Sync); 13] = [
+            &id, &store, &case, &kind, &subject, &about, &severity, &state, &amount, &currency, &opened,
+            &version, &decisions,
+        ];
+        self.link.execute(WRITING, CASES, &values).await?;
+        let members = || rows.iter().flat_map(|row| row.members.iter().map(move |member| (&row.id, member)));
+        let case: Vec<&str> = members().map(|(id, _)| id.as_str()).collect();
+        let record: Vec<&str> = members().map(|(_, member)| member.0.as_str()).collect();
+        let held: Vec<Option<&str>> = members().map(|(_, member)| member.1.as_deref()).collect();
+        self.link.execute(WRITING, MEMBERS, &[&id, &store, &case, &record, &held]).await?;
+        Ok(())
+    }
+
+    async fn write_days(&self, store: &str, news: &News) -> Result<(), DatabaseError> {
+        let (id, rows) = (&self.log_id[..], &news.days);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let day: Vec<String> = rows.iter().map(|(key, _)| key.0.to_string()).collect();
+        let terminal: Vec<&str> = rows.iter().map(|(key, _)| key.1.as_str()).collect();
+        let incarnation: Vec<i32> = rows.iter().map(|(key, _)| key.2).collect();
+        let state: Vec<&str> = rows.iter().map(|(_, row)| row.state.as_str()).collect();
+        let records: Vec<i64> = rows.iter().map(|(_, row)| row.records).collect();
+        let missing: Vec<i64> = rows.iter().map(|(_, row)| row.not_arrived).collect();
+        let closed: Vec<bool> = rows.iter().map(|(_, row)| row.closed).collect();
+        let agrees: Vec<bool> = rows.iter().map(|(_, row)| row.z_agrees).collect();
+        let values: [&(dyn ToSql + Sync); 10] =
+            [&id, &store, &day, &terminal, &incarnation, &state, &records, &missing, &closed, &agrees];
+        self.link.execute(WRITING, DAYS, &values).await?;
+        Ok(())
+    }
+
+    /// Numbers the lines and writes them. Last of all: the row that gives numbers is locked until the commit.
+    async fn write_feed(&self, (topics, stores, subjects): &Feed) -> Result<(), DatabaseError> {
+        let count = i64::try_from(topics.len()).unwrap_or(0);
+        if count == 0 {
+            return Ok(());
+        }
+        let id = &self.log_id[..];
+        let rows = self.link.query(WRITING, NUMBER, &[&id, &count]).await?;
+        let last: i64 = rows.first().map_or(0, |row| row.get(0));
+        let numbers: Vec<i64> = (last - count + 1..=last).collect();
+        self.link.execute(WRITING, CHANGES, &[&id, &numbers, topics, stores, subjects]).await?;
+        Ok(())
+    }
+
+    /// Wakes who listens. Not every server that speaks the protocol knows how; who does not hear it looks by himself.
+    async fn notify(&mut self) {
+        if self.notifies
+            && let Err(error) = self.link.batch("waking listeners", &format!("NOTIFY {CHANNEL}")).await
+        {
+            tracing::info!("listeners are not woken: {error}");
+            self.notifies = false;
+        }
+    }
+
+    /// How many export batches the tables know.
+    pub(super) async fn exports(&self) -> Result<u64, DatabaseError> {
+        let sql = "SELECT coalesce(max(number), 0) FROM tillsync.export_range WHERE log_id = $1";
+        let rows = self.link.query(WRITING, sql, &[&&self.log_id[..]]).await?;
+        Ok(rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
+    }
+
+    pub(super) async fn write_exports(&mut self, ranges: &[ExportRange]) -> Result<(), DatabaseError> {
+        let number: Vec<i64> = ranges.iter().map(|range| signed(range.number)).collect();
+        let store: Vec<String> = ranges.iter().map(|range| range.store.to_string()).collect();
+        let first: Vec<i64> = ranges.iter().map(|range| signed(range.first)).collect();
+        let last: Vec<i64> = ranges.iter().map(|range| signed(range.last)).collect();
+        let at: Vec<String> = ranges.iter().map(|range| rfc3339(range.at_ms)).collect();
+        let subjects: Vec<String> = number.iter().map(ToString::to_string).collect();
+        self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+        let id = &self.log_id[..];
+        self.link.execute(WRITING, EXPORTS, &[&id, &number, &store, &first, &last, &at]).await?;
+        self.write_feed(&(vec!["export"; ranges.len()], store, subjects)).await?;
+        self.link.batch(WRITING, "COMMIT").await?;
+        self.notify().await;
+        Ok(())
+    }
+}
+
+/// What changed, one line a thing.
+fn feed(store: &str, news: &News, journal: &[JournalEntry]) -> Feed {
+    let mut feed: Feed = Feed::default();
+    let mut say = |topic, subject: String| {
+        feed.0.push(topic);
+        feed.1.push(store.to_owned());
+        feed.2.push(subject);
+    };
+    news.receipts.iter().for_each(|row| say("receipt", row.record_id.clone()));
+    journal.iter().for_each(|entry| say("journal_entry", entry.number.to_string()));
+    news.cases.iter().for_each(|row| say("case", row.id.clone()));
+    news.ended.iter().for_each(|id| say("case_ended", id.clone()));
+    // What a new receipt says of itself is not said again.
+    let new: std::collections::BTreeSet<&str> =
+        news.receipts.iter().map(|row| row.record_id.as_str()).collect();
+    let custody = news.custody.iter().map(|row| row.0.to_string());
+    custody.filter(|id| !new.contains(id.as_str())).for_each(|id| say("custody", id));
+    news.days.iter().for_each(|(key, _)| say("store_day", format!("{} {} {}", key.0, key.1, key.2)));
+    feed
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

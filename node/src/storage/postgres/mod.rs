@@ -1,0 +1,266 @@
+//! The log in a database: the second room behind the storage door, for hubs only.
+//!
+//! Every entry is a row; entries stand at positions 0, 1, 2, … The directory keeps the node's small files, the index, and
+//! two files that tie it to its log: `database.json` (which log, where it was begun) and `database.mark` (how far the log was
+//! durable when this node last looked). A database that has less than the mark says was replaced by an older copy, or its
+//! standby lacked what the hub had acknowledged: that is refused, not gone on with.
+//!
+//! The laws of the segment files hold here too. Nobody is answered before COMMIT has returned. A lost connection at COMMIT
+//! leaves the outcome unknown; it is looked up before anything is answered or written again (session.rs). One writer at a
+//! time: each append is checked against a fencing token in its own transaction, and a lease keeps a second hub from taking
+//! the log while the first one lives.
+//!
+//! A database that is away is waited for: appends stay in the queue, unanswered, and the door says that nothing new should
+//! be taken in. A database that contradicts what was written poisons, as a failed fsync does.
+//!
+//! ```text
+//! place.rs    database.json: this directory's log is in a database; database.writer: which process of it wrote last
+//! row.rs      an entry as a row, with the check that binds it to its place
+//! session.rs  claim a log, append to it in one transaction, look whether an append is there
+//! writer.rs   one thread: group after group, until it is committed
+//! reader.rs   by position, or all in pages
+//! audit.rs    verify, and a copy as segment files
+//! ```
+
+mod audit;
+mod place;
+mod reader;
+mod row;
+mod session;
+mod writer;
+
+pub(super) use audit::{audit, look, snapshot};
+pub(crate) use place::Place;
+pub(super) use reader::Reader;
+
+use super::disk::Disk;
+use super::frame::Seal;
+use super::inspect::Paths;
+use super::mark::{self, Mark, NO_SEGMENT, Slot};
+use super::recovery::take_lock;
+use super::shared::Shared;
+use super::vault::Vault;
+use super::writer::Sizes;
+use super::{Options, Position, Recovery, StorageError, reading::Reading};
+use crate::database::{Database, DatabaseError};
+use session::{Claim, Claimed, Outcome, Session};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use writer::Writer;
+
+const MARK: &str = "database.mark";
+
+/// Says which store an entry is about, from its kind and bytes, if it is about one.
+pub type StoreOf = fn(u8, &[u8]) -> Option<String>;
+
+/// Where a hub keeps its log, if not in its directory.
+#[derive(Debug, Clone)]
+pub struct InDatabase {
+    /// The database.
+    pub database: Database,
+    /// What the rows are told apart by, for whoever looks at them.
+    pub store_of: StoreOf,
+}
+
+/// A log in a database, for who writes beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) database: Database,
+    pub(crate) log_id: [u8; 16],
+    /// Nothing of it may be written down in plain.
+    pub(crate) encrypted: bool,
+}
+
+/// An opened log and the thread that writes it.
+pub(super) struct Opened {
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: JoinHandle<()>,
+    pub(super) report: Recovery,
+}
+
+/// What both threads need to know of a log.
+#[derive(Clone)]
+struct Log {
+    database: Database,
+    log_id: [u8; 16],
+    seal: Seal,
+    store_of: StoreOf,
+    /// Bytes say nothing about themselves in an encrypted log.
+    hidden: bool,
+}
+
+/// Opens the log of a directory, or begins one.
+pub(super) fn open(
+    dir: &Path,
+    place: Option<&Place>,
+    kept: InDatabase,
+    options: &Options,
+    sizes: Sizes,
+    disk: &Disk,
+) -> Result<Opened, StorageError> {
+    disk.create_folder(dir)?;
+    let lock = take_lock(&Paths::new(dir), true)?;
+    let (mark_path, vault) = (dir.join(MARK), options.vault.as_ref());
+    let mark = mark::load(&mark_path)?;
+    let fresh = place.is_none();
+    let log_id = match place {
+        Some(place) => place.log_id,
+        None => options.log_id.unwrap_or_else(rand::random),
+    };
+    if let Some(wanted) = options.log_id.filter(|wanted| *wanted != log_id) {
+        let (found, wanted) = (hex(&log_id), hex(&wanted));
+        return Err(StorageError::ForeignLog { dir: dir.to_path_buf(), found, wanted });
+    }
+    let log = Log {
+        database: kept.database,
+        log_id,
+        seal: Seal::new(&log_id, vault),
+        store_of: kept.store_of,
+        hidden: vault.is_some(),
+    };
+    let opening = Opening { dir: dir.to_path_buf(), fresh, mark, mark_path, disk: disk.clone() };
+    // The connection lives on the writer's thread, and so does its opening: the door may be opened from inside a runtime.
+    let (send, receive) = mpsc::sync_channel(1);
+    let builder = thread::Builder::new().name("storage-writer".into());
+    let thread = builder.spawn(move || {
+        let opened = opening.run(&log).and_then(|(runtime, session, claimed, mark)| {
+            let reader = Arc::new(Reader::start(log.clone(), claimed.end, claimed.bytes)?);
+            let shared = Arc::new(Shared::new(Reading::Database(Arc::clone(&reader)), lock));
+            shared.room.store(u64::MAX, Ordering::Release);
+            Ok(Writer::new(log, runtime, session, &claimed, shared, reader, mark, sizes))
+        });
+        match opened {
+            Ok(writer) => {
+                let told = (Arc::clone(&writer.shared), writer.end());
+                drop(send.send(Ok(told)));
+                writer.run();
+            }
+            Err(error) => drop(send.send(Err(error))),
+        }
+    });
+    let thread = thread.map_err(|e| StorageError::io("starting the writer of", dir, &e))?;
+    let died = || StorageError::Closed { operation: "open" };
+    let (shared, end) = receive.recv().map_err(|_| died())??;
+    let end = Position(end);
+    let last = end.0.checked_sub(1).map(Position);
+    let report = Recovery { fresh, log_id, end, last, mark_found: mark.is_some(), ..Recovery::default() };
+    Ok(Opened { shared, thread, report })
+}
+
+/// What opening has in hand.
+struct Opening {
+    dir: PathBuf,
+    fresh: bool,
+    mark: Option<Slot>,
+    mark_path: PathBuf,
+    disk: Disk,
+}
+
+impl Opening {
+    /// Claims the log. A directory is tied to its log before the log exists, and knows afterwards that it existed: a crash
+    /// between leaves what the next opening finds again, and a log that has vanished is never begun anew.
+    fn run(&self, log: &Log) -> Result<(tokio::runtime::Runtime, Session, Claimed, Mark), StorageError> {
+        let runtime = runtime(&self.dir)?;
+        let link = runtime.block_on(session::connect(&log.database))?;
+        if self.fresh {
+            let place = Place { log_id: log.log_id, begun_at: log.database.shown().to_owned() };
+            drop(self.new_mark(log, NO_SEGMENT, 0)?);
+            place.write(&self.disk, &self.dir)?;
+        }
+        let existed = !self.fresh && self.mark.is_none_or(|mark| mark.base != NO_SEGMENT);
+        let (writer, holder) = (rand::random(), place::holder(&self.dir));
+        let before = place::last_writer(&self.dir);
+        let claim = match existed {
+            true => Claim::Take { writer, holder, before },
+            false => Claim::Begin { writer, holder },
+        };
+        place::note_writer(&self.dir, writer)?;
+        let place = log.database.shown().to_owned();
+        let (session, claimed) = match runtime.block_on(Session::claim(link, log.log_id, claim))? {
+            Outcome::Mine(session, claimed) => (*session, claimed),
+            Outcome::NotThere => {
+                return Err(StorageError::LogNotInDatabase { log_id: hex(&log.log_id), place });
+            }
+            Outcome::Held { holder, until } => {
+                // Still the one before, should it be this one's after all.
+                before.map_or(Ok(()), |before| place::note_writer(&self.dir, before))?;
+                return Err(StorageError::LeaseHeld { place, holder, until });
+            }
+        };
+        let marked = self.mark.filter(|mark| mark.log_id == log.log_id).map_or(0, |mark| mark.end);
+        if claimed.end < marked {
+            let place = log.database.shown().to_owned();
+            return Err(StorageError::DatabaseBehind { place, end: claimed.end, marked });
+        }
+        let mark = self.new_mark(log, 0, claimed.end)?;
+        Ok((runtime, session, claimed, mark))
+    }
+
+    fn new_mark(&self, log: &Log, base: u64, end: u64) -> Result<Mark, StorageError> {
+        let sequence = self.mark.map_or(0, |mark| mark.sequence + 2);
+        let slot = Slot { sequence, end, base, log_id: log.log_id };
+        Mark::create(self.disk.clone(), &self.mark_path, slot)
+    }
+}
+
+/// Takes a database that has less than this directory knows for the log from now on. Returns what the directory knew and what
+/// is there.
+///
+/// # Errors
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
+pub(super) fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
+    let nothing = |reason: &str| {
+        let next = "there is nothing to accept";
+        StorageError::Database(DatabaseError::never("accepting a loss", reason, next))
+    };
+    let Some(place) = Place::of(dir)? else { return Err(nothing("the log lies in the directory itself")) };
+    let (_lock, path) = (take_lock(&Paths::new(dir), true)?, dir.join(MARK));
+    let marked = mark::load(&path)?.filter(|slot| slot.log_id == place.log_id);
+    let end = reader_of(&place, given(dir, &place)?, Vault::of(dir)?.as_ref())?.end();
+    let Some(marked) = marked.filter(|slot| slot.end > end) else {
+        return Err(nothing("the database has everything that this hub knows of"));
+    };
+    let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
+    drop(Mark::create(Disk::default(), &path, slot)?);
+    Ok((Position(marked.end), Position(end)))
+}
+
+/// A runtime for one thread and its connection.
+fn runtime(dir: &Path) -> Result<tokio::runtime::Runtime, StorageError> {
+    let made = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    made.map_err(|e| StorageError::io("starting the database connection of", dir, &e))
+}
+
+/// Whether a directory has a log of segment files.
+pub(super) fn has_segments(dir: &Path) -> bool {
+    let paths = Paths::new(dir);
+    paths.mark.exists() || paths.log.exists()
+}
+
+/// A directory's log for reading only.
+fn reader_of(place: &Place, database: Database, vault: Option<&Vault>) -> Result<Reader, StorageError> {
+    let (log_id, seal) = (place.log_id, Seal::new(&place.log_id, vault));
+    Reader::at_rest(Log { database, log_id, seal, store_of: |_, _| None, hidden: vault.is_some() })
+}
+
+/// The database that this process was given for a directory that needs one.
+pub(super) fn given(dir: &Path, place: &Place) -> Result<Database, StorageError> {
+    Database::of_process()?
+        .ok_or_else(|| StorageError::KeptInDatabase { dir: dir.to_path_buf(), place: place.begun_at.clone() })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// A position or count as the database keeps it. No log gets near the limit.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What the database keeps as a position or count; its tables admit no negative ones.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
