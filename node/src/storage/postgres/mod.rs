@@ -33,7 +33,7 @@ pub(super) use audit::{audit, look, snapshot};
 pub(crate) use place::Place;
 pub(super) use reader::Reader;
 
-use super::disk::Disk;
+use super::disk::{Disk, Role};
 use super::frame::Seal;
 use super::inspect::Paths;
 use super::mark::{self, Mark, NO_SEGMENT, Slot};
@@ -222,6 +222,8 @@ pub(super) fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageErr
     let Some(marked) = marked.filter(|slot| slot.end > end) else {
         return Err(nothing("the database has everything that this hub knows of"));
     };
+    // What the index knows may come from what is lost: the next opening throws it away.
+    Disk::default().replace_file(Role::Manifest, &dir.join("index.doubt"), b"")?;
     let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
     drop(Mark::create(Disk::default(), &path, slot)?);
     Ok((Position(marked.end), Position(end)))
