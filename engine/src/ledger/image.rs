@@ -20,7 +20,6 @@ impl Books {
         !self.facts.families.is_touched()
             && self.facts.dirty_logs.is_empty()
             && self.facts.hub_decided.is_empty()
-            && self.restored.is_empty()
     }
 
     /// Packs what an image names.

@@ -243,6 +243,8 @@ pub(super) struct StoreTask {
     saved_records: usize,
     saved_through: Position,
     saved_bytes: u64,
+    /// When something was asked for last.
+    last_job: Instant,
     /// The image that is being kept.
     keeping: Option<JoinHandle<()>>,
 }
@@ -255,6 +257,9 @@ const CHECKPOINT_RECORDS: usize = 8_192;
 /// The same after so many bytes of the log, as long as anything is new: what a start has to look into is bounded, however
 /// many stores there are.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// So many are enough when nobody has asked for anything for a while: what a bulk left is saved behind it.
+const QUIET_RECORDS: usize = 1_024;
+const QUIET: Duration = Duration::from_secs(2);
 /// A store that has so many times more than that waits until everything is durable, so that it can be saved.
 const OVERDUE: usize = 4;
 
@@ -347,6 +352,7 @@ impl StoreTask {
             saved_through: if judged > 0 { through } else { Position::default() },
             // What came since the image is not much, or it is saved soon for its records.
             saved_bytes: life.home.storage.log_bytes(),
+            last_job: Instant::now(),
             keeping: None,
         }
     }
@@ -400,7 +406,9 @@ impl StoreTask {
     fn is_due(&self) -> bool {
         let behind = self.storage.log_bytes().saturating_sub(self.saved_bytes);
         let many = self.records() >= self.saved_records + CHECKPOINT_RECORDS;
-        many || behind >= CHECKPOINT_BYTES && self.through > self.saved_through
+        let some = self.records() >= self.saved_records + QUIET_RECORDS;
+        let quiet = some && self.last_job.elapsed() >= QUIET;
+        many || quiet || behind >= CHECKPOINT_BYTES && self.through > self.saved_through
     }
 
     fn is_overdue(&self) -> bool {
@@ -409,16 +417,21 @@ impl StoreTask {
 
     /// Keeps an image for the next start, on another thread. Without it the next start is slower, nothing else.
     async fn write_checkpoint(&mut self) {
-        (self.saved_records, self.saved_bytes) = (self.records(), self.storage.log_bytes());
-        self.saved_through = self.through;
-        if self.home.scratch.is_none() || self.host.failed().is_some() || self.storage.is_full() {
-            return;
-        }
         if let Some(keeping) = self.keeping.take() {
             let _ = keeping.await;
         }
-        let (replica, positions) = (self.host.replica_mut(), &mut self.positions);
-        let Some(taken) = Taken::of(&self.storage, replica, positions, self.through) else { return };
+        let mut taken = None;
+        if self.home.scratch.is_some() && self.host.failed().is_none() && !self.storage.is_full() {
+            let (replica, positions) = (self.host.replica_mut(), &mut self.positions);
+            taken = Taken::of(&self.storage, replica, positions, self.through);
+            if taken.is_none() {
+                // Something waits to be judged: in a moment.
+                return;
+            }
+        }
+        (self.saved_records, self.saved_bytes) = (self.records(), self.storage.log_bytes());
+        self.saved_through = self.through;
+        let Some(taken) = taken else { return };
         let home = self.home.clone();
         self.keeping = Some(tokio::task::spawn_blocking(move || {
             if let Err(error) = taken.keep(&home) {
@@ -436,11 +449,14 @@ impl StoreTask {
         let longest =
             if self.full.load(Ordering::Acquire) || self.storage.is_full() { FULL_LOOK_MS } else { 60_000 };
         let ms = at.map_or(longest, |at| (at - now_ms()).clamp(1, longest));
-        Duration::from_millis(u64::try_from(ms).unwrap_or(1))
+        let wait = Duration::from_millis(u64::try_from(ms).unwrap_or(1));
+        let waits = self.records() >= self.saved_records + QUIET_RECORDS;
+        if waits { wait.min(QUIET) } else { wait }
     }
 
     /// Takes what waits, captures together.
     fn take_jobs(&mut self, first: Job) {
+        self.last_job = Instant::now();
         let mut captures = Vec::new();
         let mut next = Some(first);
         let (mut taken, taken_max) = (0, self.in_flight_max());
