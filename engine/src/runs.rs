@@ -198,7 +198,8 @@ impl<'de, R: Row + Deserialize<'de>> Deserialize<'de> for Runs<R> {
         let (fresh, found) = <(BTreeSet<R>, Vec<Found<R>>)>::deserialize(from)?;
         let run = |found: Found<R>| {
             let Found { len, filter: piece, firsts, pages } = found;
-            let filter = Filter::of_bytes(&piece.read()?).filter(|_| firsts.len() == pages.len());
+            let fits = firsts.len() == pages.len() && len <= pages.len() * PAGE_ROWS;
+            let filter = Filter::of_bytes(&piece.read()?).filter(|_| fits);
             let filter = filter.ok_or("a run is not as it was put")?;
             Ok(Arc::new(Run { len, filter, filter_piece: OnceLock::from(piece), firsts, pages }))
         };

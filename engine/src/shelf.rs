@@ -45,6 +45,8 @@ impl Default for WorkLimits {
 const LEVEL: i32 = 3;
 /// So many times more rows of a few bytes are packed together than rows of some size.
 const SMALL_ROWS: usize = 8;
+/// More slots are never packed together.
+const ROWS_LIMIT: usize = 1 << 16;
 /// So many of the newest full chunks are still expected to change.
 const PACKED_BEHIND: usize = 4;
 /// Memory that unpacking may claim; more than any chunk of lawful records holds.
@@ -288,7 +290,7 @@ impl<T: Serialize> Serialize for Shelf<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shelf<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let (cut, pieces, rows) = <(Cut, Vec<Packed>, Vec<T>)>::deserialize(from)?;
-        if cut.rows == 0 || rows.len() >= cut.rows {
+        if !(1..=ROWS_LIMIT).contains(&cut.rows) || rows.len() >= cut.rows {
             return Err(D::Error::custom("a shelf is cut otherwise than it says"));
         }
         let mut shelf = Self::cut(&room_of_image::<D>()?, cut);

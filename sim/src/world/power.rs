@@ -48,8 +48,12 @@ impl World {
                 && node.checkpoint_of.replace(of) != Some(of)
             {
                 let moment = format!("image of {} at {}", node.name, node.disk.durable());
-                let is_durable = !Chance::new(self.seed, &moment).once_in(4);
-                node.saved.keep(host.replica_mut(), node.disk.durable(), is_durable);
+                // An image costs as much as the node has: now and then is enough.
+                let mut chance = Chance::new(self.seed, &moment);
+                if chance.once_in(3) {
+                    let is_durable = !chance.once_in(4);
+                    node.saved.keep(host.replica_mut(), node.disk.durable(), is_durable);
+                }
             }
         }
     }
