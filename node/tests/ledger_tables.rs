@@ -8,23 +8,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use common::postgres::Server;
-use common::{Company, Node, json, path, sale, till, tillsync, until};
+use common::{Company, captured, json, path, sales, till, tillsync, until, void};
 use serde_json::Value;
-
-fn captured(node: &Node, lines: &[String]) {
-    let output = tillsync(&["capture", "-", "--api", &node.http], &(lines.join("\n") + "\n"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn sales(till: &str, from: usize, to: usize) -> Vec<String> {
-    (from..to).map(|n| sale(&format!("{till}-{n}"), 100 + i64::try_from(n).unwrap())).collect()
-}
-
-/// A void that names its sale by the receipt.
-fn void(receipt: &str, of: &str, amount: i64) -> String {
-    let line = sale(receipt, amount).replace("\"kind\":\"sale\"", "\"kind\":\"void\"");
-    line.replacen('{', &format!("{{\"original_receipt\":\"{of}\","), 1)
-}
 
 /// "account currency" and minor units, as the views have them.
 fn balances(server: &Server) -> BTreeMap<String, i64> {

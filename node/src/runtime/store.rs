@@ -6,6 +6,7 @@
 //! storage says that it is full, and what was taken in before is appended into the storage's reserve. Batches of peers
 //! wait here, unacknowledged; acknowledgements and everything that is asked go on. When space returns, so does all.
 
+mod saving;
 mod space;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +26,6 @@ use tokio::task::JoinHandle;
 
 use super::alarms::Alarms;
 use super::audit::AuditLog;
-use super::checkpoint::Taken;
 use super::clock::{Clock, now_ms};
 use super::conversation::{InHand, Outbox};
 use super::notes::{Notes, name};
@@ -252,17 +252,6 @@ pub(super) struct StoreTask {
 /// Appends of more bytes are left to the writer's thread.
 const WRITTEN_HERE: usize = 64 << 10;
 
-/// After so many new records what was judged is saved, so that a start after a power cut is fast too.
-const CHECKPOINT_RECORDS: usize = 8_192;
-/// The same after so many bytes of the log, as long as anything is new: what a start has to look into is bounded, however
-/// many stores there are.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
-/// So many are enough when nobody has asked for anything for a while: what a bulk left is saved behind it.
-const QUIET_RECORDS: usize = 1_024;
-const QUIET: Duration = Duration::from_secs(2);
-/// A store that has so many times more than that waits until everything is durable, so that it can be saved.
-const OVERDUE: usize = 4;
-
 /// Starts a store's task over a restored replica; a panic is its end.
 #[must_use]
 pub fn start(restored: RestoredStore, home: Home, audit: AuditLog, clock: Clock) -> StoreHandle {
@@ -403,43 +392,6 @@ impl StoreTask {
         }
     }
 
-    fn is_due(&self) -> bool {
-        let behind = self.storage.log_bytes().saturating_sub(self.saved_bytes);
-        let many = self.records() >= self.saved_records + CHECKPOINT_RECORDS;
-        let some = self.records() >= self.saved_records + QUIET_RECORDS;
-        let quiet = some && self.last_job.elapsed() >= QUIET;
-        many || quiet || behind >= CHECKPOINT_BYTES && self.through > self.saved_through
-    }
-
-    fn is_overdue(&self) -> bool {
-        self.records() >= self.saved_records + OVERDUE * CHECKPOINT_RECORDS && self.host.failed().is_none()
-    }
-
-    /// Keeps an image for the next start, on another thread. Without it the next start is slower, nothing else.
-    async fn write_checkpoint(&mut self) {
-        if let Some(keeping) = self.keeping.take() {
-            let _ = keeping.await;
-        }
-        let mut taken = None;
-        if self.home.scratch.is_some() && self.host.failed().is_none() && !self.storage.is_full() {
-            let (replica, positions) = (self.host.replica_mut(), &mut self.positions);
-            taken = Taken::of(&self.storage, replica, positions, self.through);
-            if taken.is_none() {
-                // Something waits to be judged: in a moment.
-                return;
-            }
-        }
-        (self.saved_records, self.saved_bytes) = (self.records(), self.storage.log_bytes());
-        self.saved_through = self.through;
-        let Some(taken) = taken else { return };
-        let home = self.home.clone();
-        self.keeping = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = taken.keep(&home) {
-                tracing::warn!("no checkpoint was written: {error}");
-            }
-        }));
-    }
-
     fn records(&self) -> usize {
         self.host.replica().books().len()
     }
@@ -450,8 +402,7 @@ impl StoreTask {
             if self.full.load(Ordering::Acquire) || self.storage.is_full() { FULL_LOOK_MS } else { 60_000 };
         let ms = at.map_or(longest, |at| (at - now_ms()).clamp(1, longest));
         let wait = Duration::from_millis(u64::try_from(ms).unwrap_or(1));
-        let waits = self.records() >= self.saved_records + QUIET_RECORDS;
-        if waits { wait.min(QUIET) } else { wait }
+        self.quiet_in().map_or(wait, |quiet| wait.min(quiet))
     }
 
     /// Takes what waits, captures together.

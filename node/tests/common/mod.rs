@@ -305,6 +305,23 @@ pub fn sale(receipt: &str, amount: i64) -> String {
     )
 }
 
+/// Gives a till lines; all of them must be saved.
+pub fn captured(node: &Node, lines: &[String]) {
+    let output = tillsync(&["capture", "-", "--api", &node.http], &(lines.join("\n") + "\n"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// So many small sales of a till, each of another amount.
+pub fn sales(till: &str, from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|n| sale(&format!("{till}-{n}"), 100 + i64::try_from(n).unwrap())).collect()
+}
+
+/// A void that names its sale by the receipt.
+pub fn void(receipt: &str, of: &str, amount: i64) -> String {
+    let line = sale(receipt, amount).replace("\"kind\":\"sale\"", "\"kind\":\"void\"");
+    line.replacen('{', &format!("{{\"original_receipt\":\"{of}\","), 1)
+}
+
 /// A file of the shared test data, if it is there.
 pub fn shared(name: &str) -> Option<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(name);
