@@ -15,6 +15,7 @@ pub mod ids;
 pub mod image;
 pub mod journal_run;
 pub mod kpi;
+pub mod lease;
 pub mod ledger;
 pub mod money;
 pub mod policy;

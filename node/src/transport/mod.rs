@@ -71,6 +71,8 @@ pub mod close_code {
     pub const FULL: u32 = 6;
     /// The certificate has ended, or its authority was replaced: renew it, then come again.
     pub const RENEW: u32 = 7;
+    /// Another hub of the company has this till's store: the reason is its `host:port`, or empty when it is not known now.
+    pub const ELSEWHERE: u32 = 8;
 }
 
 /// What can be set from outside.
