@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::runtime::clock::{now_ms, rfc3339};
-use crate::storage::{self, Place, Snapshot, private, snapshot};
+use crate::storage::{self, Place, Snapshot, StorageError, private, snapshot};
 use crate::verify::verify;
 
 const BACKUP: &str = "backup.json";
@@ -73,6 +73,29 @@ fn make(dir: &Path, to: &Path) -> Result<Value, Failure> {
         "bytes": bytes,
         "checked": report["checked"],
     }))
+}
+
+/// Makes the directory of a further hub of a company that several hubs can serve: the company's key, authority and settings,
+/// and the word where its logs are. Whoever has it can speak for the company.
+///
+/// # Errors
+/// The directory is no hub's, its logs are not spread over shards in a database, `to` is not empty, or a disk refuses.
+pub fn add_hub(dir: &Path, to: &Path) -> Result<Value, Failure> {
+    let made = || {
+        if !dir.join("hub.json").exists() {
+            return Err(Failure::refused(format!("{} is no data directory of a hub", dir.display())));
+        }
+        if Place::of(dir).map_err(Failure::refused)?.is_none() {
+            return Err(Failure::refused(format!(
+                "the log of {} is not in a database, and only one hub can have it; see docs/scaling.md",
+                dir.display()
+            )));
+        }
+        make_empty(to)?;
+        copy_small_files_with(dir, to, Place::copy)?;
+        Ok(json!({"dir": to.display().to_string()}))
+    };
+    made().map_err(|failure: Failure| failure.during("hub add"))
 }
 
 /// Copies a backup to the new directory `dir`, for a node to run on.
@@ -191,12 +214,21 @@ fn make_empty(dir: &Path) -> Result<(), Failure> {
 
 /// Copies the small files until a pass in which the manifest fits them all: a running node may replace one meanwhile.
 fn copy_small_files(from: &Path, to: &Path) -> Result<(), Failure> {
+    copy_small_files_with(from, to, |_, to| Place::forget(to))
+}
+
+/// `place` sees to the word where the log is.
+fn copy_small_files_with(
+    from: &Path,
+    to: &Path,
+    place: fn(&Path, &Path) -> Result<(), StorageError>,
+) -> Result<(), Failure> {
     for attempt in 1.. {
         let names = small_files(from)?;
         for name in &names {
             copy_small_file(&from.join(name), &to.join(name))?;
         }
-        Place::forget(to).map_err(Failure::refused)?;
+        place(from, to).map_err(Failure::refused)?;
         let problems = crate::storage::manifest::problems(to).map_err(Failure::refused)?;
         if problems.is_empty() || attempt == TRIES {
             break;

@@ -10,6 +10,7 @@ pub mod backup;
 mod central;
 pub mod cli;
 pub mod client;
+mod cluster;
 pub mod console;
 pub mod database;
 pub mod demo;

@@ -206,6 +206,7 @@ fn every_answer_is_what_the_document_tells() {
         "/v1/terminals",
         "/v1/alarms",
         "/v1/authority",
+        "/v1/hubs",
         "/v1/audit",
         "/v1/people",
         "/v1/exports",

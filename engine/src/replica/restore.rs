@@ -7,8 +7,9 @@ use super::{Head, Replica, capture::Unsealed};
 use crate::batch::{BatchError, Sealed};
 use crate::document::ChangeId;
 use crate::entry::{AdmittedBatch, Captured, Entry};
-use crate::ledger::JournalEntry;
+use crate::ledger::{JournalEntry, Settled};
 use crate::record::{Place, Record};
+use crate::time::Instant;
 
 /// Why an entry does not continue the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +96,24 @@ impl Replica {
         for entry in &restoring.journal {
             self.books.restore_journal(entry);
         }
+    }
+
+    /// For a replica that only reads along in a log that another process writes: judges what was taken back since the last
+    /// time. Nothing is persisted, sealed or sent. It is to be called where the writer had judged everything, behind an
+    /// entry of kind [`Entry::Posted`]; then the books are the writer's. Returns how many journal entries the log should
+    /// hold and does not: with any, the log is another one's or was cut at the wrong place, and this replica is of no use.
+    pub fn read_along(&mut self, now: Instant) -> usize {
+        if self.restoring.is_some() {
+            self.restored();
+            // Who keeps what he reckoned of this replica reckons anew.
+            self.persisted += 1;
+            self.durable = self.persisted;
+        }
+        let mut settled = Settled::default();
+        while std::mem::take(&mut self.unsettled) {
+            self.unsettled = self.books.settle_part(now.day(), self.families_at_once, &mut settled);
+        }
+        settled.journal.len()
     }
 
     /// Takes one entry of the own log in again. Entries come in the order in which they were persisted;

@@ -53,6 +53,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/policies/{store}", get(policy))
         .route("/v1/metrics-report", get(kpi::metrics_report))
         .route("/v1/authority", get(authority))
+        .route("/v1/hubs", get(hubs))
         .route("/v1/alarms", get(alarms))
         .route("/metrics", get(crate::metrics::hub::metrics))
         .route("/v1/audit", get(audit))
@@ -209,6 +210,11 @@ async fn revoke(
 #[utoipa::path(get, path = "/v1/authority", tag = "hub", responses((status = 200, description = "The company's certificate authorities.", body = shapes::AuthorityShape), Refused), security(("token" = [])))]
 async fn authority(State(hub): State<Arc<Hub>>) -> Json<Value> {
     Json(hub.authority_view())
+}
+
+#[utoipa::path(get, path = "/v1/hubs", tag = "hub", responses((status = 200, description = "The hubs that serve the company, and which stores each has.", body = Vec<shapes::HubShape>), Refused), security(("token" = [])))]
+async fn hubs(State(hub): State<Arc<Hub>>) -> Json<Value> {
+    Json(hub.hubs_view())
 }
 
 #[utoipa::path(get, path = "/v1/alarms", tag = "hub", responses((status = 200, description = "What somebody should look at.", body = Vec<shapes::AlarmShape>), Refused), security(("token" = [])))]
@@ -478,6 +484,7 @@ async fn readyz(State(hub): State<Arc<Hub>>) -> Result<&'static str, Problem> {
     policy,
     set_policy,
     authority,
+    hubs,
     rotate_authority,
     drop_authorities,
     alarms,

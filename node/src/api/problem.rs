@@ -115,6 +115,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk full", error),
             StoreError::DatabaseAway => Self::new(StatusCode::SERVICE_UNAVAILABLE, "database away", error),
+            StoreError::Elsewhere(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "another hub", error),
             StoreError::TakingBack => Self::new(StatusCode::SERVICE_UNAVAILABLE, "taking back", error),
             StoreError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error),
         }

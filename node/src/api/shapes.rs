@@ -17,7 +17,7 @@ pub use books::{
     TrialBalanceShape,
 };
 pub use fleet::{
-    AlarmShape, AuditShape, AuthorityShape, CompanyPolicyMadeShape, InvitedShape, PersonShape,
+    AlarmShape, AuditShape, AuthorityShape, CompanyPolicyMadeShape, HubShape, InvitedShape, PersonShape,
     PolicyMadeShape, PolicyShape, RevokedShape, StoreShape, TerminalShape,
 };
 pub use measures::MetricsShape;

@@ -24,8 +24,9 @@ use engine::ids::StoreId;
 use engine::replica::Revision;
 use tokio::sync::watch;
 
+use crate::cluster::log_id;
 use crate::database::{Database, DatabaseError, Link};
-use crate::hub::Hub;
+use crate::hub::Rooms;
 use crate::runtime::store::{StoreError, StoreHandle};
 use gather::{Known, News, gather};
 use write::{Cursor, Target};
@@ -73,23 +74,24 @@ impl From<StoreError> for Broken {
     }
 }
 
-/// Fills the tables until the hub stops.
-pub(crate) async fn follow(hub: Arc<Hub>, mut stop: watch::Receiver<bool>) {
-    let Some(kept) = hub.storage().kept_in() else { return };
+/// Fills the tables from one of the logs that this process holds, until it stops or the log is another hub's.
+pub(crate) async fn follow(rooms: Arc<Rooms>, number: u16, mut stop: watch::Receiver<bool>) {
+    let Some(room) = rooms.held().remove(&number) else { return };
+    let Some(kept) = room.storage().kept_in() else { return };
     if kept.encrypted {
         tracing::info!("the log is encrypted, so its books are not written into tables");
         return;
     }
     let mut failures = 0_u32;
     loop {
-        let following = run(&hub, &kept.database, kept.log_id, &mut failures);
+        let following = run(&rooms, number, &kept.database, kept.log_id, &mut failures);
         let broken = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             broken = following => broken,
         };
         match broken {
             Broken::Stopping => return,
-            Broken::Failed(_) if hub.storage().is_poisoned().is_some() => return,
+            Broken::Failed(_) if room.storage().is_poisoned().is_some() => return,
             Broken::Failed(error) => {
                 failures += 1;
                 if failures.is_power_of_two() {
@@ -107,7 +109,13 @@ pub(crate) async fn follow(hub: Arc<Hub>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Follows over one connection until something breaks.
-async fn run(hub: &Arc<Hub>, database: &Database, log_id: [u8; 16], failures: &mut u32) -> Broken {
+async fn run(
+    rooms: &Arc<Rooms>,
+    number: u16,
+    database: &Database,
+    log_id: [u8; 16],
+    failures: &mut u32,
+) -> Broken {
     let target = match Link::connect(database, "hub ledger").await {
         Ok(link) => Target::new(link, log_id).await,
         Err(error) => Err(error),
@@ -119,12 +127,14 @@ async fn run(hub: &Arc<Hub>, database: &Database, log_id: [u8; 16], failures: &m
     let mut followed: BTreeMap<StoreId, Followed> = BTreeMap::new();
     let mut exports = None;
     loop {
-        for handle in hub.stores() {
-            if let Err(broken) = follow_store(hub, &mut target, &handle, &mut followed).await {
+        for handle in rooms.own_of(number) {
+            if let Err(broken) = follow_store(rooms, &mut target, &handle, &mut followed).await {
                 return broken;
             }
         }
-        if let Err(error) = bring_exports(hub, &mut target, &mut exports).await {
+        if number == 0
+            && let Err(error) = bring_exports(rooms, &mut target, log_id, &mut exports).await
+        {
             return error.into();
         }
         *failures = 0;
@@ -134,7 +144,7 @@ async fn run(hub: &Arc<Hub>, database: &Database, log_id: [u8; 16], failures: &m
 
 /// Brings over what is new of one store.
 async fn follow_store(
-    hub: &Arc<Hub>,
+    rooms: &Rooms,
     target: &mut Target,
     handle: &StoreHandle,
     all: &mut BTreeMap<StoreId, Followed>,
@@ -150,7 +160,7 @@ async fn follow_store(
         let time_is_up = followed.looked.elapsed() >= DAYS_EVERY;
         let seen = followed.revision.filter(|_| !time_is_up);
         let (known, from, clock) =
-            (Arc::clone(&followed.known), followed.cursor.batches, hub.clock().clone());
+            (Arc::clone(&followed.known), followed.cursor.batches, rooms.clock.clone());
         let asked = handle.ask(move |replica| gather(replica, seen, from, &known, &clock)).await?;
         let Some(news) = asked else { return Ok(()) };
         if !until_durable(handle, news.revision, news.persisted).await? {
@@ -211,14 +221,23 @@ async fn until_durable(handle: &StoreHandle, told: Revision, persisted: u64) -> 
 }
 
 /// Brings over which ranges of the journals were exported since.
-async fn bring_exports(hub: &Hub, target: &mut Target, done: &mut Option<u64>) -> Result<(), DatabaseError> {
+async fn bring_exports(
+    rooms: &Rooms,
+    target: &mut Target,
+    company: [u8; 16],
+    done: &mut Option<u64>,
+) -> Result<(), DatabaseError> {
+    let Some(hub) = rooms.company() else { return Ok(()) };
     let from = match *done {
         Some(from) => from,
-        None => target.exports().await?,
+        None => {
+            let logs: Vec<[u8; 16]> = (0..=rooms.shards).map(|number| log_id(company, number)).collect();
+            target.exports(&logs).await?
+        }
     };
     let (ranges, through) = hub.export_ranges(from).await;
     if !ranges.is_empty() {
-        target.write_exports(&ranges).await?;
+        target.write_exports(&ranges, |store| log_id(company, rooms.number_of(store))).await?;
     }
     *done = Some(through);
     Ok(())

@@ -1,5 +1,6 @@
 //! Writing news: rows, numbers of the change feed and the cursor in one transaction.
 
+use engine::ids::StoreId;
 use engine::ledger::JournalEntry;
 
 use super::gather::{CaseMark, Known, News};
@@ -81,9 +82,9 @@ const CHANGES: &str = "INSERT INTO tillsync.change (log_id, seq, topic, store, s
     FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[]) AS rows (seq, topic, store, subject)";
 const EXPORTS: &str =
     "INSERT INTO tillsync.export_range (log_id, number, store, first_number, last_number, at)
-    SELECT $1::bytea, number, store, first_number, last_number, at::timestamptz
-    FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])
-        AS rows (number, store, first_number, last_number, at)";
+    SELECT log_id, number, store, first_number, last_number, at::timestamptz
+    FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])
+        AS rows (log_id, number, store, first_number, last_number, at)";
 
 /// How far the tables reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -399,14 +400,21 @@ impl Target {
         }
     }
 
-    /// How many export batches the tables know.
-    pub(super) async fn exports(&self) -> Result<u64, DatabaseError> {
-        let sql = "SELECT coalesce(max(number), 0) FROM tillsync.export_range WHERE log_id = $1";
-        let rows = self.link.query(WRITING, sql, &[&&self.log_id[..]]).await?;
+    /// How many export batches the tables know, over all logs of the company.
+    pub(super) async fn exports(&self, logs: &[[u8; 16]]) -> Result<u64, DatabaseError> {
+        let logs: Vec<&[u8]> = logs.iter().map(|id| &id[..]).collect();
+        let sql = "SELECT coalesce(max(number), 0) FROM tillsync.export_range WHERE log_id = ANY($1)";
+        let rows = self.link.query(WRITING, sql, &[&logs]).await?;
         Ok(rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
     }
 
-    pub(super) async fn write_exports(&mut self, ranges: &[ExportRange]) -> Result<(), DatabaseError> {
+    /// Writes ranges of exports; `log_of` tells the log that a store is in.
+    pub(super) async fn write_exports(
+        &mut self,
+        ranges: &[ExportRange],
+        log_of: impl Fn(&StoreId) -> [u8; 16],
+    ) -> Result<(), DatabaseError> {
+        let logs: Vec<Vec<u8>> = ranges.iter().map(|range| log_of(&range.store).to_vec()).collect();
         let number: Vec<i64> = ranges.iter().map(|range| signed(range.number)).collect();
         let store: Vec<String> = ranges.iter().map(|range| range.store.to_string()).collect();
         let first: Vec<i64> = ranges.iter().map(|range| signed(range.first)).collect();
@@ -414,8 +422,7 @@ impl Target {
         let at: Vec<String> = ranges.iter().map(|range| rfc3339(range.at_ms)).collect();
         let subjects: Vec<String> = number.iter().map(ToString::to_string).collect();
         self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
-        let id = &self.log_id[..];
-        self.link.execute(WRITING, EXPORTS, &[&id, &number, &store, &first, &last, &at]).await?;
+        self.link.execute(WRITING, EXPORTS, &[&logs, &number, &store, &first, &last, &at]).await?;
         self.write_feed(&(vec!["export"; ranges.len()], store, subjects)).await?;
         self.link.batch(WRITING, "COMMIT").await?;
         self.notify().await;

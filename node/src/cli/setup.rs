@@ -28,6 +28,11 @@ pub(super) enum Hub {
     Init(Init),
     /// Run the hub until it is stopped; prints `ready quic=ADDR http=ADDR` when it serves
     Run(HubRun),
+    /// Make the directory of a further hub of the company, to be carried to another machine
+    ///
+    /// For a company whose hub keeps its logs in a database, in shards (`hub run --database … --shards N`). The directory
+    /// holds the company's key: whoever has it can speak for the company.
+    Add(AddHub),
     /// Make a one-time join code for a till
     Enroll(Enroll),
     /// End a till's right to write; what it writes later is held for review
@@ -79,9 +84,36 @@ pub(super) struct HubRun {
     /// Address by which tills reach the hub, for the join codes
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Spread the stores over so many logs when the company begins in a database, so that several hubs can share them
+    #[arg(long, value_name = "N")]
+    shards: Option<u16>,
     /// After a restore, record at once instead of waiting for a till of each store; what forks is held for review
     #[arg(long, hide_short_help = true)]
     write_at_once: bool,
+}
+
+/// Makes the directory of a further hub.
+#[derive(Debug, clap::Args)]
+pub(super) struct AddHub {
+    /// Data directory of a hub of the company
+    #[arg(long)]
+    dir: PathBuf,
+    /// The new directory
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+impl AddHub {
+    fn run(&self, out: &mut Out) -> Result<(), Failure> {
+        let made = crate::backup::add_hub(&self.dir, &self.to)?;
+        if out.json() {
+            return out.document(&made);
+        }
+        out.text(&format!(
+            "{} is a further hub of the company. It holds the company's key: carry it like one.\nNext, where it is to run: tillsync hub run --dir DIR --advertise HOST:PORT",
+            text(&made["dir"])
+        ))
+    }
 }
 
 /// Makes a one-time join code for a till of a store. On a terminal it is also drawn as a QR code.
@@ -152,9 +184,11 @@ impl Hub {
                 let options = crate::hub::RunOptions {
                     advertise: run.advertise.clone(),
                     write_at_once: run.write_at_once,
+                    shards: run.shards,
                 };
                 crate::hub::run(&run.dir, &run.listen, &run.http, &options)
             }
+            Self::Add(add) => add.run(out),
             Self::Enroll(enroll) => enroll.run(out),
             Self::Revoke(revoke) => revoke.run(out),
             Self::People(people) => people.run(out),

@@ -67,7 +67,7 @@ impl Hub {
 
     /// Shows the hub's new papers from the next handshake on, and calls the tills to it.
     fn papers_changed(&self) -> Result<(), Failure> {
-        if let Some(door) = self.door.get() {
+        if let Some(door) = self.rooms.door.get() {
             let papers = self.authority.hub_papers(&self.key.public()).map_err(Failure::refused)?;
             door.identity.replace(papers).map_err(Failure::refused)?;
             door.endpoint.recall("the company's certificate authority changed: fetch new papers");

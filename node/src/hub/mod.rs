@@ -6,57 +6,62 @@ mod batches;
 mod closing;
 mod config;
 mod desk;
+mod door;
 mod exports;
 mod people;
 mod policy;
 mod review;
+mod rooms;
 mod sessions;
 mod statements;
 mod vouch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::entry::Entry as LogEntry;
-use engine::ids::{LogId, StoreId, TerminalId, WriterId};
-use engine::replica::{Identity as ReplicaIdentity, Replica};
-use engine::transaction::{Body, HubRecord};
+use engine::ids::{StoreId, TerminalId, WriterId};
+use engine::lease::HubName;
+use engine::transaction::HubRecord;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 pub use authority::authority_offline;
 pub(crate) use batches::ExportRange;
 pub use batches::{EXPORT_KIND, Exports};
 pub use closing::LockRequest;
 pub use config::{HubConfig, base_policy, token_hash};
+pub(crate) use door::Door;
 pub(crate) use people::same;
 pub use people::{PERSON_KIND, Person, Role};
 pub use policy::{Whose, policy_view, scope_word};
 pub use review::{Decided, DecisionRequest, NotDecided};
+pub(crate) use rooms::{Room, Rooms, fresh_replica, replica_identity};
 pub use sessions::{LIFE_LIMIT, Opened};
 pub use statements::{PaymentRequest, SettledRequest, SettlementRequest};
 
 use crate::api;
 use crate::backup;
 use crate::central;
+use crate::cluster;
 use crate::database::Database;
 use crate::error::Failure;
-use crate::identity::{Authority, Identity, NodeKey, PendingJoin};
+use crate::identity::{Authority, NodeKey, PendingJoin};
 use crate::runtime::StopSignal;
 use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
 use crate::runtime::clock::{Clock, now_ms};
-use crate::runtime::links::{Directory, listen};
-use crate::runtime::restore::{Images, RestoredStore, restore};
+use crate::runtime::links::{Directory, address_of, listen};
+use crate::runtime::restore::{Images, restore};
 use crate::runtime::run_file::RunFile;
-use crate::runtime::store::{self, StoreHandle};
+use crate::runtime::store::StoreHandle;
 use crate::runtime::take_back::TakeBack;
 use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
 use crate::storage::{InDatabase, Options, RESERVE_BYTES, Storage, manifest, private};
-use crate::transport::Endpoint;
 
 /// Kind byte of a join code's state in the hub's log.
 pub const JOIN_KIND: u8 = 65;
@@ -79,18 +84,20 @@ pub struct RunOptions {
     pub advertise: Option<String>,
     /// A restored hub does not wait for its tills.
     pub write_at_once: bool,
+    /// A hub that begins in a database spreads its stores over so many logs, so that several hubs can share them.
+    pub shards: Option<u16>,
 }
 
-/// The running hub.
+/// The running hub: what is one for the whole company, and the stores.
 pub struct Hub {
     config: HubConfig,
     clock: Clock,
     key: NodeKey,
     authority: Arc<Authority>,
+    /// The company's log.
     storage: Storage,
-    home: Home,
     audit: AuditLog,
-    stores: RwLock<BTreeMap<StoreId, StoreHandle>>,
+    rooms: Arc<Rooms>,
     directory: Directory,
     joins: Mutex<Vec<PendingJoin>>,
     exports: tokio::sync::Mutex<Exports>,
@@ -100,21 +107,12 @@ pub struct Hub {
     /// One enrolment at a time, so that incarnations and terminal names stay unique; and no new store while the company's
     /// policy changes.
     enrolling: tokio::sync::Mutex<()>,
-    /// What tills come in by: set once the hub listens.
-    door: OnceLock<Door>,
     alarms: Alarms,
     people: Mutex<BTreeMap<String, Person>>,
     sessions: Mutex<sessions::Sessions>,
     token_gate: Mutex<people::TokenGate>,
     /// One decision or lock at a time: each is judged by what those before it left.
     deciding: tokio::sync::Mutex<()>,
-}
-
-/// What tills come in by.
-pub(crate) struct Door {
-    pub(crate) endpoint: Endpoint,
-    /// The hub's own papers, as the endpoint shows them.
-    pub(crate) identity: Identity,
 }
 
 /// Makes a hub: key, certificate authority, admin token, configuration.
@@ -181,12 +179,15 @@ async fn run_until_stopped(
     if options.write_at_once && backup::is_restored(&dir)? {
         backup::forget_restored(&dir)?;
     }
+    if let Some(cluster) = cluster::of(&dir, options.shards).await? {
+        return cluster::run(cluster, dir, address, http, options).await;
+    }
     let hub = Hub::open(&dir, &address, options.advertise.clone())?;
     let mut stop_signal = StopSignal::listen()?;
     let (stop, stopped) = watch::channel(false);
     let (http_listener, http_address) = api::serve::bind(&http).await?;
     let identity = hub.authority.hub_identity(hub.key.clone()).map_err(Failure::refused)?;
-    let quic = listen(&address, identity, hub.clone(), stopped.clone()).await?;
+    let quic = listen(&address, identity, hub.rooms.clone(), stopped.clone()).await?;
     if options.advertise.is_none() && hub.config.advertise.is_none() {
         hub.listens_on(quic);
     }
@@ -200,24 +201,19 @@ async fn run_until_stopped(
     let _guard = run_file.publish(&dir)?;
     let serving =
         tokio::spawn(api::serve::serve(http_listener, api::hub::router(hub.clone()), stopped.clone()));
-    let vouching = tokio::spawn(vouch::vouch(hub.clone(), stopped.clone()));
-    let expiring = tokio::spawn(statements::expire(hub.clone(), stopped.clone()));
-    let levelling = tokio::spawn(policy::keep_level(hub.clone(), stopped.clone()));
-    let following = tokio::spawn(central::follow(hub.clone(), stopped));
+    let mut work = hub.clone().work(&stopped);
+    work.spawn(central::follow(hub.rooms.clone(), 0, stopped));
     hub.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
     println!("ready quic={quic} http={http_address}");
     stop_signal.comes().await;
     let _ = stop.send(true);
     hub.storage.will_close();
     hub.audit.note(now_ms(), None, None, "stopping", String::new());
-    for store in hub.stores() {
+    for store in hub.rooms.own() {
         store.stop().await;
     }
     let _ = tokio::time::timeout(Duration::from_secs(3), serving).await;
-    vouching.abort();
-    expiring.abort();
-    levelling.abort();
-    following.abort();
+    drop(work);
     hub.storage.clone().close().map_err(Failure::refused)
 }
 
@@ -260,73 +256,69 @@ impl Hub {
     /// # Errors
     /// The directory is no hub, is in use, or is damaged.
     pub fn open(dir: &Path, listen: &str, advertise: Option<String>) -> Result<Arc<Self>, Failure> {
-        let config = HubConfig::load(dir)?;
-        let clock = config.clock()?;
+        let Papers { config, key, authority } = Papers::load(dir)?;
         backup::is_restored(dir)?;
-        let key = NodeKey::load(dir).map_err(Failure::refused)?;
-        let key = key.ok_or_else(|| {
-            Failure::refused(format!("{} has no key; restore it from a backup", dir.display()))
-        })?;
-        let authority = Authority::load(dir).map_err(Failure::refused)?;
-        let authority = authority.ok_or_else(|| {
-            Failure::refused("the certificate authority is missing; restore it from a backup")
-        })?;
         let (storage, recovery) = Storage::open(dir, &storage_options()?).map_err(Failure::refused)?;
         tracing::info!(?recovery, "storage opened");
         let changed = manifest::adopt(dir).map_err(Failure::refused)?;
         let home = Home::of_node(dir, &storage);
         let restored =
             restore(&storage, Images::of(&home), |store| Ok(fresh_replica(&key, store, &config, &home)))?;
-        let audit = AuditLog::new(storage.clone(), restored.audit);
+        let audit = AuditLog::new(storage, restored.audit);
         audit.note_changed(now_ms(), &changed);
+        let (dir, audit_of_room) = (dir.to_path_buf(), audit.clone());
+        let rooms = Arc::new(Rooms::new(dir.clone(), config, key, authority, audit, 0, None)?);
+        let room = Room::new(home, audit_of_room);
+        let hub = Self::of(&rooms, &room, &restored.own, advertise.unwrap_or_else(|| listen.to_owned()))?;
+        let take_back = TakeBack::of(&dir, restored.stores.len())?;
+        rooms.open(0, room, restored.stores, take_back.as_ref());
+        Ok(hub)
+    }
+
+    /// What is one for the whole company, over the company's log and what that log holds beside stores.
+    pub(crate) fn of(
+        rooms: &Arc<Rooms>,
+        room: &Room,
+        own: &[(u8, Vec<u8>)],
+        address: String,
+    ) -> Result<Arc<Self>, Failure> {
         let hub = Arc::new(Self {
-            address: RwLock::new(
-                advertise.or_else(|| config.advertise.clone()).unwrap_or_else(|| listen.to_owned()),
-            ),
-            clock,
-            authority: Arc::new(authority.on_terms(config.certificates)),
-            stores: RwLock::new(BTreeMap::new()),
-            directory: Directory::default(),
-            joins: Mutex::new(desk::restore_joins(&restored.own)),
-            exports: tokio::sync::Mutex::new(Exports::restore(&restored.own)?),
-            run_token: new_token(),
+            address: RwLock::new(address),
+            clock: rooms.clock.clone(),
+            authority: rooms.authority.clone(),
+            directory: rooms.directory.clone(),
+            joins: Mutex::new(desk::restore_joins(own)),
+            exports: tokio::sync::Mutex::new(Exports::restore(own)?),
+            run_token: rooms.run_token.clone(),
             enrolling: tokio::sync::Mutex::new(()),
-            door: OnceLock::new(),
-            alarms: Alarms::default(),
-            people: Mutex::new(people::restore_people(&restored.own)),
+            alarms: rooms.alarms.clone(),
+            people: Mutex::new(people::restore_people(own)),
             sessions: Mutex::default(),
             token_gate: Mutex::default(),
             deciding: tokio::sync::Mutex::new(()),
-            audit,
-            storage,
-            home,
-            key,
-            config,
+            audit: room.audit.clone(),
+            storage: room.storage().clone(),
+            key: rooms.key.clone(),
+            config: rooms.config.clone(),
+            rooms: rooms.clone(),
         });
-        let take_back = TakeBack::of(dir, restored.stores.len())?;
-        for (store, restored) in restored.stores {
-            for (writer, log) in restored.replica.registry().writers() {
-                hub.directory.enrol(writer, store.clone(), log.clone());
-            }
-            for log in revoked_logs(&restored.replica) {
-                hub.directory.revoke(&log);
-            }
-            let handle = hub.start_store(&store, restored, take_back.clone());
-            hub.write_stores().insert(store, handle);
-        }
+        rooms.serves_company(&hub);
         Ok(hub)
+    }
+
+    /// Starts what goes on by itself; it ends when the set is dropped.
+    pub(crate) fn work(self: Arc<Self>, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
+        let mut work = JoinSet::new();
+        work.spawn(vouch::vouch(self.clone(), stopped.clone()));
+        work.spawn(statements::expire(self.clone(), stopped.clone()));
+        work.spawn(policy::keep_level(self, stopped.clone()));
+        work
     }
 
     /// Without a better word, join codes name the address that the hub listens on; one that listens everywhere is at
     /// least here.
     fn listens_on(&self, quic: std::net::SocketAddr) {
-        let host = if quic.ip().is_unspecified() { "127.0.0.1".to_owned() } else { quic.ip().to_string() };
-        let address = if host.contains(':') {
-            format!("[{host}]:{}", quic.port())
-        } else {
-            format!("{host}:{}", quic.port())
-        };
-        *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
+        *self.address.write().unwrap_or_else(PoisonError::into_inner) = address_of(quic);
     }
 
     fn address(&self) -> String {
@@ -334,59 +326,55 @@ impl Hub {
     }
 
     async fn shut_down(&self) -> Result<(), Failure> {
-        for store in self.stores() {
+        for store in self.rooms.own() {
             store.stop().await;
         }
         self.storage.clone().close().map_err(Failure::refused)
     }
 
-    fn write_stores(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<StoreId, StoreHandle>> {
-        self.stores.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Every store, by name.
     #[must_use]
     pub fn stores(&self) -> Vec<StoreHandle> {
-        self.stores.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.rooms.all()
     }
 
     /// A store, if it is there.
     #[must_use]
     pub fn store(&self, store: &StoreId) -> Option<StoreHandle> {
-        self.stores.read().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
+        self.rooms.store(store)
     }
 
     /// A store, made if it is not there.
-    fn store_or_new(&self, store: &StoreId) -> StoreHandle {
-        let mut stores = self.write_stores();
-        stores
-            .entry(store.clone())
-            .or_insert_with(|| {
-                let replica = fresh_replica(&self.key, store, &self.config, &self.home);
-                self.start_store(store, RestoredStore::of(replica), None)
-            })
-            .clone()
+    fn store_or_new(&self, store: &StoreId) -> Result<StoreHandle, Failure> {
+        self.rooms.store_or_new(store).ok_or_else(|| {
+            Failure::refused(format!(
+                "store {store} belongs to another hub of the company that is not there at the moment; try again in a few seconds"
+            ))
+        })
     }
 
-    fn start_store(
-        &self,
-        store: &StoreId,
-        restored: RestoredStore,
-        take_back: Option<TakeBack>,
-    ) -> StoreHandle {
-        let (key, store, config) = (self.key.clone(), store.clone(), self.config.clone());
-        let home = self.home.clone();
-        let fresh = Arc::new(move || fresh_replica(&key, &store, &config, &home));
-        let (home, audit) = (self.home.clone(), self.audit.clone());
-        store::start_for_life(
-            restored,
-            home,
-            audit,
-            self.clock.clone(),
-            self.alarms.clone(),
-            fresh,
-            take_back,
-        )
+    /// The hubs that serve the company, each with its stores. A hub that is alone has all of them.
+    #[must_use]
+    pub fn hubs_view(&self) -> Value {
+        let Some(elsewhere) = &self.rooms.elsewhere else {
+            let stores: Vec<_> = self.stores().iter().map(|store| json!(store.store())).collect();
+            let software = env!("CARGO_PKG_VERSION");
+            return json!([{"address": self.address(), "serves_company": true, "stores": stores, "software": software,
+                "since": null, "process": null}]);
+        };
+        let stores = self.stores();
+        let hubs = elsewhere.hubs().into_iter().map(|(row, logs)| {
+            let its = stores.iter().filter(|store| logs.contains(&self.rooms.number_of(store.store())));
+            json!({
+                "address": row.address,
+                "serves_company": logs.contains(&0),
+                "stores": its.map(|store| json!(store.store())).collect::<Vec<_>>(),
+                "software": row.software,
+                "since": row.since,
+                "process": row.holder,
+            })
+        });
+        hubs.collect()
     }
 
     /// The audit log.
@@ -431,11 +419,6 @@ impl Hub {
         &self.directory
     }
 
-    /// The way in, once the hub listens.
-    pub(crate) fn opened(&self, door: Door) {
-        let _ = self.door.set(door);
-    }
-
     /// What somebody should look at.
     #[must_use]
     pub fn alarms(&self) -> &Alarms {
@@ -460,7 +443,7 @@ impl Hub {
                 "terminal {terminal}{device} is not enrolled here; `tillsync terminals` lists them"
             )));
         };
-        let handle = self.store_or_new(&store);
+        let handle = self.store_or_new(&store)?;
         let arrived = log.clone();
         let last = handle.ask(move |replica| replica.log_heads().get(&arrived).copied().unwrap_or(0)).await;
         let last_valid_seq = after_seq.unwrap_or(last.map_err(Failure::refused)?);
@@ -474,7 +457,7 @@ impl Hub {
             .await
             .map_err(Failure::refused)?;
         self.directory.revoke(&log);
-        if let Some(door) = self.door.get() {
+        if let Some(door) = self.rooms.door.get() {
             door.endpoint.disconnect(&writer.0, &format!("terminal {log} is revoked"));
         }
         let detail = format!("terminal {log}: records after {last_valid_seq} are held");
@@ -485,31 +468,47 @@ impl Hub {
     }
 }
 
-/// The logs that the hub's own log of a store has revoked. A revocation of all of a terminal's logs means those enrolled
-/// before it.
-fn revoked_logs(replica: &Replica) -> Vec<LogId> {
-    let (mut enrolled, mut revoked) = (Vec::new(), Vec::new());
-    let own = LogId { terminal: TerminalId::hub(), incarnation: 1 };
-    for record in replica.books().log_records(&own, 1) {
-        match &record.transaction.body {
-            Body::Hub(HubRecord::Enrol(enrolment)) => enrolled.push(enrolment.log.clone()),
-            Body::Hub(HubRecord::Revoke { terminal, incarnation, .. }) => {
-                let meant = |log: &&LogId| {
-                    log.terminal == *terminal && incarnation.is_none_or(|number| number == log.incarnation)
-                };
-                revoked.extend(enrolled.iter().filter(meant).cloned());
-            }
-            _ => {}
-        }
-    }
-    revoked
+/// What a hub's directory says of it.
+pub(crate) struct Papers {
+    pub(crate) config: HubConfig,
+    pub(crate) key: NodeKey,
+    pub(crate) authority: Arc<Authority>,
 }
 
-/// A hub takes in a till's whole outage at once, and its reserve for a full disk is as much larger.
+impl Papers {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The directory is no hub, or is damaged.
+    pub(crate) fn load(dir: &Path) -> Result<Self, Failure> {
+        let config = HubConfig::load(dir)?;
+        config.clock()?;
+        let key = NodeKey::load(dir).map_err(Failure::refused)?;
+        let key = key.ok_or_else(|| {
+            Failure::refused(format!("{} has no key; restore it from a backup", dir.display()))
+        })?;
+        let authority = Authority::load(dir).map_err(Failure::refused)?;
+        let authority = authority.ok_or_else(|| {
+            Failure::refused("the certificate authority is missing; restore it from a backup")
+        })?;
+        Ok(Self { key, authority: Arc::new(authority.on_terms(config.certificates)), config })
+    }
+}
+
+/// How a hub's log is opened: as the directory says, in the database that this process was given, if any.
 fn storage_options() -> Result<Options, Failure> {
     let database = Database::of_process().map_err(Failure::refused)?;
-    let database = database.map(|database| InDatabase { database, store_of: store_of_entry });
-    Ok(Options { reserve_bytes: 2 * RESERVE_BYTES, database, ..Options::default() })
+    Ok(match database {
+        Some(database) => log_options(&database, None),
+        None => Options { reserve_bytes: 2 * RESERVE_BYTES, ..Options::default() },
+    })
+}
+
+/// How a log in a database is opened; `hub`: by one of several hubs. A hub takes in a till's whole outage at once, and its
+/// reserve for a full disk is as much larger.
+pub(crate) fn log_options(database: &Database, hub: Option<HubName>) -> Options {
+    let database = Some(InDatabase { database: database.clone(), store_of: store_of_entry, hub });
+    Options { reserve_bytes: 2 * RESERVE_BYTES, database, ..Options::default() }
 }
 
 /// The store of an entry, for who looks at a log in a database. The hub's own entries are about none.
@@ -518,15 +517,4 @@ fn store_of_entry(kind: u8, bytes: &[u8]) -> Option<String> {
         return AuditEvent::decode(bytes)?.store;
     }
     LogEntry::decode(kind, bytes).ok().map(|(store, _)| store.to_string())
-}
-
-fn fresh_replica(key: &NodeKey, store: &StoreId, config: &HubConfig, home: &Home) -> Replica {
-    let identity = ReplicaIdentity {
-        store: store.clone(),
-        log: LogId { terminal: TerminalId::hub(), incarnation: 1 },
-        key: key.signing_key().clone(),
-        nonce: rand::random(),
-        hub: WriterId(key.public()),
-    };
-    Replica::new(identity, base_policy(config.currency)).in_room(&home.room())
 }

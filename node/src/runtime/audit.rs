@@ -1,7 +1,7 @@
 //! The sync-event and admin log: every connection, batch, acknowledgement, refusal and decision with time, peer and
 //! counts. Kept in the node's log, the newest in memory for reading. Nothing waits for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -36,14 +36,15 @@ pub struct AuditEvent {
 /// Who, what in one word, and the rest.
 pub type Noted = (Option<String>, String, String);
 
-/// The audit log of a node. Clones share it.
+/// The audit log of a node. Clones share it; those of several logs share what is in memory.
 #[derive(Clone)]
 pub struct AuditLog {
     inner: Arc<Inner>,
+    /// Where events are kept; `None`: in memory and in the node's log lines only.
+    storage: Option<Storage>,
 }
 
 struct Inner {
-    storage: Storage,
     ring: Mutex<(u64, VecDeque<AuditEvent>)>,
     listeners: broadcast::Sender<AuditEvent>,
 }
@@ -52,9 +53,43 @@ impl AuditLog {
     /// An audit log over a node's storage, with the events that its log already holds.
     #[must_use]
     pub fn new(storage: Storage, restored: VecDeque<AuditEvent>) -> Self {
+        Self { storage: Some(storage), ..Self::of(restored) }
+    }
+
+    /// An audit log of a process that holds no log yet.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::of(VecDeque::new())
+    }
+
+    fn of(restored: VecDeque<AuditEvent>) -> Self {
         let last = restored.back().map_or(0, |event| event.number);
         let (listeners, _) = broadcast::channel(LISTEN_EVENTS);
-        Self { inner: Arc::new(Inner { storage, ring: Mutex::new((last, restored)), listeners }) }
+        Self { inner: Arc::new(Inner { ring: Mutex::new((last, restored)), listeners }), storage: None }
+    }
+
+    /// The audit log that is kept in another log of this process, with the events that it already holds: they are numbered
+    /// anew, for numbers belong to a process.
+    #[must_use]
+    pub fn kept_in(&self, storage: Storage, restored: VecDeque<AuditEvent>) -> Self {
+        self.take_in(restored);
+        Self { inner: Arc::clone(&self.inner), storage: Some(storage) }
+    }
+
+    /// Takes in events that another process noted, or this one in an earlier life; what is known stays as it is.
+    pub fn take_in(&self, events: impl IntoIterator<Item = AuditEvent>) {
+        let mut events = events.into_iter().peekable();
+        if events.peek().is_none() {
+            return;
+        }
+        let mut ring = self.inner.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: BTreeSet<_> = ring.1.iter().map(AuditEvent::content).collect();
+        let news: Vec<_> = events.filter(|event| !known.contains(&event.content())).collect();
+        for event in news {
+            ring.0 += 1;
+            let event = AuditEvent { number: ring.0, ..event };
+            keep(&mut ring.1, event);
+        }
     }
 
     /// Notes an event.
@@ -100,8 +135,9 @@ impl AuditLog {
             keep(&mut ring.1, event.clone());
             let _ = self.inner.listeners.send(event);
         }
+        let Some(storage) = &self.storage else { return done(Ok(())) };
         let count = entries.len();
-        self.inner.storage.append(entries, move |result| {
+        storage.append(entries, move |result| {
             if let Err(error) = &result {
                 tracing::warn!("{count} events of the audit log are in memory only: {error}");
             }
@@ -138,6 +174,12 @@ impl AuditLog {
 }
 
 impl AuditEvent {
+    /// Everything but the number.
+    fn content(&self) -> (i64, Option<String>, Option<String>, String, String) {
+        let Self { at_ms, store, who, event, detail, .. } = self.clone();
+        (at_ms, store, who, event, detail)
+    }
+
     /// An event of the node's log; `None` if another version wrote something else.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {

@@ -64,14 +64,14 @@ impl Paced {
 }
 
 /// The room that a frame takes until the store has judged it.
-pub(super) struct InHand {
+pub(crate) struct InHand {
     _frame: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
 }
 
 /// Where a store's task puts what a peer shall get. Letting go of it ends the link: what waits is still sent, for a moment,
 /// and a peer that does not even read that is cut off with it.
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     frames: mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
     control: LinkControl,

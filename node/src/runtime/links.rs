@@ -16,9 +16,10 @@ use super::clock::{now_ms, rfc3339};
 use super::conversation::serve;
 use super::store::StoreHandle;
 use crate::error::Failure;
-use crate::hub::{Door, Hub};
+use crate::hub::{Door, Rooms};
 use crate::identity::{
-    Enrolment, HubAddress, Identity, JoinCode, JoinDesk, JoinOutcome, NodeKey, PublicKey, Role, accept_reply,
+    Enrolment, HubAddress, Identity, JoinCode, JoinDesk, JoinOutcome, NodeKey, PublicKey, Refusal, Role,
+    accept_reply,
 };
 use crate::transport::{
     Admit, DialEvent, DialPlan, Endpoint, Event, EventSink, Keeper, Settings, close_code, keep_connected,
@@ -34,19 +35,40 @@ pub struct Directory {
 struct Known {
     writers: BTreeMap<WriterId, (StoreId, LogId)>,
     revoked: BTreeSet<LogId>,
+    /// Rises with every change.
+    version: u64,
 }
 
 impl Directory {
     /// A key belongs to a log of a store.
     pub fn enrol(&self, writer: WriterId, store: StoreId, log: LogId) {
         if !log.terminal.is_hub() {
-            self.inner.write().unwrap_or_else(PoisonError::into_inner).writers.insert(writer, (store, log));
+            let mut known = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+            let before = known.writers.insert(writer, (store, log));
+            known.version += u64::from(before != known.writers.get(&writer).cloned());
         }
     }
 
     /// A log's key may not connect any more.
     pub fn revoke(&self, log: &LogId) {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner).revoked.insert(log.clone());
+        let mut known = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let new = known.revoked.insert(log.clone());
+        known.version += u64::from(new);
+    }
+
+    /// Changes whenever something is enrolled or revoked.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).version
+    }
+
+    /// Every key with its store and log, and whether it is revoked.
+    #[must_use]
+    pub fn devices(&self) -> Vec<(WriterId, StoreId, LogId, bool)> {
+        let known = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let rows = known.writers.iter();
+        rows.map(|(writer, (store, log))| (*writer, store.clone(), log.clone(), known.revoked.contains(log)))
+            .collect()
     }
 
     /// The store of a key that may connect.
@@ -99,10 +121,10 @@ impl Directory {
 ///
 /// # Errors
 /// The address is taken or not ours.
-pub async fn listen(
+pub(crate) async fn listen(
     address: &str,
     identity: Identity,
-    hub: Arc<Hub>,
+    rooms: Arc<Rooms>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<SocketAddr, Failure> {
     let refused = |error: std::io::Error| {
@@ -110,17 +132,27 @@ pub async fn listen(
     };
     let resolved = tokio::net::lookup_host(address).await.map_err(refused)?.next();
     let resolved = resolved.ok_or_else(|| Failure::refused(format!("{address} has no address")))?;
-    let directory = hub.directory().clone();
+    let directory = rooms.directory.clone();
     let admit: Admit = Arc::new(move |peer: &PublicKey| directory.admitted(&WriterId(*peer)).map(|_| ()));
-    let desk = JoinDesk::new(hub.authority().clone(), hub.public_key(), {
-        let hub = hub.clone();
-        Arc::new(move |applicant| Box::pin(hub.clone().decide(applicant)))
+    let desk = JoinDesk::new(rooms.authority.clone(), rooms.key.public(), {
+        let rooms = rooms.clone();
+        Arc::new(move |applicant| {
+            let company = rooms.company();
+            Box::pin(async move {
+                match company {
+                    Some(hub) => hub.decide(applicant).await,
+                    None => {
+                        Err(Refusal::HubFailed { detail: "another hub enrols tills; ask again".to_owned() })
+                    }
+                }
+            })
+        })
     });
-    let events = transport_events(hub.clone());
+    let events = transport_events(rooms.clone());
     let endpoint = Endpoint::hub(resolved, &identity, Some(desk), admit, events, Settings::default())
         .map_err(refused)?;
     let local = endpoint.local_addr().map_err(refused)?;
-    hub.opened(Door { endpoint: endpoint.clone(), identity });
+    let _ = rooms.door.set(Door { endpoint: endpoint.clone(), identity });
     tokio::spawn(async move {
         loop {
             let link = tokio::select! {
@@ -128,8 +160,8 @@ pub async fn listen(
                 link = endpoint.accept() => link,
             };
             let Some(link) = link else { break };
-            let store =
-                hub.directory().admitted(&WriterId(link.peer())).ok().and_then(|store| hub.store(&store));
+            let admitted = rooms.directory.admitted(&WriterId(link.peer())).ok();
+            let store = admitted.and_then(|store| rooms.own_store(&store));
             match store {
                 Some(store) => {
                     tokio::spawn(serve(store, link));
@@ -140,6 +172,13 @@ pub async fn listen(
         endpoint.shutdown().await;
     });
     Ok(local)
+}
+
+/// Where a listener is reached, as far as it knows itself: one that listens everywhere is at least here.
+#[must_use]
+pub fn address_of(quic: SocketAddr) -> String {
+    let host = if quic.ip().is_unspecified() { "127.0.0.1".to_owned() } else { quic.ip().to_string() };
+    if host.contains(':') { format!("[{host}]:{}", quic.port()) } else { format!("{host}:{}", quic.port()) }
 }
 
 /// Keeps one connection to the hub alive until `stop`.
@@ -226,9 +265,9 @@ pub async fn join(dir: &Path, code: &str, hub: Option<&str>) -> Result<Enrolment
     Ok(enrolment)
 }
 
-fn transport_events(hub: Arc<Hub>) -> EventSink {
+fn transport_events(rooms: Arc<Rooms>) -> EventSink {
     Arc::new(move |event| {
-        let audit = hub.audit();
+        let audit = &rooms.audit;
         let note =
             |who: Option<String>, event: &str, detail: String| audit.note(now_ms(), None, who, event, detail);
         match event {
@@ -243,12 +282,12 @@ fn transport_events(hub: Arc<Hub>) -> EventSink {
             }
             Event::Rejected { remote, reason } => note(Some(remote.to_string()), "rejected", reason),
             Event::Cloned { peer, remote } => {
-                let (store, name) = hub.directory().log_of(&WriterId(peer)).map_or_else(
+                let (store, name) = rooms.directory.log_of(&WriterId(peer)).map_or_else(
                     || (None, WriterId(peer).short()),
                     |(store, log)| (Some(store), log.to_string()),
                 );
                 let detail = format!("{name} runs twice with one key, last from {remote}: {CLONE_ADVICE}");
-                hub.alarms().raise(&name, "cloned", detail.clone());
+                rooms.alarms.raise(&name, "cloned", detail.clone());
                 audit.note(now_ms(), store.as_ref().map(StoreId::as_str), Some(name), "cloned", detail);
             }
             Event::Renewed { peer, ends, ended } => {

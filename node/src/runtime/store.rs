@@ -41,6 +41,8 @@ use crate::storage::{Entry, Position, Storage, StorageError};
 const JOBS_WAITING: usize = 1_024;
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
+/// How often a store is asked whether what it told is durable by now.
+const DURABLE_EVERY: Duration = Duration::from_millis(5);
 /// How often a store's task looks whether a full disk has space again.
 const FULL_LOOK_MS: i64 = 250;
 
@@ -65,13 +67,18 @@ pub enum StoreError {
     /// The log cannot be read back.
     #[error("{0}")]
     Unreadable(String),
+    /// Another hub of the company has the store, and did not record it.
+    #[error(
+        "another hub of the company has this store, and nothing is known to be recorded: {0}; try again in a few seconds"
+    )]
+    Elsewhere(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
 }
 
 /// What a store's task is asked to do.
-pub(super) enum Job {
+pub(crate) enum Job {
     Capture(Box<Draft>, oneshot::Sender<Result<Receipt, StoreError>>),
     State(Box<HubRecord>, String, oneshot::Sender<Result<Receipt, StoreError>>),
     LinkUp(WriterId, u64, Outbox),
@@ -91,6 +98,12 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
+    /// A way to talk to somebody else who answers for a store, and what he hears.
+    pub(crate) fn to(store: StoreId) -> (Self, mpsc::Receiver<Job>) {
+        let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
+        (Self { store, jobs, full: Arc::default() }, waiting)
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> &StoreId {
@@ -160,6 +173,21 @@ impl StoreHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Journal(from, limit, reply)).await?;
         answer.await.map_err(|_| StoreError::Stopping)?
+    }
+
+    /// Waits until everything that follows from what was recorded so far is durable: the journal, too.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn until_durable(&self) -> Result<(), StoreError> {
+        let (told, life) = self.ask(|replica| (replica.persisted(), replica.revision())).await?;
+        loop {
+            let (durable, now) = self.ask(|replica| (replica.durable(), replica.revision())).await?;
+            if durable >= told || !life.is_of_one_life_with(&now) {
+                return Ok(());
+            }
+            tokio::time::sleep(DURABLE_EVERY).await;
+        }
     }
 
     /// A link to a peer is up; `frames` takes what is to be sent.
@@ -667,19 +695,28 @@ impl StoreTask {
     }
 
     fn read_journal(&self, from: u64, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        let failed = |reason: String| StoreError::Unreadable(format!("the journal cannot be read: {reason}"));
-        let mut read = Vec::new();
-        for at in self.positions.journal(from, limit) {
-            let entry = self.storage.read(at).map_err(|error| failed(error.to_string()))?;
-            let run = match LogEntry::decode(entry.kind, &entry.bytes) {
-                Ok((_, LogEntry::Journal(run))) => run,
-                Ok(_) => return Err(failed(format!("position {at} holds something else"))),
-                Err(error) => return Err(failed(error.to_string())),
-            };
-            read.extend(run.entries().map_err(|error| failed(error.to_string()))?);
-        }
-        read.retain(|entry| entry.number >= from);
-        read.truncate(limit);
-        Ok(read)
+        read_journal(&self.positions, (from, limit), |at| self.storage.read(at))
     }
+}
+
+/// Entries of a store's journal from a number on, so many at most, from where they stand.
+pub(crate) fn read_journal(
+    positions: &Positions,
+    (from, limit): (u64, usize),
+    read_at: impl Fn(Position) -> Result<Entry, StorageError>,
+) -> Result<Vec<JournalEntry>, StoreError> {
+    let failed = |reason: String| StoreError::Unreadable(format!("the journal cannot be read: {reason}"));
+    let mut read = Vec::new();
+    for at in positions.journal(from, limit) {
+        let entry = read_at(at).map_err(|error| failed(error.to_string()))?;
+        let run = match LogEntry::decode(entry.kind, &entry.bytes) {
+            Ok((_, LogEntry::Journal(run))) => run,
+            Ok(_) => return Err(failed(format!("position {at} holds something else"))),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        read.extend(run.entries().map_err(|error| failed(error.to_string()))?);
+    }
+    read.retain(|entry| entry.number >= from);
+    read.truncate(limit);
+    Ok(read)
 }

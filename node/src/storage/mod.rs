@@ -60,7 +60,7 @@ pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
 pub use options::{IndexState, OnDamage, Options, Recovery, Scan};
 pub use postgres::{InDatabase, StoreOf};
-pub(crate) use postgres::{Kept, Place};
+pub(crate) use postgres::{Kept, LogReader, Place, hold, this_process, tie};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
 pub use space::{Space, space, try_disk};
@@ -148,7 +148,11 @@ impl Storage {
             Some(place) => {
                 let kept = match options.database.clone() {
                     Some(kept) => kept,
-                    None => InDatabase { database: postgres::given(dir, &place)?, store_of: |_, _| None },
+                    None => InDatabase {
+                        database: postgres::given(dir, &place)?,
+                        store_of: |_, _| None,
+                        hub: None,
+                    },
                 };
                 Self::open_database(dir, Some(&place), kept, options, sizes, &disk)
             }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
-use crate::identity::{Identity, Instance, JoinDesk, PublicKey, Role};
+use crate::identity::{Identity, Instance, JoinDesk, PublicKey, Role, facts};
 
+use super::hubs::{HubLine, HubStream};
 use super::link::{Link, LinkError};
 use super::listener::{ACCEPT_QUEUE, Listener};
 use super::papers::{self, Keeper};
 use super::quic::{Caller, End, Socket};
 use super::registry::Registry;
-use super::{ALPN_LINK, ALPN_RENEW, Admit, EventSink, Settings, close_code, tls};
+use super::{ALPN_HUBS, ALPN_LINK, ALPN_RENEW, Admit, EventSink, Settings, close_code, tls};
 
 /// Purpose under which the reset key is derived from the node's key.
 const RESET_PURPOSE: &str = "tillsync 2026 QUIC stateless reset";
@@ -115,6 +116,16 @@ struct Door {
     registry: Arc<Registry>,
     tally: Arc<Tally>,
     links: Mutex<mpsc::Receiver<Link>>,
+    /// Dials other hubs of the company (a hub's), and what they ask.
+    hubs: Option<Hubs>,
+}
+
+/// The way to other hubs of the company, and from them.
+struct Hubs {
+    /// The key that all of them show.
+    key: PublicKey,
+    caller: Caller,
+    streams: Mutex<mpsc::Receiver<HubStream>>,
 }
 
 /// How a till keeps its papers new.
@@ -151,8 +162,12 @@ impl Endpoint {
         let reset_key = identity.key().derive(RESET_PURPOSE);
         let socket = Socket::listen(listen, server, reset_key, &settings)?;
         let (links, taken) = mpsc::channel(ACCEPT_QUEUE);
-        let listener =
-            Arc::new(Listener::new(settings.clone(), identity.clock().clone(), join, admit, events, links));
+        let (asked, streams) = mpsc::channel(ACCEPT_QUEUE);
+        let key = identity.public();
+        let hubs =
+            Hubs { key, caller: caller(identity, ALPN_HUBS, &settings)?, streams: Mutex::new(streams) };
+        let (clock, hears) = (identity.clock().clone(), (key, asked));
+        let listener = Arc::new(Listener::new(settings.clone(), clock, join, admit, events, links, hears));
         let (registry, tally) = (listener.registry.clone(), listener.tally.clone());
         tokio::spawn(listener.run(socket.clone()));
         let caller = caller(identity, ALPN_LINK, &settings)?;
@@ -166,6 +181,7 @@ impl Endpoint {
             registry,
             tally,
             links,
+            hubs: Some(hubs),
         })))
     }
 
@@ -220,7 +236,33 @@ impl Endpoint {
             registry,
             tally,
             links,
+            hubs: None,
         })))
+    }
+
+    /// The next stream of another hub; `None` once the endpoint is closed or does not listen.
+    pub async fn asked_by_hub(&self) -> Option<HubStream> {
+        self.0.hubs.as_ref()?.streams.lock().await.recv().await
+    }
+
+    /// Dials another hub of the company: whoever answers must show the same key as this one.
+    ///
+    /// # Errors
+    /// When nobody answers in time, or it is no hub of the company.
+    pub async fn dial_hub(&self, address: SocketAddr) -> Result<HubLine, DialError> {
+        let refused = |reason: &str| DialError::Refused { address, reason: reason.to_owned() };
+        let Some(hubs) = &self.0.hubs else { return Err(refused("only hubs dial hubs")) };
+        let dial = async {
+            let socket = self.socket_for(address)?;
+            Ok(socket.dial(&hubs.caller, address, Role::Hub.server_name()).await?)
+        };
+        let connection = self.in_time(address, dial).await?;
+        let shown = connection.peer_certificate().and_then(|certificate| facts(&certificate).ok());
+        if shown.is_none_or(|facts| facts.public_key != hubs.key) {
+            connection.close(close_code::NOT_ADMITTED, "another company's hub");
+            return Err(refused("it does not show the company's hub key"));
+        }
+        Ok(HubLine::new(connection))
     }
 
     /// The next accepted link; `None` once the endpoint is closed or does not listen.
@@ -310,6 +352,13 @@ impl Endpoint {
     pub fn disconnect(&self, peer: &PublicKey, reason: &str) -> bool {
         let connection = self.0.registry.get(peer);
         connection.inspect(|c| c.close(close_code::NOT_ADMITTED, reason)).is_some()
+    }
+
+    /// Ends the accepted link of a peer, if there is one, whose store another hub has; `address`: that hub's, if known.
+    pub fn send_elsewhere(&self, peer: &PublicKey, address: &str) {
+        if let Some(connection) = self.0.registry.get(peer) {
+            connection.close(close_code::ELSEWHERE, address);
+        }
     }
 
     /// Closes every accepted link, so that the peers come anew (they ask for papers then). Gives their number.

@@ -20,10 +20,11 @@ use crate::identity::{
 };
 
 use super::endpoint::Tally;
+use super::hubs::{HubStream, STREAMS_OF_HUB};
 use super::link::Link;
 use super::quic::{Connection, End, Incoming, Socket, Stream};
 use super::registry::Registry;
-use super::{ALPN_JOIN, ALPN_LINK, ALPN_RENEW, Admit, Event, EventSink, Settings, close_code};
+use super::{ALPN_HUBS, ALPN_JOIN, ALPN_LINK, ALPN_RENEW, Admit, Event, EventSink, Settings, close_code};
 
 /// Handshakes at the same time; more callers are refused.
 const HANDSHAKE_LIMIT: usize = 256;
@@ -57,6 +58,8 @@ pub(super) struct Listener {
     admit: Admit,
     events: EventSink,
     links: mpsc::Sender<Link>,
+    /// This node's own key, which other hubs of the company show as well, and where their streams go.
+    hubs: (PublicKey, mpsc::Sender<HubStream>),
     handshakes: AtomicUsize,
     join_room: Semaphore,
     rejections: Mutex<TokenBucket>,
@@ -71,6 +74,7 @@ impl Listener {
         admit: Admit,
         events: EventSink,
         links: mpsc::Sender<Link>,
+        hubs: (PublicKey, mpsc::Sender<HubStream>),
     ) -> Self {
         Self {
             registry: Arc::default(),
@@ -81,6 +85,7 @@ impl Listener {
             admit,
             events,
             links,
+            hubs,
             handshakes: AtomicUsize::new(0),
             join_room: Semaphore::new(JOIN_CONNECTIONS),
             rejections: Mutex::new(TokenBucket::new(REJECTIONS_BURST, REJECTIONS_INTERVAL)),
@@ -117,6 +122,7 @@ impl Listener {
                 self.hold_renewal(connection, peer, certificate).await;
             }
             Ok(Some(Greeted::Join(connection))) => self.hold_join(connection, remote).await,
+            Ok(Some(Greeted::Hub(connection))) => self.hear_hub(connection).await,
             Ok(None) => {}
             Err(_) => self.reject(remote, "handshake not finished in time"),
         }
@@ -143,7 +149,7 @@ impl Listener {
         if alpn == ALPN_JOIN && self.join.is_some() {
             return Some(Greeted::Join(connection));
         }
-        let wanted = alpn == ALPN_LINK || alpn == ALPN_RENEW;
+        let wanted = alpn == ALPN_LINK || alpn == ALPN_RENEW || alpn == ALPN_HUBS;
         let Some(certificate) = connection.peer_certificate().filter(|_| wanted) else {
             return turn_away(close_code::NO_CERTIFICATE, "no certificate; join first");
         };
@@ -152,6 +158,12 @@ impl Listener {
             Err(e) => return turn_away(close_code::NOT_ADMITTED, &e.to_string()),
         };
         let peer = facts.public_key;
+        if alpn == ALPN_HUBS {
+            return match peer == self.hubs.0 {
+                true => Some(Greeted::Hub(connection)),
+                false => turn_away(close_code::NOT_ADMITTED, "only hubs of the company speak here"),
+            };
+        }
         if let Err(reason) = (self.admit)(&peer) {
             return turn_away(close_code::NOT_ADMITTED, &reason);
         }
@@ -266,6 +278,17 @@ impl Listener {
         }
     }
 
+    /// Hands on what another hub of the company asks, until it goes.
+    async fn hear_hub(&self, connection: Connection) {
+        connection.allow_streams(STREAMS_OF_HUB);
+        while let Ok(stream) = connection.accept_stream().await {
+            if self.hubs.1.send(Box::new(stream.into_io())).await.is_err() {
+                connection.close(close_code::DONE, "this node stops");
+                return;
+            }
+        }
+    }
+
     /// One question for papers and nothing else.
     async fn hold_renewal(&self, connection: Connection, peer: PublicKey, certificate: Vec<u8>) {
         let Some(desk) = &self.join else { return };
@@ -339,4 +362,5 @@ enum Greeted {
     Link(Connection, PublicKey, Shown, Box<Link>),
     Renewal(Connection, PublicKey, Vec<u8>),
     Join(Connection),
+    Hub(Connection),
 }

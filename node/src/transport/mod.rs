@@ -13,6 +13,7 @@
 mod backoff;
 mod dialer;
 mod endpoint;
+mod hubs;
 mod join;
 mod knock;
 mod link;
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use backoff::Backoff;
 pub use dialer::{DialEvent, DialEvents, DialPlan, keep_connected};
 pub use endpoint::{Counters, DialError, Endpoint};
+pub use hubs::{HubLine, HubStream};
 pub use join::join;
 pub use knock::knock;
 pub use link::{
@@ -52,6 +54,9 @@ pub const ALPN_JOIN: &[u8] = b"tillsync-join/1";
 
 /// ALPN of connections that renew a certificate and do nothing else.
 pub const ALPN_RENEW: &[u8] = b"tillsync-renew/1";
+
+/// ALPN of connections between hubs of one company.
+pub const ALPN_HUBS: &[u8] = b"tillsync-hubs/1";
 
 /// Codes with which a connection is closed, part of the wire.
 pub mod close_code {

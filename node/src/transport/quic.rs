@@ -228,6 +228,11 @@ impl Connection {
         chain.first().map(|leaf| leaf.to_vec())
     }
 
+    /// Lets the peer open so many streams at a time.
+    pub(super) fn allow_streams(&self, count: u32) {
+        self.0.set_max_concurrent_bi_streams(count.into());
+    }
+
     pub(super) async fn open_stream(&self) -> Result<Stream, End> {
         let (send, recv) = self.0.open_bi().await?;
         Ok(Stream { send: SendHalf(send), recv: RecvHalf(recv) })
@@ -269,7 +274,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// As tokio sees streams, for conversations that do not care what carries them.
-    pub(super) fn into_io(self) -> impl AsyncRead + AsyncWrite + Unpin {
+    pub(super) fn into_io(self) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
         tokio::io::join(self.recv.0, self.send.0)
     }
 }

@@ -19,7 +19,7 @@ use crate::identity::{
     CaFingerprint, CertificateFacts, Identity, Role, facts, inside_life, system_seconds, verify_under,
 };
 
-use super::{ALPN_JOIN, ALPN_LINK, ALPN_RENEW};
+use super::{ALPN_HUBS, ALPN_JOIN, ALPN_LINK, ALPN_RENEW};
 
 /// Certificates that may come along with a peer's own: more than any company has made.
 const CHAIN_LIMIT: usize = 8;
@@ -35,7 +35,7 @@ pub(super) fn server(identity: &Identity, join: bool) -> Result<ServerConfig, Er
         .with_cert_resolver(Arc::new(Shown(identity.clone())));
     config.alpn_protocols = vec![ALPN_LINK.to_vec()];
     if join {
-        config.alpn_protocols.extend([ALPN_JOIN.to_vec(), ALPN_RENEW.to_vec()]);
+        config.alpn_protocols.extend([ALPN_JOIN.to_vec(), ALPN_RENEW.to_vec(), ALPN_HUBS.to_vec()]);
     }
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

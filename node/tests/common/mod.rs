@@ -1,5 +1,6 @@
 //! A company of real processes on loopback, for the end-to-end tests. With `TILLSYNC_TEST_HUBS_ON_POSTGRES` set its hub keeps
-//! its log in a PostgreSQL server of its own, so the same tests are told of the other room.
+//! its log in a PostgreSQL server of its own, so the same tests are told of the other room; with the value `shards`, spread
+//! over several logs, as a company of several hubs has it.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -184,7 +185,9 @@ impl Company {
     pub fn hub_with(&mut self, more: &[&str], ignoring_file_size: bool) -> Node {
         let listen = self.quic.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let run = ["hub", "run", "--listen", &listen, "--http", "127.0.0.1:0", "--dir", path(&self.dir)];
-        let arguments = [&run[..], &strs(&self.key), more].concat();
+        let spread = std::env::var_os(ON_POSTGRES).is_some_and(|value| value == "shards");
+        let shards: &[&str] = if spread && !more.contains(&"--shards") { &["--shards", "4"] } else { &[] };
+        let arguments = [&run[..], &strs(&self.key), shards, more].concat();
         let (node, fields) = start(&self.dir, &arguments, ignoring_file_size);
         self.quic = Some(fields["quic"].clone());
         node

@@ -139,6 +139,23 @@ pub struct AuthorityShape {
     grace_seconds: u64,
 }
 
+/// A hub that serves the company.
+#[derive(ToSchema)]
+pub struct HubShape {
+    /// Where tills reach it.
+    address: String,
+    /// Whether people, join codes and exports are with this one.
+    serves_company: bool,
+    /// The stores that it has.
+    stores: Vec<String>,
+    /// Its version.
+    software: String,
+    /// Since when it is there, if there are several.
+    since: Option<String>,
+    /// Directory, machine and process, if there are several.
+    process: Option<String>,
+}
+
 /// A former authority.
 #[derive(ToSchema)]
 pub struct FormerShape {

@@ -20,8 +20,10 @@
 //! writer.rs   one thread: group after group, until it is committed
 //! reader.rs   by position, or all in pages
 //! audit.rs    verify, and a copy as segment files
+//! along.rs    reading a log that another hub writes
 //! ```
 
+mod along;
 mod audit;
 mod place;
 mod reader;
@@ -29,8 +31,9 @@ mod row;
 mod session;
 mod writer;
 
+pub(crate) use along::LogReader;
 pub(super) use audit::{audit, look, snapshot};
-pub(crate) use place::Place;
+pub(crate) use place::{Place, this_process};
 pub(super) use reader::Reader;
 
 use super::disk::{Disk, Role};
@@ -43,7 +46,8 @@ use super::vault::Vault;
 use super::writer::Sizes;
 use super::{Options, Position, Recovery, StorageError, reading::Reading};
 use crate::database::{Database, DatabaseError};
-use session::{Claim, Claimed, Outcome, Session};
+use engine::lease::HubName;
+use session::{Claim, Claimed, Outcome, Session, Taker};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -62,6 +66,8 @@ pub struct InDatabase {
     pub database: Database,
     /// What the rows are told apart by, for whoever looks at them.
     pub store_of: StoreOf,
+    /// The hub, if it is one of several: its lease is told to the others under this name, and it does not wait for theirs.
+    pub hub: Option<HubName>,
 }
 
 /// A log in a database, for who writes beside it.
@@ -120,7 +126,8 @@ pub(super) fn open(
         store_of: kept.store_of,
         hidden: vault.is_some(),
     };
-    let opening = Opening { dir: dir.to_path_buf(), fresh, mark, mark_path, disk: disk.clone() };
+    let hub = kept.hub;
+    let opening = Opening { dir: dir.to_path_buf(), fresh, mark, mark_path, disk: disk.clone(), hub };
     // The connection lives on the writer's thread, and so does its opening: the door may be opened from inside a runtime.
     let (send, receive) = mpsc::sync_channel(1);
     let builder = thread::Builder::new().name("storage-writer".into());
@@ -156,6 +163,7 @@ struct Opening {
     mark: Option<Slot>,
     mark_path: PathBuf,
     disk: Disk,
+    hub: Option<HubName>,
 }
 
 impl Opening {
@@ -170,11 +178,12 @@ impl Opening {
             place.write(&self.disk, &self.dir)?;
         }
         let existed = !self.fresh && self.mark.is_none_or(|mark| mark.base != NO_SEGMENT);
-        let (writer, holder) = (rand::random(), place::holder(&self.dir));
+        let (writer, holder) = (rand::random(), place::this_process(&self.dir));
         let before = place::last_writer(&self.dir);
+        let taker = Taker { writer, holder, hub: self.hub };
         let claim = match existed {
-            true => Claim::Take { writer, holder, before },
-            false => Claim::Begin { writer, holder },
+            true => Claim::Take { taker, before },
+            false => Claim::Begin { taker },
         };
         place::note_writer(&self.dir, writer)?;
         let place = log.database.shown().to_owned();
@@ -227,6 +236,22 @@ pub(super) fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageErr
     let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
     drop(Mark::create(Disk::default(), &path, slot)?);
     Ok((Position(marked.end), Position(end)))
+}
+
+/// Ties a directory to a log in a database, before anything of that log exists.
+///
+/// # Errors
+/// The disk refuses.
+pub(crate) fn tie(dir: &Path, database: &Database, log_id: [u8; 16]) -> Result<(), StorageError> {
+    Place { log_id, begun_at: database.shown().to_owned() }.write(&Disk::default(), dir)
+}
+
+/// Holds a directory for this process, as long as what is returned lives.
+///
+/// # Errors
+/// Another process holds it, or the disk refuses.
+pub(crate) fn hold(dir: &Path) -> Result<std::fs::File, StorageError> {
+    take_lock(&Paths::new(dir), true)
 }
 
 /// A runtime for one thread and its connection.

@@ -54,6 +54,14 @@ impl Place {
         Ok(Some(Place { log_id, begun_at: written.begun_at }))
     }
 
+    /// Says the same in a copy of the directory.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
+        Self::of(from)?.map_or(Ok(()), |place| place.write(&Disk::default(), to))
+    }
+
     /// Takes the word out of a copy of the directory whose log lies in the copy itself.
     ///
     /// # Errors
@@ -120,7 +128,7 @@ fn host() -> String {
 }
 
 /// This process, for people who look for it.
-pub(super) fn holder(dir: &Path) -> String {
+pub(crate) fn this_process(dir: &Path) -> String {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
     format!("{} on {}, process {}", dir.display(), host(), std::process::id())
 }

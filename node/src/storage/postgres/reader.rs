@@ -31,10 +31,17 @@ const HEAD: &str = "SELECT next_position, total_bytes FROM tillsync.log WHERE lo
 
 /// A question to the reader's thread.
 struct Ask {
-    from: u64,
-    to: u64,
-    limit: u64,
+    about: About,
     answer: answers::SyncSender<Result<Vec<Row>, DatabaseError>>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum About {
+    /// Rows from a position on, before another, so many at most.
+    Rows { from: u64, to: u64, limit: u64 },
+    /// How far the log reaches.
+    Head,
 }
 
 /// The rows of a log, for any thread.
@@ -48,10 +55,11 @@ pub(in crate::storage) struct Reader {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A connection and the one statement on it.
+/// A connection and the statements on it.
 struct Serving {
     link: Link,
     page: Statement,
+    head: Statement,
 }
 
 impl Reader {
@@ -120,6 +128,16 @@ impl Reader {
     /// The writer says whether it can reach the database.
     pub(super) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Release);
+    }
+
+    /// Asks how far the log reaches, for who reads what another one writes.
+    pub(super) fn look(&self) -> Result<(), StorageError> {
+        let (answer, answered) = answers::sync_channel(1);
+        let _ = self.asks.as_ref().map(|asks| asks.send(Ask { about: About::Head, answer }));
+        if let Some(row) = wait(&answered)?.first() {
+            self.publish(unsigned(row.get(0)), unsigned(row.get(1)));
+        }
+        Ok(())
     }
 
     pub(in crate::storage) fn read(&self, at: Position) -> Result<Entry, StorageError> {
@@ -193,8 +211,9 @@ impl Reader {
 
     fn ask(&self, from: u64, to: u64, limit: u64) -> Answer {
         let (answer, answered) = answers::sync_channel(1);
+        let about = About::Rows { from, to, limit };
         // Without a thread nobody answers, and `wait` says so.
-        let _ = self.asks.as_ref().map(|asks| asks.send(Ask { from, to, limit, answer }));
+        let _ = self.asks.as_ref().map(|asks| asks.send(Ask { about, answer }));
         answered
     }
 }
@@ -256,12 +275,19 @@ async fn once(log: &Log, connection: &Connection, ask: &Ask) -> Result<Vec<Row>,
                 *held = None;
                 let link = Link::connect(&log.database, "hub reader").await?;
                 let page = link.prepare("preparing to read the log", PAGE).await?;
-                Arc::clone(held.insert(Arc::new(Serving { link, page })))
+                let head = link.prepare("preparing to read the log", HEAD).await?;
+                Arc::clone(held.insert(Arc::new(Serving { link, page, head })))
             }
         }
     };
-    let (id, from, to, limit) = (&log.log_id[..], signed(ask.from), signed(ask.to), signed(ask.limit));
-    let read = serving.link.query("reading the log", &serving.page, &[&id, &from, &to, &limit]).await;
+    let (operation, id) = ("reading the log", &log.log_id[..]);
+    let read = match ask.about {
+        About::Rows { from, to, limit } => {
+            let (from, to, limit) = (signed(from), signed(to), signed(limit));
+            serving.link.query(operation, &serving.page, &[&id, &from, &to, &limit]).await
+        }
+        About::Head => serving.link.query(operation, &serving.head, &[&id]).await,
+    };
     if read.is_err() {
         let mut held = connection.lock().await;
         if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &serving)) {

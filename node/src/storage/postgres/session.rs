@@ -11,16 +11,17 @@
 use super::row::Rows;
 use super::{signed, unsigned};
 use crate::database::{Database, DatabaseError, Link, Passes, Statement, ToSql, schema};
+use engine::lease::HubName;
 use std::time::{Duration, Instant};
 
 /// Tries to connect when opening: a server that is just starting is not there at once.
 const OPENING_TRIES: u32 = 4;
 
 const TAKE: &str = "UPDATE tillsync.log
-    SET fence = fence + 1, writer = $2, holder = $3, lease_until = now() + interval '12 seconds'
+    SET fence = fence + 1, writer = $2, holder = $3, hub = $5, lease_until = now() + interval '5 seconds'
     WHERE log_id = $1 AND (lease_until <= now() OR writer = $4)
     RETURNING fence, next_position, total_bytes, last_append";
-const AGAIN: &str = "UPDATE tillsync.log SET fence = fence + 1, lease_until = now() + interval '12 seconds'
+const AGAIN: &str = "UPDATE tillsync.log SET fence = fence + 1, lease_until = now() + interval '5 seconds'
     WHERE log_id = $1 AND writer = $2
     RETURNING fence, next_position, total_bytes, last_append";
 const HOLDER: &str = "SELECT holder, lease_until::text FROM tillsync.log WHERE log_id = $1";
@@ -30,28 +31,38 @@ const BEGIN: &str =
     VALUES ($1, 0, 0, 0, $2, $2) ON CONFLICT DO NOTHING";
 const ADVANCE: &str = "UPDATE tillsync.log
     SET next_position = $4, total_bytes = total_bytes + $5, last_append = $6,
-        lease_until = now() + interval '12 seconds'
+        lease_until = now() + interval '5 seconds'
     WHERE log_id = $1 AND fence = $2 AND next_position = $3";
 const INSERT: &str = "INSERT INTO tillsync.entry (log_id, position, kind, store, bytes, hash)
     SELECT $1::bytea, position, kind, store, bytes, hash
     FROM unnest($2::bigint[], $3::smallint[], $4::text[], $5::bytea[], $6::bytea[])
         AS rows (position, kind, store, bytes, hash)";
-const LOOK: &str = "UPDATE tillsync.log SET lease_until = now() + interval '12 seconds'
+const LOOK: &str = "UPDATE tillsync.log SET lease_until = now() + interval '5 seconds'
     WHERE log_id = $1 AND fence = $2 AND next_position = $3";
 
-/// How long a starting hub waits for another one's lease to end, a little longer than a lease.
-const LEASE_WAIT: Duration = Duration::from_secs(15);
+/// How long a hub that is alone waits for another one's lease to end, a little longer than a lease.
+const LEASE_WAIT: Duration = Duration::from_secs(8);
 
 /// How a log is claimed.
 #[derive(Debug, Clone)]
 pub(super) enum Claim {
     /// By a directory that has never seen it: it is made if it is not there.
-    Begin { writer: [u8; 16], holder: String },
+    Begin { taker: Taker },
     /// By a process that has just started: when the lease has ended, or at once from the process before it in this
     /// directory, which is dead.
-    Take { writer: [u8; 16], holder: String, before: Option<[u8; 16]> },
+    Take { taker: Taker, before: Option<[u8; 16]> },
     /// By the process that had it, over a new connection: only from itself.
     Again { writer: [u8; 16] },
+}
+
+/// Who claims a log anew.
+#[derive(Debug, Clone)]
+pub(super) struct Taker {
+    pub(super) writer: [u8; 16],
+    /// For people.
+    pub(super) holder: String,
+    /// The hub, if it is one of several: it does not wait for another one's lease.
+    pub(super) hub: Option<HubName>,
 }
 
 /// What became of a claim.
@@ -138,19 +149,27 @@ impl Session {
         let operation = "claiming the log";
         let id = &log_id[..];
         let (writer, taker) = match claim {
-            Claim::Begin { writer, holder } => {
-                link.execute(operation, BEGIN, &[&id, &&writer[..]]).await?;
-                (writer, Some((holder, writer)))
+            Claim::Begin { taker } => {
+                link.execute(operation, BEGIN, &[&id, &&taker.writer[..]]).await?;
+                (taker.writer, Some((taker.clone(), taker.writer)))
             }
-            Claim::Take { writer, holder, before } => (writer, Some((holder, before.unwrap_or(writer)))),
+            Claim::Take { taker, before } => {
+                (taker.writer, Some((taker.clone(), before.unwrap_or(taker.writer))))
+            }
             Claim::Again { writer } => (writer, None),
+        };
+        let wait = if taker.as_ref().is_some_and(|(taker, _)| taker.hub.is_some()) {
+            Duration::ZERO
+        } else {
+            LEASE_WAIT
         };
         let me = &writer[..];
         let began = Instant::now();
         let rows = loop {
             let rows = match &taker {
-                Some((holder, before)) => {
-                    let values: [&(dyn ToSql + Sync); 4] = [&id, &me, holder, &&before[..]];
+                Some((taker, before)) => {
+                    let hub = taker.hub.as_ref().map(|hub| &hub[..]);
+                    let values: [&(dyn ToSql + Sync); 5] = [&id, &me, &taker.holder, &&before[..], &hub];
                     again_at_once(|| link.query(operation, TAKE, &values)).await?
                 }
                 None => {
@@ -163,7 +182,7 @@ impl Session {
             }
             let held = link.query(operation, HOLDER, &[&id]).await?;
             let Some(row) = held.first() else { break rows };
-            if began.elapsed() >= LEASE_WAIT {
+            if began.elapsed() >= wait {
                 return Ok(Outcome::Held { holder: row.get(0), until: row.get(1) });
             }
             tokio::time::sleep(Duration::from_millis(250)).await;

@@ -24,8 +24,8 @@ use tokio::runtime::Runtime;
 
 /// A database that is away for longer than this, or that does not answer for so long, stops what comes in.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often an idle writer prolongs its lease, and so sees whether the log is still its own; a lease is 12 s.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How often an idle writer prolongs its lease, and so sees whether the log is still its own; a lease is 5 s.
+const LOOK_EVERY: Duration = Duration::from_millis(1_500);
 /// Shortest and longest pause between two tries.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(3)];
 /// Steps of a pause, so that a writer that is to stop notices.

@@ -1,0 +1,199 @@
+//! What hubs of one company ask each other, over connections on which both have shown the company's key: requests of people,
+//! passed on to the hub that serves the company, and statements for a store, passed on to the hub that has it. Each request is
+//! an HTTP request on a stream of its own.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use engine::codec;
+use engine::ids::{RecordId, StoreId};
+use engine::replica::Receipt;
+use engine::time::Day;
+use engine::transaction::HubRecord;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::api::problem::Problem;
+use crate::hub::{Hub, Rooms};
+use crate::runtime::store::StoreError;
+use crate::transport::{Endpoint, HubLine, HubStream};
+
+/// Marks a request of somebody at the machine of the hub that passed it on. Only hubs can say so.
+pub(super) const FROM_MACHINE: HeaderName = HeaderName::from_static("x-tillsync-from-machine");
+/// Path of statements for a store.
+const STATE: &str = "/between/state/";
+/// Largest statement.
+const STATEMENT_BYTES: usize = 1 << 20;
+/// Longest that a statement may take.
+const STATE_WAIT: Duration = Duration::from_secs(15);
+
+/// A statement of the hub for one store.
+#[derive(Serialize, Deserialize)]
+struct Statement {
+    record: HubRecord,
+    receipt: String,
+}
+
+/// What came of it.
+#[derive(Serialize, Deserialize)]
+enum Stated {
+    Recorded { id: RecordId, receipt: String, seq: u64, business_day: Day, repeated: bool },
+    Not(String),
+}
+
+/// The lines to other hubs.
+#[derive(Default)]
+pub(crate) struct Lines {
+    open: Mutex<BTreeMap<String, HubLine>>,
+}
+
+impl Lines {
+    /// Sends a request to the hub at an address.
+    pub(crate) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        address: &str,
+        request: Request,
+    ) -> Result<Response, String> {
+        let stream = self.stream(endpoint, address).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        Ok(answer.map(Body::new))
+    }
+
+    /// A stream to an address, over the line there is or a new one.
+    async fn stream(&self, endpoint: &Endpoint, address: &str) -> Result<HubStream, String> {
+        let known = self.lock().get(address).filter(|line| !line.is_over()).cloned();
+        if let Some(line) = known
+            && let Ok(stream) = line.open().await
+        {
+            return Ok(stream);
+        }
+        let mut resolved = tokio::net::lookup_host(address).await.map_err(|error| error.to_string())?;
+        let at = resolved.next().ok_or_else(|| format!("{address} has no address"))?;
+        let line = endpoint.dial_hub(at).await.map_err(|error| error.to_string())?;
+        self.lock().insert(address.to_owned(), line.clone());
+        line.open().await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, HubLine>> {
+        // Every change is one insertion.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a statement recorded by the hub that has the store.
+    pub(crate) async fn state(
+        &self,
+        endpoint: &Endpoint,
+        address: &str,
+        store: &StoreId,
+        record: HubRecord,
+        receipt: String,
+    ) -> Result<Receipt, StoreError> {
+        let bytes = codec::encode(&Statement { record, receipt });
+        let path = format!("{STATE}{}", data_encoding::HEXLOWER.encode(store.as_str().as_bytes()));
+        let asked = async {
+            let request = Request::post(path).header(header::HOST, "hub").body(Body::from(bytes));
+            let answer = self.send(endpoint, address, request.map_err(|e| e.to_string())?).await?;
+            let (status, body) = (answer.status(), answer.into_body());
+            let bytes = axum::body::to_bytes(body, STATEMENT_BYTES).await.map_err(|e| e.to_string())?;
+            if status != StatusCode::OK {
+                return Err(format!("it answered {status}"));
+            }
+            codec::decode::<Stated, STATEMENT_BYTES>(&bytes).map_err(|error| error.to_string())
+        };
+        // What was cut off may have been recorded: a statement has a receipt of its own, and saying it again is harmless.
+        match timeout(STATE_WAIT, asked).await {
+            Ok(Ok(Stated::Recorded { id, receipt, seq, business_day, repeated })) => {
+                Ok(Receipt { id, receipt, seq, business_day, repeated })
+            }
+            Ok(Ok(Stated::Not(reason)) | Err(reason)) => Err(StoreError::Elsewhere(reason)),
+            Err(_) => Err(StoreError::Elsewhere("it does not answer".to_owned())),
+        }
+    }
+}
+
+/// Answers other hubs until the endpoint is closed.
+pub(super) async fn answer(rooms: Arc<Rooms>, endpoint: Endpoint) {
+    while let Some(stream) = endpoint.asked_by_hub().await {
+        let rooms = rooms.clone();
+        tokio::spawn(async move {
+            let respond = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let rooms = rooms.clone();
+                async move { Ok::<_, Infallible>(respond(&rooms, request.map(Body::new)).await) }
+            });
+            let http = hyper::server::conn::http1::Builder::new();
+            // A hub that hangs up is its own affair.
+            let _ = http.serve_connection(TokioIo::new(stream), respond).await;
+        });
+    }
+}
+
+async fn respond(rooms: &Arc<Rooms>, mut request: Request) -> Response {
+    if let Some(store) = request.uri().path().strip_prefix(STATE) {
+        let store = data_encoding::HEXLOWER.decode(store.as_bytes()).ok();
+        let store = store.and_then(|name| String::from_utf8(name).ok()?.parse().ok());
+        return match store {
+            Some(store) => state(rooms, &store, request.into_body()).await,
+            None => StatusCode::BAD_REQUEST.into_response(),
+        };
+    }
+    let Some(hub) = rooms.company() else {
+        return nobody("the hub that was asked does not serve the company at the moment").into_response();
+    };
+    if request.headers_mut().remove(FROM_MACHINE).is_some()
+        && let Ok(token) = HeaderValue::from_str(&format!("Bearer {}", rooms.run_token))
+    {
+        request.headers_mut().insert(header::AUTHORIZATION, token);
+    }
+    // The hub that passed it on says whom it speaks for, as a proxy does.
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))));
+    company(hub, request).await
+}
+
+/// What the company's own endpoints answer.
+pub(super) async fn company(hub: Arc<Hub>, request: Request) -> Response {
+    let router = TowerToHyperService::new(crate::api::hub::router(hub));
+    router.call(request).await.unwrap_or_else(|never| match never {})
+}
+
+async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {
+    let Ok(bytes) = axum::body::to_bytes(body, STATEMENT_BYTES).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let Ok(statement) = codec::decode::<Statement, STATEMENT_BYTES>(&bytes) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let stated = match rooms.own_or_new(store) {
+        None => Stated::Not("it has not got the store any more".to_owned()),
+        Some(handle) => match handle.state(statement.record, statement.receipt).await {
+            Err(error) => Stated::Not(error.to_string()),
+            Ok(receipt) => {
+                // Who reads along sees what follows from it only when that is durable, too.
+                let _ = handle.until_durable().await;
+                let Receipt { id, receipt, seq, business_day, repeated } = receipt;
+                Stated::Recorded { id, receipt, seq, business_day, repeated }
+            }
+        },
+    };
+    codec::encode(&stated).into_response()
+}
+
+/// Nobody serves the company, or cannot be reached.
+pub(super) fn nobody(detail: &str) -> Problem {
+    let detail = format!("{detail}; try again in a few seconds");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no hub serves the company at the moment", detail)
+}

@@ -1,0 +1,398 @@
+//! A hub's process as one of several: it says that it is there, looks who else is, and takes, gives away or loses logs.
+//!
+//! Every step is harmless if what it rests on is out of date by the time it is taken: a log is claimed through its row, and
+//! whatever a hub does with a log that is not its own any more changes nothing (storage/postgres).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::ids::{StoreId, WriterId};
+use engine::lease::{HubName, Step, plan};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::reading::{Company, Elsewhere};
+use super::table::{Device, Table, log_id};
+use super::{Cluster, between, front};
+use crate::api;
+use crate::central;
+use crate::error::Failure;
+use crate::hub::{Door, Hub, Papers, Room, Rooms, RunOptions, fresh_replica, log_options};
+use crate::runtime::StopSignal;
+use crate::runtime::audit::AuditLog;
+use crate::runtime::clock::now_ms;
+use crate::runtime::links::{address_of, listen};
+use crate::runtime::restore::{Images, Restored, restore};
+use crate::runtime::run_file::RunFile;
+use crate::runtime::workroom::Home;
+use crate::storage::vault::Vault;
+use crate::storage::{Storage, StorageError, hold, manifest, this_process};
+
+/// How often the tables are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// A log that could not be opened is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// Longest that stopping waits for what is being answered.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Runs a hub that is one of several until it is told to stop.
+pub(crate) async fn run(
+    cluster: Cluster,
+    dir: PathBuf,
+    address: String,
+    http: String,
+    options: RunOptions,
+) -> Result<(), Failure> {
+    let _held = hold(&dir).map_err(Failure::refused)?;
+    let Papers { config, key, authority } = Papers::load(&dir)?;
+    let vault = Vault::of(&dir).map_err(Failure::refused)?;
+    let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
+    let me: HubName = rand::random();
+    let audit = AuditLog::in_memory();
+    let elsewhere = Arc::new(Elsewhere::new(Company {
+        database: cluster.database.clone(),
+        log_id: cluster.company,
+        shards: cluster.shards,
+        me,
+        config: config.clone(),
+        clock: config.clock()?,
+        key: key.clone(),
+        vault: vault.clone(),
+        audit: audit.clone(),
+    }));
+    let advertised = options.advertise.clone().or_else(|| config.advertise.clone());
+    let identity = authority.hub_identity(key.clone()).map_err(Failure::refused)?;
+    let rooms =
+        Rooms::new(dir.clone(), config, key, authority, audit, cluster.shards, Some(elsewhere.clone()))?;
+    let rooms = Arc::new(rooms);
+    rooms.audit.note_changed(now_ms(), &changed);
+
+    let mut stop_signal = StopSignal::listen()?;
+    let (stop, stopped) = watch::channel(false);
+    let (http_listener, http_address) = api::serve::bind(&http).await?;
+    let quic = listen(&address, identity, rooms.clone(), stopped.clone()).await?;
+    let mut member = Member {
+        me,
+        address: advertised.unwrap_or_else(|| address_of(quic)),
+        holder: this_process(&dir),
+        rooms: rooms.clone(),
+        elsewhere: elsewhere.clone(),
+        vault,
+        table: None,
+        since: String::new(),
+        told: BTreeSet::new(),
+        told_version: 0,
+        opening: JoinSet::new(),
+        busy: BTreeSet::new(),
+        failed: BTreeMap::new(),
+        working: BTreeMap::new(),
+        company: None,
+        cluster,
+        restored: crate::backup::is_restored(&dir)?,
+    };
+    if member.restored {
+        return Err(Failure::refused(
+            "this directory was restored from a backup, which is for a hub that is alone; start it without a database",
+        ));
+    }
+    if let Some(Door { endpoint, .. }) = rooms.door.get() {
+        elsewhere.reached_by(endpoint.clone());
+        tokio::spawn(between::answer(rooms.clone(), endpoint.clone()));
+    }
+    // The first look is waited for, with everything that it gives this hub to do: then it is ready.
+    member.tick().await.map_err(Failure::refused)?;
+    while let Some(opened) = member.opening.join_next().await {
+        member.opened(opened)?;
+    }
+    let run_file = RunFile {
+        pid: std::process::id(),
+        http: http_address.to_string(),
+        quic: Some(quic.to_string()),
+        token: Some(rooms.run_token.clone()),
+        sealed_token: None,
+    };
+    let _guard = run_file.publish(&dir)?;
+    let serving =
+        tokio::spawn(api::serve::serve(http_listener, front::router(rooms.clone()), stopped.clone()));
+    rooms.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
+    println!("ready quic={quic} http={http_address}");
+    tokio::select! {
+        () = stop_signal.comes() => {}
+        () = member.live() => {}
+    }
+    member.leave().await;
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(FAREWELL, serving).await;
+    Ok(())
+}
+
+/// A log that was opened: its number, and the room with what its log holds.
+type Opened = (u16, Result<Box<(Room, Restored)>, Failure>);
+
+struct Member {
+    me: HubName,
+    cluster: Cluster,
+    /// Where tills reach this hub.
+    address: String,
+    holder: String,
+    rooms: Arc<Rooms>,
+    elsewhere: Arc<Elsewhere>,
+    vault: Option<Vault>,
+    /// `None` while the database is away.
+    table: Option<Table>,
+    /// Up to where the devices of other hubs were read.
+    since: String,
+    /// What was told of this hub's own.
+    told: BTreeSet<Device>,
+    told_version: u64,
+    opening: JoinSet<Opened>,
+    /// Logs that are being opened or closed.
+    busy: BTreeSet<u16>,
+    /// Logs that could not be opened, and when.
+    failed: BTreeMap<u16, Instant>,
+    /// What goes on by itself for a log, until it is closed.
+    working: BTreeMap<u16, JoinSet<()>>,
+    /// What is one for the company, while its log is here.
+    company: Option<Arc<Hub>>,
+    restored: bool,
+}
+
+impl Member {
+    /// Goes on until it is dropped.
+    async fn live(&mut self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(opened) = self.opening.join_next() => {
+                    if let Err(failure) = self.opened(opened) {
+                        tracing::warn!("{failure}");
+                    }
+                }
+                _ = ticks.tick() => {
+                    if let Err(error) = self.tick().await {
+                        self.table = None;
+                        self.elsewhere.is_cut_off(error.to_string());
+                        tracing::warn!("the other hubs are not seen for now: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says that this hub is there, looks, and does what follows.
+    async fn tick(&mut self) -> Result<(), crate::database::DatabaseError> {
+        self.lose_what_is_lost().await;
+        if self.table.is_none() {
+            let Cluster { database, company, shards } = &self.cluster;
+            self.table = Some(Table::connect(database, *company, *shards, self.me).await?);
+        }
+        let Some(table) = &self.table else { return Ok(()) };
+        table.beat(&self.address, &self.holder).await?;
+        self.tell_devices().await?;
+        let Some(table) = &self.table else { return Ok(()) };
+        for device in table.devices(&mut self.since).await? {
+            self.elsewhere.knows(&device.store);
+            if self.rooms.own_store(&device.store).is_none() {
+                self.rooms.directory.enrol(device.writer, device.store.clone(), device.log.clone());
+            }
+            if device.revoked {
+                self.rooms.directory.revoke(&device.log);
+            }
+        }
+        let seen = table.look().await?;
+        let members: Vec<_> = seen.hubs.iter().map(|row| row.member).collect();
+        let steps = plan(self.me, &members, &seen.logs);
+        self.elsewhere.saw(seen);
+        let held = self.rooms.held();
+        for step in steps {
+            match step {
+                Step::Take(number) if !held.contains_key(&number) => self.begin_opening(number),
+                // It is held here, and its own writer will say whether it still is.
+                Step::Take(_) => {}
+                Step::HandOver(number) if held.contains_key(&number) && !self.busy.contains(&number) => {
+                    self.close(number, true).await;
+                }
+                Step::HandOver(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_opening(&mut self, number: u16) {
+        let rests = self.failed.get(&number).is_some_and(|at| at.elapsed() < TRY_AGAIN);
+        if rests || !self.busy.insert(number) {
+            return;
+        }
+        self.elsewhere.is_here(number);
+        let (rooms, cluster, me, vault) =
+            (self.rooms.clone(), self.cluster.clone(), self.me, self.vault.clone());
+        self.opening.spawn_blocking(move || (number, open(&rooms, &cluster, number, me, vault)));
+    }
+
+    fn opened(&mut self, opened: Result<Opened, tokio::task::JoinError>) -> Result<(), Failure> {
+        let (number, opened) = opened.map_err(Failure::refused)?;
+        self.busy.remove(&number);
+        let (room, restored) = match opened {
+            Ok(opened) => *opened,
+            Err(failure) => {
+                self.failed.insert(number, Instant::now());
+                return Err(failure);
+            }
+        };
+        self.failed.remove(&number);
+        let mut work = JoinSet::new();
+        let closes = room.closes.subscribe();
+        if number == 0 {
+            let hub = Hub::of(&self.rooms, &room, &restored.own, self.address.clone())?;
+            work = hub.clone().work(&closes);
+            self.company = Some(hub);
+        }
+        let stores = restored.stores.len();
+        self.rooms.open(number, room.clone(), restored.stores, None);
+        work.spawn(central::follow(self.rooms.clone(), number, closes));
+        self.working.insert(number, work);
+        let what = name_of(number);
+        room.audit.note(
+            now_ms(),
+            None,
+            None,
+            "hub-took",
+            format!("{what}, {stores} stores: {}", self.holder),
+        );
+        Ok(())
+    }
+
+    /// Logs that another hub has claimed, or whose storage failed, are not this one's any more.
+    async fn lose_what_is_lost(&mut self) {
+        for (number, room) in self.rooms.held() {
+            if let Some(reason) = room.storage().is_poisoned() {
+                tracing::warn!("{} is not this hub's any more: {reason}", name_of(number));
+                self.close(number, false).await;
+            }
+        }
+    }
+
+    /// Gives a log up. `orderly`: what its stores have in hand becomes durable first, and the lease is given back.
+    async fn close(&mut self, number: u16, orderly: bool) {
+        let Some((room, stores)) = self.rooms.close(number) else { return };
+        if orderly {
+            room.audit.note(
+                now_ms(),
+                None,
+                None,
+                "hub-gave",
+                format!("{}: {}", name_of(number), self.holder),
+            );
+        }
+        self.working.remove(&number);
+        if number == 0 {
+            self.company = None;
+        }
+        let names: BTreeSet<StoreId> = stores.iter().map(|store| store.store().clone()).collect();
+        self.told.retain(|device| !names.contains(&device.store));
+        if orderly {
+            for store in &stores {
+                store.stop().await;
+            }
+        }
+        drop(stores);
+        // After it, so that nothing of a till is refused that is being recorded.
+        self.send_away(&names);
+        let closing = tokio::task::spawn_blocking(move || room.storage().clone().close());
+        // A poisoned storage says so again.
+        if let Ok(Err(error)) = closing.await
+            && orderly
+        {
+            tracing::warn!("{}: {error}", name_of(number));
+        }
+    }
+
+    /// Sends the tills of stores to whoever has them now, as soon as that is known.
+    fn send_away(&self, stores: &BTreeSet<StoreId>) {
+        let Some(door) = self.rooms.door.get() else { return };
+        for peer in door.endpoint.peers() {
+            if self.rooms.directory.log_of(&WriterId(peer)).is_some_and(|(store, _)| stores.contains(&store))
+            {
+                door.endpoint.send_elsewhere(&peer, "");
+            }
+        }
+    }
+
+    async fn tell_devices(&mut self) -> Result<(), crate::database::DatabaseError> {
+        let version = self.rooms.directory.version();
+        let held = self.rooms.held().len() as u64;
+        let seen = version.wrapping_mul(1_000).wrapping_add(held);
+        let Some(table) = &self.table else { return Ok(()) };
+        if seen == self.told_version {
+            return Ok(());
+        }
+        let own: BTreeSet<StoreId> = self.rooms.own().iter().map(|store| store.store().clone()).collect();
+        let devices = self.rooms.directory.devices().into_iter().filter(|(_, store, ..)| own.contains(store));
+        let devices = devices.map(|(writer, store, log, revoked)| Device { writer, store, log, revoked });
+        let new: Vec<Device> = devices.filter(|device| !self.told.contains(device)).collect();
+        table.tell(&new).await?;
+        self.told.extend(new);
+        self.told_version = seen;
+        Ok(())
+    }
+
+    /// Goes: others take what this hub has, one log after the other as it lets go of it.
+    async fn leave(&mut self) {
+        if let Some(table) = &self.table {
+            let _ = tokio::time::timeout(FAREWELL, table.leave()).await;
+        }
+        self.rooms.audit.note(now_ms(), None, None, "stopping", String::new());
+        for (_, room) in self.rooms.held() {
+            room.storage().will_close();
+        }
+        while let Some(opened) = self.opening.join_next().await {
+            let _ = self.opened(opened);
+        }
+        let numbers: Vec<u16> = self.rooms.held().into_keys().rev().collect();
+        for number in numbers {
+            self.close(number, true).await;
+        }
+    }
+}
+
+fn name_of(number: u16) -> String {
+    if number == 0 { "the company's log".to_owned() } else { format!("shard {number}") }
+}
+
+/// Claims a log and reads what it holds. Blocking.
+fn open(
+    rooms: &Rooms,
+    cluster: &Cluster,
+    number: u16,
+    me: HubName,
+    vault: Option<Vault>,
+) -> Result<Box<(Room, Restored)>, Failure> {
+    let during = |error: StorageError| Failure::refused(format!("{}: {error}", name_of(number)));
+    let dir = folder(&rooms.dir, number);
+    let mut options = log_options(&cluster.database, Some(me));
+    options.log_id = Some(log_id(cluster.company, number));
+    options.vault = vault;
+    let (storage, recovery) = Storage::open(&dir, &options).map_err(during)?;
+    tracing::info!(number, end = recovery.end.0, "log taken");
+    let home = Home::of_node(&dir, &storage);
+    let read = restore(&storage, Images::of(&home), |store| {
+        Ok(fresh_replica(&rooms.key, store, &rooms.config, &home))
+    });
+    let mut restored = match read {
+        Ok(restored) => restored,
+        Err(failure) => {
+            let _ = storage.close();
+            return Err(failure.into());
+        }
+    };
+    let audit = rooms.audit.kept_in(storage, std::mem::take(&mut restored.audit));
+    Ok(Box::new((Room::new(home, audit), restored)))
+}
+
+/// The folder of a log that is held here: what can be made again of it.
+fn folder(dir: &Path, number: u16) -> PathBuf {
+    dir.join("logs").join(format!("{number:03}"))
+}
