@@ -4,7 +4,7 @@
 //! whatever a hub does with a log that is not its own any more changes nothing (storage/postgres).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use crate::runtime::restore::{Images, Restored, restore};
 use crate::runtime::run_file::RunFile;
 use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
-use crate::storage::{Storage, StorageError, hold, manifest, this_process};
+use crate::storage::{Storage, StorageError, folder_of, hold, manifest, this_process};
 
 /// How often the tables are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -371,7 +371,7 @@ fn open(
     vault: Option<Vault>,
 ) -> Result<Box<(Room, Restored)>, Failure> {
     let during = |error: StorageError| Failure::refused(format!("{}: {error}", name_of(number)));
-    let dir = folder(&rooms.dir, number);
+    let dir = folder_of(&rooms.dir, number);
     let mut options = log_options(&cluster.database, Some(me));
     options.log_id = Some(log_id(cluster.company, number));
     options.vault = vault;
@@ -390,9 +390,4 @@ fn open(
     };
     let audit = rooms.audit.kept_in(storage, std::mem::take(&mut restored.audit));
     Ok(Box::new((Room::new(home, audit), restored)))
-}
-
-/// The folder of a log that is held here: what can be made again of it.
-fn folder(dir: &Path, number: u16) -> PathBuf {
-    dir.join("logs").join(format!("{number:03}"))
 }

@@ -21,8 +21,8 @@
 //!
 //! Rooms: options.rs says how a log is opened and what was found; shared.rs is what writers and the door share, reading.rs
 //! reads from wherever the log lies; writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads
-//! what is durable; inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; disk.rs holds
-//! the system calls and the fault hook.
+//! what is durable; inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; logs.rs reads all logs
+//! of a directory that no node runs on; disk.rs holds the system calls and the fault hook.
 //!
 //! An append is durable as a whole or not acknowledged. A crash may keep any of its first entries without
 //! acknowledgement: what must stand or fall together belongs into one entry.
@@ -33,6 +33,7 @@ mod error;
 mod frame;
 mod index;
 mod inspect;
+mod logs;
 mod lost;
 pub mod manifest;
 mod mark;
@@ -53,14 +54,18 @@ mod tests;
 pub mod vault;
 mod writer;
 
-pub use audit::{Audit, Problem, audit, audit_with, is_in_use, look};
+pub use audit::{Audit, Problem, audit, audit_with, is_in_use};
 pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
+pub(crate) use logs::folder_of;
+pub use logs::{At, Logs};
 pub use options::{IndexState, OnDamage, Options, Recovery, Scan};
+pub(crate) use postgres::{
+    Held, Kept, LogReader, Place, gone, hold, log_id, note_mark, shards, this_process, tie, where_it_went,
+};
 pub use postgres::{InDatabase, StoreOf};
-pub(crate) use postgres::{Kept, LogReader, Place, hold, this_process, tie};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
 pub use space::{Space, space, try_disk};

@@ -34,6 +34,10 @@ pub fn copied(from: &Path, to: &Path) {
     }
 }
 
+fn has_database(dir: &Path) -> bool {
+    DATABASES.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path(dir))
+}
+
 /// Gives a command the database of the hub whose directory it names, if it has one, and nothing else of the surroundings.
 fn in_surroundings<'a>(command: &'a mut Command, arguments: &[&str]) -> &'a mut Command {
     let command =
@@ -186,6 +190,8 @@ impl Company {
         let listen = self.quic.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let run = ["hub", "run", "--listen", &listen, "--http", "127.0.0.1:0", "--dir", path(&self.dir)];
         let spread = std::env::var_os(ON_POSTGRES).is_some_and(|value| value == "shards");
+        // One that was brought back from a backup runs without a database.
+        let spread = spread && has_database(&self.dir);
         let shards: &[&str] = if spread && !more.contains(&"--shards") { &["--shards", "4"] } else { &[] };
         let arguments = [&run[..], &strs(&self.key), shards, more].concat();
         let (node, fields) = start(&self.dir, &arguments, ignoring_file_size);

@@ -1,0 +1,204 @@
+//! Every log of a directory, for reading: the one in its segment files or in a database, or all those of a company whose stores
+//! are spread over shards. Whoever looks at a directory while no hub runs on it comes through here, so that nobody takes the
+//! company's own log, which has no stores then, for everything.
+//!
+//! Nothing is claimed and nothing is written. A log that has one writer is held meanwhile, as its hub would; the logs of several hubs
+//! are read as they are at one moment, whether those run or not. The company's own is looked at first: what it says of stores (an
+//! export batch) was durable in their logs before.
+
+use super::frame::Seal;
+use super::inspect::{Paths, inspect};
+use super::postgres::{self, Place};
+use super::reader::Reader;
+use super::reading::Reading;
+use super::recovery::take_lock;
+use super::vault::Vault;
+use super::{Audit, Entry, Position, Problem, Scan, StorageError};
+use crate::database::Database;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A place in one of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct At {
+    /// Number of the log: 0 is the company's own, or the only one; the shards follow.
+    pub log: u16,
+    /// Where in it.
+    pub position: Position,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.log {
+            0 => self.position.fmt(f),
+            shard => write!(f, "{} of shard {shard}", self.position),
+        }
+    }
+}
+
+/// The logs of a directory.
+pub struct Logs {
+    /// By number; one that has not begun is not here.
+    logs: Vec<(u16, Reading)>,
+    shards: u16,
+    _lock: Option<File>,
+}
+
+impl Logs {
+    /// Opens all there are. Blocking.
+    ///
+    /// # Errors
+    /// A node holds the directory (unless its logs are several hubs'), a log is damaged, or the database cannot be asked.
+    pub fn open(dir: &Path) -> Result<Self, StorageError> {
+        let vault = Vault::of(dir)?;
+        match Place::of(dir)? {
+            Some(place) => {
+                let database = postgres::given(dir, &place)?;
+                let shards = postgres::spread(&database, place.log_id)?;
+                let lock = if shards == 0 { lock_of(dir)? } else { None };
+                let logs = in_database(&database, place.log_id, shards, vault.as_ref())?;
+                Ok(Self { logs, shards, _lock: lock })
+            }
+            None => Self::in_files(dir, vault.as_ref()),
+        }
+    }
+
+    /// The log in the segment files of a directory, whatever else the directory says.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(crate) fn in_files(dir: &Path, vault: Option<&Vault>) -> Result<Self, StorageError> {
+        let lock = lock_of(dir)?;
+        let paths = Paths::new(dir);
+        let mut logs = Vec::new();
+        if let Some(found) = inspect(&paths, Scan::Tail, [0; 16], vault)? {
+            let end = found.end();
+            if let Some(error) = found.unreadable.into_iter().next() {
+                return Err(error);
+            }
+            if let Some(damage) = found.damage.into_iter().next() {
+                return Err(StorageError::Damaged(damage));
+            }
+            let seal = Seal::new(&found.log_id, vault);
+            let reader = Reader::new(paths.log, seal, found.lost, found.bases, end.0);
+            logs.push((0, Reading::Files(Arc::new(reader))));
+        }
+        Ok(Self { logs, shards: 0, _lock: lock })
+    }
+
+    /// The logs of a company in a database, whatever a directory says.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(crate) fn in_database(
+        database: &Database,
+        company: [u8; 16],
+        vault: Option<&Vault>,
+    ) -> Result<Self, StorageError> {
+        let shards = postgres::spread(database, company)?;
+        let logs = in_database(database, company, shards, vault)?;
+        Ok(Self { logs, shards, _lock: None })
+    }
+
+    /// Over how many shards the stores are spread; 0: they are in the one log.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Where each log ends, by its number.
+    #[must_use]
+    pub fn ends(&self) -> Vec<(u16, Position)> {
+        self.logs.iter().map(|(number, log)| (*number, log.end())).collect()
+    }
+
+    /// The entry at a place, verified.
+    ///
+    /// # Errors
+    /// It is not there or damaged, or the database cannot be asked.
+    pub fn read(&self, at: At) -> Result<Entry, StorageError> {
+        let log = self.logs.iter().find(|(number, _)| *number == at.log);
+        let nothing = StorageError::NotInLog { at: at.position, end: Position(0) };
+        log.ok_or(nothing)?.1.read(at.position)
+    }
+
+    /// Visits every entry, verified: log after log, the company's own first, each in its order.
+    ///
+    /// # Errors
+    /// A log is damaged, or what `visit` says.
+    pub fn replay<E: From<StorageError>>(
+        &self,
+        visit: &mut dyn FnMut(At, Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (number, log) in &self.logs {
+            let log_number = *number;
+            log.replay(Position(0), &mut |position, entry| visit(At { log: log_number, position }, entry))?;
+        }
+        Ok(())
+    }
+}
+
+/// The readers of a company's logs.
+fn in_database(
+    database: &Database,
+    company: [u8; 16],
+    shards: u16,
+    vault: Option<&Vault>,
+) -> Result<Vec<(u16, Reading)>, StorageError> {
+    let mut logs = Vec::new();
+    for number in 0..=shards {
+        match postgres::reader_of(database, postgres::log_id(company, number), vault) {
+            Ok(reader) => logs.push((number, Reading::Database(Arc::new(reader)))),
+            // No hub has taken it yet.
+            Err(StorageError::LogNotInDatabase { .. }) if shards > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(logs)
+}
+
+/// Holds a directory that a node has run in.
+pub(super) fn lock_of(dir: &Path) -> Result<Option<File>, StorageError> {
+    let paths = Paths::new(dir);
+    if paths.lock.is_file() { take_lock(&paths, false).map(Some) } else { Ok(None) }
+}
+
+/// Where the hub of a directory keeps what belongs to one of several logs and can be made again.
+#[must_use]
+pub(crate) fn folder_of(dir: &Path, number: u16) -> PathBuf {
+    dir.join("logs").join(format!("{number:03}"))
+}
+
+/// Goes through every row of every log of a company with shards, and holds each against what this directory's hub knew of it.
+pub(super) fn audit_spread(
+    dir: &Path,
+    place: &Place,
+    shards: u16,
+    database: &Database,
+    vault: Option<&Vault>,
+) -> Result<Audit, StorageError> {
+    // Before it is looked how far the logs reach: a hub may be at work.
+    let mut marked = Vec::new();
+    for number in 0..=shards {
+        let id = postgres::log_id(place.log_id, number);
+        marked.push((number, postgres::marked(&folder_of(dir, number), id)?));
+    }
+    let logs = in_database(database, place.log_id, shards, vault)?;
+    let mut found = Audit::default();
+    for (number, log) in &logs {
+        found.bytes += log.bytes();
+        found.end.0 += log.end().0;
+        postgres::audit_rows(log, &mut found, &|problem| problem.of_shard(*number));
+    }
+    for (number, marked) in marked {
+        let end = logs.iter().find(|(there, _)| *there == number).map_or(0, |(_, log)| log.end().0);
+        if let Some(marked) = marked.filter(|marked| *marked > end) {
+            let place = database.shown().to_owned();
+            let behind = Problem::Unreadable(StorageError::DatabaseBehind { place, end, marked });
+            found.problems.push(behind.of_shard(number));
+        }
+    }
+    Ok(found)
+}
