@@ -28,7 +28,7 @@ use crate::runtime::restore::{Images, Restored, restore};
 use crate::runtime::run_file::RunFile;
 use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
-use crate::storage::{Storage, StorageError, hold, manifest, this_process};
+use crate::storage::{self, Storage, StorageError, hold, manifest, this_process};
 
 /// How often the tables are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -49,7 +49,8 @@ pub(crate) async fn run(
     let Papers { config, key, authority } = Papers::load(&dir)?;
     let vault = Vault::of(&dir).map_err(Failure::refused)?;
     let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
-    let me: HubName = rand::random();
+    // Its own for good: what a process that died here had is this one's at once.
+    let me: HubName = storage::name_of(&dir);
     let audit = AuditLog::in_memory();
     let elsewhere = Arc::new(Elsewhere::new(Company {
         database: cluster.database.clone(),
@@ -205,8 +206,13 @@ impl Member {
         let seen = table.look().await?;
         let members: Vec<_> = seen.hubs.iter().map(|row| row.member).collect();
         let steps = plan(self.me, &members, &seen.logs);
+        let mine: Vec<u16> =
+            seen.logs.iter().filter(|log| log.holder == Some(self.me)).map(|log| log.number).collect();
         self.elsewhere.saw(seen);
         let held = self.rooms.held();
+        for number in mine.into_iter().filter(|number| !held.contains_key(number)) {
+            self.begin_opening(number);
+        }
         for step in steps {
             match step {
                 Step::Take(number) if !held.contains_key(&number) => self.begin_opening(number),

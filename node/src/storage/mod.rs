@@ -60,7 +60,7 @@ pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
 pub use options::{IndexState, OnDamage, Options, Recovery, Scan};
 pub use postgres::{InDatabase, StoreOf};
-pub(crate) use postgres::{Kept, LogReader, Place, hold, this_process, tie};
+pub(crate) use postgres::{Kept, LogReader, Place, hold, name_of, this_process, tie};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
 pub use space::{Space, space, try_disk};

@@ -33,7 +33,7 @@ mod writer;
 
 pub(crate) use along::LogReader;
 pub(super) use audit::{audit, look, snapshot};
-pub(crate) use place::{Place, this_process};
+pub(crate) use place::{Place, name_of, this_process};
 pub(super) use reader::Reader;
 
 use super::disk::{Disk, Role};
