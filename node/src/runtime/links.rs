@@ -18,10 +18,12 @@ use super::store::StoreHandle;
 use crate::error::Failure;
 use crate::hub::{Door, Hub};
 use crate::identity::{
-    Enrolment, HubAddress, Identity, JoinCode, JoinDesk, JoinOutcome, NodeKey, PublicKey, Role, accept_reply,
+    Enrolment, HubAddress, HubList, Identity, JoinCode, JoinDesk, JoinError, JoinOutcome, NodeKey, PublicKey,
+    Role, accept_reply,
 };
 use crate::transport::{
-    Admit, DialEvent, DialPlan, Endpoint, Event, EventSink, Keeper, Settings, close_code, keep_connected,
+    Admit, DialEvent, DialPlan, Endpoint, Event, EventSink, Keeper, NotHere, Settings, close_code,
+    keep_connected,
 };
 
 /// Which key belongs to which store and log, over all stores of the hub.
@@ -111,11 +113,14 @@ pub async fn listen(
     let resolved = tokio::net::lookup_host(address).await.map_err(refused)?.next();
     let resolved = resolved.ok_or_else(|| Failure::refused(format!("{address} has no address")))?;
     let directory = hub.directory().clone();
-    let admit: Admit = Arc::new(move |peer: &PublicKey| directory.admitted(&WriterId(*peer)).map(|_| ()));
+    let admit: Admit = Arc::new(move |peer: &PublicKey| {
+        directory.admitted(&WriterId(*peer)).map(|_| ()).map_err(NotHere::Refused)
+    });
     let desk = JoinDesk::new(hub.authority().clone(), hub.public_key(), {
         let hub = hub.clone();
         Arc::new(move |applicant| Box::pin(hub.clone().decide(applicant)))
     });
+    let desk = desk.naming(hub.hubs().clone());
     let events = transport_events(hub.clone());
     let endpoint = Endpoint::hub(resolved, &identity, Some(desk), admit, events, Settings::default())
         .map_err(refused)?;
@@ -156,10 +161,11 @@ pub async fn dial(
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, Failure> {
     let identity = enrolment.identity(key).map_err(Failure::refused)?;
-    let keeper = keeper(dir, &enrolment, identity.clone(), audit.clone(), alarms);
+    let hubs = HubList::of(enrolment.hubs());
+    let keeper = keeper(dir, &enrolment, identity.clone(), hubs.clone(), audit.clone(), alarms);
     let endpoint =
         Endpoint::till_for_life(&identity, keeper, Settings::default()).map_err(Failure::refused)?;
-    let plan = DialPlan::new(vec![enrolment.hub_address.clone()], Role::Hub, Some(enrolment.hub_public_key));
+    let plan = DialPlan::new(hubs, Role::Hub, Some(enrolment.hub_public_key));
     let (links, mut dialled) = mpsc::channel(1);
     let name = store.store().to_string();
     let events = Arc::new(move |event| note_dial(&audit, &name, &event));
@@ -171,8 +177,15 @@ pub async fn dial(
     Ok(tokio::spawn(keep_connected(endpoint, plan, links, events, stop)))
 }
 
-/// Takes what the hub answers about papers: checked, on disk, and then in use.
-fn keeper(dir: &Path, enrolment: &Enrolment, identity: Identity, audit: AuditLog, alarms: Alarms) -> Keeper {
+/// Takes what the hub answers about papers and about where the hubs are: checked, on disk, and then in use.
+fn keeper(
+    dir: &Path,
+    enrolment: &Enrolment,
+    identity: Identity,
+    hubs: HubList,
+    audit: AuditLog,
+    alarms: Alarms,
+) -> Keeper {
     let (dir, enrolment) = (dir.to_path_buf(), Mutex::new(enrolment.clone()));
     Arc::new(move |hub, reply| {
         let mut enrolment = enrolment.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,11 +202,21 @@ fn keeper(dir: &Path, enrolment: &Enrolment, identity: Identity, audit: AuditLog
             audit.note(now_ms(), Some(&enrolment.store), Some("hub".to_owned()), "cloned", detail);
         }
         let papers = accept_reply(reply, &identity.public(), &present).map_err(|e| e.to_string())?;
-        if papers == present {
+        let next = enrolment.with_hubs(&reply.hubs());
+        let next = if papers == present { next } else { next.with_papers(&papers) };
+        if next == *enrolment {
             return Ok(());
         }
-        let next = enrolment.with_papers(&papers);
         next.save(&dir).map_err(|e| e.to_string())?;
+        if next.hub_addresses != enrolment.hub_addresses {
+            hubs.set(next.hubs());
+            let detail = format!("the company's hubs are at {}", next.hub_addresses.join(", "));
+            audit.note(now_ms(), Some(&next.store), Some("hub".to_owned()), "hubs", detail);
+        }
+        if papers == present {
+            *enrolment = next;
+            return Ok(());
+        }
         identity.replace(papers).map_err(|e| e.to_string())?;
         let ends = i64::try_from(identity.facts().not_after).unwrap_or(i64::MAX).saturating_mul(1_000);
         let detail =
@@ -219,7 +242,7 @@ pub async fn join(dir: &Path, code: &str, hub: Option<&str>) -> Result<Enrolment
     let label = std::env::var("HOSTNAME").unwrap_or_default();
     let joined = crate::transport::join(&code, hub.as_ref(), &key, &label, &Settings::default()).await;
     let enrolment = joined.map_err(|error| match error {
-        unreachable @ crate::identity::JoinError::Unreachable { .. } => Failure::unreachable(unreachable),
+        later @ (JoinError::Unreachable { .. } | JoinError::Elsewhere { .. }) => Failure::unreachable(later),
         other => Failure::refused(other),
     })?;
     enrolment.save(dir).map_err(Failure::refused)?;
@@ -276,6 +299,12 @@ fn note_dial(audit: &AuditLog, store: &str, event: &DialEvent) {
         DialEvent::Lost { reason } => ("lost", reason.clone()),
         DialEvent::Failed { reason } => ("unreachable", reason.clone()),
         DialEvent::Refused { reason } => ("refused-by-hub", reason.clone()),
+        DialEvent::Moved { to: Some(hub) } => {
+            ("moved", format!("the hub that this till knew has moved its store to {hub}"))
+        }
+        DialEvent::Moved { to: None } => {
+            ("moved", "another hub is taking this till's store over; asking again".to_owned())
+        }
         DialEvent::Waiting { wait } => {
             ("waiting", format!("next attempt in {} ms at the latest", wait.as_millis()))
         }
