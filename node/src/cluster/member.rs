@@ -34,6 +34,8 @@ use crate::storage::{self, Storage, StorageError, hold, manifest, this_process};
 const TICK: Duration = Duration::from_millis(500);
 /// A log that could not be opened is tried again after so long.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// Addresses of hubs that tills are told.
+const HUBS_TOLD: usize = 16;
 /// Longest that stopping waits for what is being answered.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -209,6 +211,8 @@ impl Member {
         let mine: Vec<u16> =
             seen.logs.iter().filter(|log| log.holder == Some(self.me)).map(|log| log.number).collect();
         self.elsewhere.saw(seen);
+        let addresses = self.elsewhere.addresses();
+        self.rooms.hubs.set(addresses.iter().take(HUBS_TOLD).filter_map(|address| address.parse().ok()));
         let held = self.rooms.held();
         for number in mine.into_iter().filter(|number| !held.contains_key(number)) {
             self.begin_opening(number);
