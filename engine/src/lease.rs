@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-/// A hub's process, by a name chosen at random when it starts.
+/// A hub by its name: the same for every process that runs in its directory, one after the other.
 pub type HubName = [u8; 16];
 
 /// A hub as the table of hubs has it. Hubs whose time is over are not in it.

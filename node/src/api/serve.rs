@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -113,6 +114,41 @@ async fn serve_within(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Answers requests on a stream that is no socket, one after the other, until the other side goes.
+pub async fn answer_on<S, F>(stream: S, answer: impl Fn(Request) -> F)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Response>,
+{
+    let answer = service_fn(|request: hyper::Request<Incoming>| {
+        let answered = answer(request.map(Body::new));
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let http = http1::Builder::new();
+    // Who hangs up in the middle does so at his own cost.
+    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+}
+
+/// Sends a request on a stream that is used for nothing else.
+///
+/// # Errors
+/// The other side is gone, or does not speak HTTP.
+pub async fn ask_on<S>(stream: S, request: Request) -> Result<Response, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    Ok(answer.map(Body::new))
+}
+
+/// What a router answers to one request.
+pub async fn answer_of(router: Router, request: Request) -> Response {
+    TowerToHyperService::new(router).call(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// Refuses a body that says itself that it is too large, after reading it to its end: a caller who is still sending would

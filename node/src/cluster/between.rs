@@ -3,7 +3,6 @@
 //! an HTTP request on a stream of its own.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,13 +16,11 @@ use engine::ids::{RecordId, StoreId};
 use engine::replica::Receipt;
 use engine::time::Day;
 use engine::transaction::HubRecord;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::api::problem::Problem;
+use crate::api::serve::{answer_of, answer_on, ask_on};
 use crate::hub::{Hub, Rooms};
 use crate::runtime::store::StoreError;
 use crate::transport::{Endpoint, HubLine, HubStream};
@@ -65,13 +62,7 @@ impl Lines {
         address: &str,
         request: Request,
     ) -> Result<Response, String> {
-        let stream = self.stream(endpoint, address).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        Ok(answer.map(Body::new))
+        ask_on(self.stream(endpoint, address).await?, request).await
     }
 
     /// A stream to an address, over the line there is or a new one.
@@ -131,13 +122,11 @@ pub(super) async fn answer(rooms: Arc<Rooms>, endpoint: Endpoint) {
     while let Some(stream) = endpoint.asked_by_hub().await {
         let rooms = rooms.clone();
         tokio::spawn(async move {
-            let respond = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            answer_on(stream, |request| {
                 let rooms = rooms.clone();
-                async move { Ok::<_, Infallible>(respond(&rooms, request.map(Body::new)).await) }
-            });
-            let http = hyper::server::conn::http1::Builder::new();
-            // A hub that hangs up is its own affair.
-            let _ = http.serve_connection(TokioIo::new(stream), respond).await;
+                async move { respond(&rooms, request).await }
+            })
+            .await;
         });
     }
 }
@@ -166,8 +155,7 @@ async fn respond(rooms: &Arc<Rooms>, mut request: Request) -> Response {
 
 /// What the company's own endpoints answer.
 pub(super) async fn company(hub: Arc<Hub>, request: Request) -> Response {
-    let router = TowerToHyperService::new(crate::api::hub::router(hub));
-    router.call(request).await.unwrap_or_else(|never| match never {})
+    answer_of(crate::api::hub::router(hub), request).await
 }
 
 async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {

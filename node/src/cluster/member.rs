@@ -28,12 +28,14 @@ use crate::runtime::restore::{Images, Restored, restore};
 use crate::runtime::run_file::RunFile;
 use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
-use crate::storage::{Storage, StorageError, folder_of, hold, manifest, this_process};
+use crate::storage::{self, Storage, StorageError, folder_of, hold, manifest, this_process};
 
 /// How often the tables are looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// A log that could not be opened is tried again after so long.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// Addresses of hubs that tills are told.
+const HUBS_TOLD: usize = 16;
 /// Longest that stopping waits for what is being answered.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -49,7 +51,8 @@ pub(crate) async fn run(
     let Papers { config, key, authority } = Papers::load(&dir)?;
     let vault = Vault::of(&dir).map_err(Failure::refused)?;
     let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
-    let me: HubName = rand::random();
+    // Its own for good: what a process that died here had is this one's at once.
+    let me: HubName = storage::name_of(&dir);
     let audit = AuditLog::in_memory();
     let elsewhere = Arc::new(Elsewhere::new(Company {
         database: cluster.database.clone(),
@@ -205,8 +208,15 @@ impl Member {
         let seen = table.look().await?;
         let members: Vec<_> = seen.hubs.iter().map(|row| row.member).collect();
         let steps = plan(self.me, &members, &seen.logs);
+        let mine: Vec<u16> =
+            seen.logs.iter().filter(|log| log.holder == Some(self.me)).map(|log| log.number).collect();
         self.elsewhere.saw(seen);
+        let addresses = self.elsewhere.addresses();
+        self.rooms.hubs.set(addresses.iter().take(HUBS_TOLD).filter_map(|address| address.parse().ok()));
         let held = self.rooms.held();
+        for number in mine.into_iter().filter(|number| !held.contains_key(number)) {
+            self.begin_opening(number);
+        }
         for step in steps {
             match step {
                 Step::Take(number) if !held.contains_key(&number) => self.begin_opening(number),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::directory::Told;
 use super::{Answers, Finding, Node, Role, age, seconds_since};
-use crate::identity::{Enrolment, Identity};
+use crate::identity::{Enrolment, Identity, PublicKey};
 use crate::runtime::clock::now_ms;
 use crate::transport::{DialError, Settings, probe};
 
@@ -32,24 +32,43 @@ pub(super) fn hub_of_till(
     let Some((enrolment, identity)) = papers else {
         return found.push(Finding::unknown("hub", "without its certificate the till cannot ask"));
     };
-    let address = enrolment.hub_address.clone();
     let asked = crate::runtime::block_on(async {
-        Ok::<_, crate::error::Failure>(knock(&enrolment, &identity).await)
+        Ok::<_, crate::error::Failure>(ask_hubs(&enrolment, &identity).await)
     });
-    let asked = asked.unwrap_or_else(|error| Err(Finding::unknown("hub", error.to_string())));
-    found.push(match asked {
-        Ok(()) => Finding::well("hub", format!("{address} answers and would let this till in")),
-        Err(finding) => finding,
-    });
+    found.push(asked.unwrap_or_else(|error| Finding::unknown("hub", error.to_string())));
     if found.last().is_some_and(|it| it.state == super::State::Wrong) && dir.join("run.json").exists() {
         let next = "tillsync audit --dir DIR --last 20 says what the node itself met";
         found.push(Finding::note("hub", "the running till has no line to it", next));
     }
 }
 
-async fn knock(enrolment: &Enrolment, identity: &Identity) -> Result<(), Finding> {
-    let name = &enrolment.hub_address;
-    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(name.as_str()).await {
+/// All hubs that the till knows of, at once: one that lets it in is enough, and of the others the first says what is wrong.
+async fn ask_hubs(enrolment: &Enrolment, identity: &Identity) -> Finding {
+    let hubs = enrolment.hubs();
+    if hubs.is_empty() {
+        let next = "enrol the device anew in an empty directory";
+        return Finding::wrong("hub", format!("{:?} is no address", enrolment.hub_address), next);
+    }
+    let mut asking = Vec::new();
+    for name in hubs {
+        let (key, identity) = (enrolment.hub_public_key, identity.clone());
+        asking.push(tokio::spawn(async move { knock(name.as_str(), &key, &identity).await.map(|()| name) }));
+    }
+    let mut first = None;
+    for asked in asking {
+        match asked.await {
+            Ok(Ok(name)) => {
+                return Finding::well("hub", format!("{name} answers and would let this till in"));
+            }
+            Ok(Err(finding)) => first = first.or(Some(finding)),
+            Err(error) => first = first.or(Some(Finding::unknown("hub", error.to_string()))),
+        }
+    }
+    first.unwrap_or_else(|| Finding::unknown("hub", "nobody could be asked"))
+}
+
+async fn knock(name: &str, hub: &PublicKey, identity: &Identity) -> Result<(), Finding> {
+    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(name).await {
         Ok(found) => found.collect(),
         Err(error) => {
             return Err(Finding::wrong(
@@ -61,7 +80,7 @@ async fn knock(enrolment: &Enrolment, identity: &Identity) -> Result<(), Finding
     };
     let mut last = Finding::wrong("hub", format!("{name} has no address"), "check the name server");
     for address in addresses {
-        last = match probe(identity, address, &enrolment.hub_public_key, &Settings::default()).await {
+        last = match probe(identity, address, hub, &Settings::default()).await {
             Ok(()) => return Ok(()),
             Err(DialError::Unreachable { reason, .. }) => Finding::wrong(
                 "hub",
@@ -69,6 +88,8 @@ async fn knock(enrolment: &Enrolment, identity: &Identity) -> Result<(), Finding
                 "check this machine's network, that UDP to that port is let out, and that the hub runs (on its \
                  machine: tillsync doctor --dir DIR); the till sells meanwhile",
             ),
+            // Not at this door: whoever only asks for papers is not sent on.
+            Err(DialError::Elsewhere { .. }) => return Ok(()),
             Err(DialError::Ended { reason, .. } | DialError::Refused { reason, .. }) => Finding::wrong(
                 "hub",
                 format!("{name} ({address}) answers and does not let this till in: {reason}"),

@@ -49,13 +49,15 @@ impl Hub {
             );
             return Err(Failure::refused(message));
         }
-        let named = self.address();
-        let address: HubAddress = named.parse().map_err(|error| {
-            Failure::refused(format!(
-                "{named} cannot be put into a join code ({error}); run the hub with --advertise HOST:PORT"
-            ))
-        })?;
-        let code = JoinCode::new(address, self.authority.fingerprint());
+        let mut hubs = Vec::new();
+        for named in self.addresses() {
+            hubs.push(named.parse::<HubAddress>().map_err(|error| {
+                Failure::refused(format!(
+                    "{named} cannot be put into a join code ({error}); run the hub with --advertise HOST:PORT"
+                ))
+            })?);
+        }
+        let code = JoinCode::new(hubs.remove(0), self.authority.fingerprint()).and_hubs(hubs);
         let expires_ms = now_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
         let pending = PendingJoin::new(
             store.as_str(),

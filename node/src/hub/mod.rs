@@ -49,7 +49,7 @@ use crate::central;
 use crate::cluster;
 use crate::database::Database;
 use crate::error::Failure;
-use crate::identity::{Authority, NodeKey, PendingJoin};
+use crate::identity::{Authority, HubList, NodeKey, PendingJoin};
 use crate::runtime::StopSignal;
 use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
@@ -104,6 +104,8 @@ pub struct Hub {
     run_token: String,
     /// What join codes name: set once the hub listens.
     address: RwLock<String>,
+    /// The company's hubs, as tills are told with their papers; empty: this one serves alone.
+    hubs: HubList,
     /// One enrolment at a time, so that incarnations and terminal names stay unique; and no new store while the company's
     /// policy changes.
     enrolling: tokio::sync::Mutex<()>,
@@ -284,6 +286,7 @@ impl Hub {
     ) -> Result<Arc<Self>, Failure> {
         let hub = Arc::new(Self {
             address: RwLock::new(address),
+            hubs: rooms.hubs.clone(),
             clock: rooms.clock.clone(),
             authority: rooms.authority.clone(),
             directory: rooms.directory.clone(),
@@ -323,6 +326,19 @@ impl Hub {
 
     fn address(&self) -> String {
         self.address.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The company's hubs, as tills are told; who knows of a change sets it.
+    #[must_use]
+    pub fn hubs(&self) -> &HubList {
+        &self.hubs
+    }
+
+    /// What a join code names, as far as there is room: this hub first, then the company's.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        let others = self.hubs.get();
+        [self.address()].into_iter().chain(others.iter().map(ToString::to_string)).collect()
     }
 
     async fn shut_down(&self) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use super::config::base_policy;
 use super::door::Door;
 use super::{Hub, HubConfig};
 use crate::cluster::Elsewhere;
-use crate::identity::{Authority, NodeKey};
+use crate::identity::{Authority, HubList, NodeKey};
 use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::Clock;
@@ -26,6 +26,7 @@ use crate::runtime::store::{self, StoreHandle};
 use crate::runtime::take_back::TakeBack;
 use crate::runtime::workroom::Home;
 use crate::storage::Storage;
+use crate::transport::NotHere;
 
 /// A log that this process holds, and what is kept in it.
 #[derive(Clone)]
@@ -65,6 +66,8 @@ pub(crate) struct Rooms {
     pub(crate) door: OnceLock<Door>,
     /// What is one for the whole company, while this process holds the company's log.
     company: RwLock<Weak<Hub>>,
+    /// The company's hubs, as tills are told with their papers; empty: this one is alone.
+    pub(crate) hubs: HubList,
     /// Stores that other hubs hold; `None`: this hub is alone.
     pub(crate) elsewhere: Option<Arc<Elsewhere>>,
     held: RwLock<BTreeMap<u16, Room>>,
@@ -95,6 +98,7 @@ impl Rooms {
             shards,
             door: OnceLock::new(),
             company: RwLock::default(),
+            hubs: HubList::default(),
             elsewhere,
             held: RwLock::default(),
             stores: RwLock::default(),
@@ -109,6 +113,43 @@ impl Rooms {
     /// The company is served by this process from now on.
     pub(crate) fn serves_company(&self, hub: &Arc<Hub>) {
         *self.company.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(hub);
+    }
+
+    /// Whether the owner of a key may connect here.
+    ///
+    /// # Errors
+    /// Another hub has its store, it is not known, or it is revoked.
+    pub(crate) fn admits(&self, peer: &WriterId) -> Result<(), NotHere> {
+        let admitted = self.directory.admitted(peer);
+        let Some(elsewhere) = &self.elsewhere else { return admitted.map(drop).map_err(NotHere::Refused) };
+        match admitted {
+            Ok(store) => {
+                let number = self.number_of(&store);
+                if self.holds(number) {
+                    Ok(())
+                } else {
+                    Err(NotHere::Elsewhere(elsewhere.address_of(number)))
+                }
+            }
+            // The hub that enrols knows of it first.
+            Err(reason) if self.holds(0) => Err(NotHere::Refused(reason)),
+            Err(_) => Err(NotHere::Elsewhere(elsewhere.address_of(0))),
+        }
+    }
+
+    /// Whether tills are enrolled here.
+    ///
+    /// # Errors
+    /// Another hub does it; its address, if it is known.
+    pub(crate) fn enrols(&self) -> Result<(), Option<String>> {
+        match &self.elsewhere {
+            Some(elsewhere) if self.company().is_none() => Err(elsewhere.address_of(0)),
+            _ => Ok(()),
+        }
+    }
+
+    fn holds(&self, number: u16) -> bool {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).contains_key(&number)
     }
 
     /// Opens a room with the stores that its log holds.

@@ -6,7 +6,10 @@ use std::path::Path;
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Identity, IdentityError, NodeKey, Papers, PublicKey, Role, files, keys, verify_chain};
+use super::{
+    HubAddress, Identity, IdentityError, NodeKey, Papers, PublicKey, Role, each_once, files, keys,
+    verify_chain,
+};
 
 /// A till's place in the company.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +25,11 @@ pub struct Enrolment {
     /// The hub's name.
     #[serde(with = "hex_key")]
     pub hub_public_key: PublicKey,
-    /// Where the hub was found (`host:port`).
+    /// Where the hub was found (`host:port`) when the till joined: the last resort.
     pub hub_address: String,
+    /// Where the company's hubs are, as a hub told last; before that, as the join code said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hub_addresses: Vec<String>,
     /// IANA time zone of the store's business days.
     pub time_zone: String,
     /// ISO 4217 currency of the store.
@@ -91,6 +97,23 @@ impl Enrolment {
     pub fn papers(&self) -> Papers {
         let trusted = if self.trusted.is_empty() { vec![self.ca.clone()] } else { self.trusted.clone() };
         Papers { certificate: self.certificate.clone(), chain: vec![self.ca.clone()], trusted }
+    }
+
+    /// Where to look for the company's hubs, in the order of preference: what was told, then what the till joined by.
+    #[must_use]
+    pub fn hubs(&self) -> Vec<HubAddress> {
+        let texts = self.hub_addresses.iter().chain([&self.hub_address]);
+        each_once(texts.filter_map(|text| text.parse().ok()))
+    }
+
+    /// The same place, with the hubs that a hub has told; none: those of before stay.
+    #[must_use]
+    pub fn with_hubs(&self, told: &[HubAddress]) -> Self {
+        let mut next = self.clone();
+        if !told.is_empty() {
+            next.hub_addresses = told.iter().map(ToString::to_string).collect();
+        }
+        next
     }
 
     /// The same place with other papers.
@@ -167,6 +190,7 @@ mod tests {
             incarnation: 1,
             hub_public_key: [3; 32],
             hub_address: "hub:7440".into(),
+            hub_addresses: Vec::new(),
             time_zone: "Europe/London".into(),
             currency: "GBP".into(),
             certificate: ca.issue(&key.public(), "S1/T1", Role::Till).unwrap(),
@@ -178,6 +202,18 @@ mod tests {
         assert_eq!(Enrolment::load(dir.path()).unwrap().unwrap(), kept);
         assert_eq!(kept.identity(key).unwrap().facts().name, "S1/T1");
         assert!(kept.identity(NodeKey::generate().unwrap()).is_err(), "a copied enrolment without its key");
+        let file = dir.path().join("identity/enrolment.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("hub_addresses"), "a till of one hub keeps the file it always had");
+
+        let at = |text: &str| text.parse::<HubAddress>().unwrap();
+        assert_eq!(kept.hubs(), [at("hub:7440")]);
+        kept = kept.with_hubs(&[at("b:1"), at("hub:7440"), at("c:1")]);
+        kept.save(dir.path()).unwrap();
+        kept = Enrolment::load(dir.path()).unwrap().unwrap();
+        assert_eq!(kept.hubs(), [at("b:1"), at("hub:7440"), at("c:1")]);
+        assert_eq!(kept.with_hubs(&[]).hubs(), kept.hubs(), "nothing to say changes nothing");
+        assert_eq!(kept.with_hubs(&[at("d:1")]).hubs(), [at("d:1"), at("hub:7440")], "the last resort stays");
 
         kept.ca = Authority::generate("Acme").unwrap().certificate();
         kept.save(dir.path()).unwrap();

@@ -21,8 +21,8 @@ use tokio::time::timeout;
 
 use super::enrolled::{base64, fixed, hex_key};
 use super::{
-    Applicant, Authority, CaFingerprint, Decide, Enrolment, Grant, IdentityError, Instance, JoinCode,
-    JoinError, JoinGate, JoinOutcome, JoinSecret, NodeKey, PublicKey, Refusal, Role, Twins, keys,
+    Applicant, Authority, CaFingerprint, Decide, Enrolment, Grant, HubList, IdentityError, Instance,
+    JoinCode, JoinError, JoinGate, JoinOutcome, JoinSecret, NodeKey, PublicKey, Refusal, Role, Twins, keys,
     system_seconds, verify_chain,
 };
 
@@ -67,11 +67,17 @@ struct Granted {
     grant: Grant,
 }
 
+/// Asked before each join conversation: whether this hub enrols. If not, the `host:port` of the hub that does, where it is
+/// known.
+pub type Enrols = Arc<dyn Fn() -> Result<(), Option<String>> + Send + Sync>;
+
 /// The hub's side: who issues, who decides, and how many at a time.
 pub struct JoinDesk {
     authority: Arc<Authority>,
     hub_public_key: PublicKey,
     decide: Decide,
+    enrols: Enrols,
+    hubs: HubList,
     gate: Mutex<JoinGate>,
     seats: Semaphore,
     twins: Mutex<Twins>,
@@ -82,7 +88,35 @@ impl JoinDesk {
     #[must_use]
     pub fn new(authority: Arc<Authority>, hub_public_key: PublicKey, decide: Decide) -> Self {
         let (gate, seats) = (Mutex::default(), Semaphore::new(JOIN_SEATS));
-        Self { authority, hub_public_key, decide, gate, seats, twins: Mutex::default() }
+        let enrols: Enrols = Arc::new(|| Ok(()));
+        let (hubs, twins) = (HubList::default(), Mutex::default());
+        Self { authority, hub_public_key, decide, enrols, hubs, gate, seats, twins }
+    }
+
+    /// The same desk of a hub that does not always enrol, because another one of the company may.
+    #[must_use]
+    pub fn enrolling_if(self, enrols: Enrols) -> Self {
+        Self { enrols, ..self }
+    }
+
+    /// The same desk, whose tills are told these hubs with their papers; an empty list tells them nothing.
+    #[must_use]
+    pub fn naming(self, hubs: HubList) -> Self {
+        Self { hubs, ..self }
+    }
+
+    /// Whether this hub enrols now; if not, who does, where it is known.
+    ///
+    /// # Errors
+    /// Another hub does.
+    pub fn enrols(&self) -> Result<(), Option<String>> {
+        (self.enrols)()
+    }
+
+    /// The company's hubs, as tills are told.
+    #[must_use]
+    pub fn hubs(&self) -> &HubList {
+        &self.hubs
     }
 
     /// The certificate authority behind it.
@@ -238,7 +272,8 @@ fn accept(
     }
     let Granted { certificate, ca, hub_public_key, company, grant } = granted;
     let Grant { store, terminal, incarnation, time_zone, currency, extra } = grant;
-    let hub_address = code.hub.as_str().to_owned();
+    let mut hubs = code.hubs().iter().map(ToString::to_string);
+    let hub_address = hubs.next().unwrap_or_default();
     Ok(Enrolment {
         company,
         store,
@@ -246,6 +281,7 @@ fn accept(
         incarnation,
         hub_public_key,
         hub_address,
+        hub_addresses: hubs.collect(),
         time_zone,
         currency,
         certificate,
@@ -346,7 +382,7 @@ mod tests {
 
     fn desk(right: JoinSecret) -> (Arc<JoinDesk>, JoinCode) {
         let ca = Arc::new(Authority::generate("Acme").unwrap());
-        let code = JoinCode { hub: "hub:1".parse().unwrap(), ca: ca.fingerprint(), secret: right };
+        let code = JoinCode::with_secret("hub:1".parse().unwrap(), ca.fingerprint(), right);
         let decide: Decide = Arc::new(move |a| {
             let answer = if a.secret == right { Ok(grant()) } else { Err(Refusal::Unknown) };
             Box::pin(async move { answer })
@@ -378,7 +414,8 @@ mod tests {
     #[tokio::test]
     async fn wrong_secrets_are_refused_and_then_slowed_down() {
         let (desk, code) = desk(JoinSecret([1; 16]));
-        let wrong = JoinCode { secret: JoinSecret([2; 16]), ..code.clone() };
+        let mut wrong = code.clone();
+        wrong.secret = JoinSecret([2; 16]);
         for _ in 0..5 {
             let refused = join(&desk, &wrong, [8; 32]).await;
             assert!(matches!(refused, Err(JoinError::Refused(Refusal::Unknown))), "{refused:?}");
@@ -391,7 +428,8 @@ mod tests {
     async fn a_hub_that_answers_with_anothers_name_or_company_is_not_believed() {
         let (desk, code) = desk(JoinSecret([1; 16]));
         assert!(matches!(join(&desk, &code, [9; 32]).await, Err(JoinError::BadAnswer(_))));
-        let other = JoinCode { ca: CaFingerprint([0; 16]), ..code };
+        let mut other = code;
+        other.ca = CaFingerprint([0; 16]);
         // The proof is bound to the company, so the hub of another one does not even ask its callback.
         assert!(matches!(
             join(&desk, &other, [8; 32]).await,

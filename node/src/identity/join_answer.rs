@@ -103,6 +103,14 @@ pub enum JoinError {
         /// How we know.
         reason: String,
     },
+    /// The company's hubs are there, and none of those asked enrols now.
+    #[error(
+        "cannot join: {address} answered, and which hub of the company enrols is being settled; try the same code again in some seconds"
+    )]
+    Elsewhere {
+        /// Who said so last.
+        address: String,
+    },
     /// The conversation broke off.
     #[error("cannot join: the conversation broke off ({0}); try the same code again on this device")]
     Broken(String),

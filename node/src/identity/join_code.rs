@@ -1,14 +1,15 @@
 //! The one-time code that lets a till in: typed, scanned or read over the telephone.
 //!
-//! It carries the hub's address, the fingerprint of the company's CA (so that the till knows its hub before it
+//! It carries where the company's hubs are, the fingerprint of the company's CA (so that the till knows its hub before it
 //! says anything) and a 16-byte secret (so that the hub knows the till was invited). Layout, before base32:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | version, 1 |
+//! | 1 | version: 1 for one address, 2 for more |
 //! | 16 | first half of the BLAKE3 of the CA certificate's DER |
 //! | 16 | secret |
-//! | 1 | kind of address: 4 = IPv4, 6 = IPv6, 0 = `host:port` text |
+//! | 1 | only in version 2: how many addresses, 2 or 3 |
+//! | 1 | each address: its kind, 4 = IPv4, 6 = IPv6, 0 = `host:port` text |
 //! | 6, 18 or 1 + n | address and port, big endian; or length and text |
 //! | 4 | CRC-32 (ISO-HDLC) of all that, big endian |
 //!
@@ -23,11 +24,16 @@ use std::str::FromStr;
 use data_encoding::{Encoding, Specification};
 use serde::{Deserialize, Serialize};
 
-use super::PublicKey;
+use super::{HubAddress, PublicKey, hub_address::each_once};
 
+/// With one address: what every Tillsync reads.
 const VERSION: u8 = 1;
-/// Longest text that is looked at, separators included; a code of a 255-byte host name has 590.
-const TEXT_LIMIT: usize = 1024;
+/// With more than one.
+const VERSION_OF_MANY: u8 = 2;
+/// Addresses that a code names at most: it has to be typed, or fit into a picture.
+const HUBS_MAX: usize = 3;
+/// Longest text that is looked at, separators included; a code of three 255-byte host names has 1,555.
+const TEXT_LIMIT: usize = 2048;
 const GROUP: usize = 5;
 const SECRET_DOMAIN: &str = "tillsync 2026 join secret";
 
@@ -63,48 +69,6 @@ impl fmt::Debug for JoinSecret {
     }
 }
 
-/// Where the hub listens: an address, or `host:port`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HubAddress(String);
-
-impl HubAddress {
-    /// As text, to be resolved at every dial.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for HubAddress {
-    type Err = JoinCodeError;
-
-    fn from_str(text: &str) -> Result<Self, JoinCodeError> {
-        let bad = || JoinCodeError::Address(text.chars().take(80).collect());
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            // One way to write one address, so that a code read back equals the code written.
-            return Ok(Self(plain(address).to_string()));
-        }
-        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
-        let host_fits = !host.is_empty()
-            && host.len() <= 249
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        let port_fits =
-            !port.starts_with('+') && port.parse::<u16>().is_ok_and(|p| p != 0) && port.len() <= 5;
-        if host_fits && port_fits { Ok(Self(text.to_owned())) } else { Err(bad()) }
-    }
-}
-
-impl fmt::Display for HubAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Scope and flow label of an IPv6 address mean something on one machine only: they do not travel.
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip(), address.port())
-}
-
 /// Why a text is no join code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinCodeError {
@@ -133,7 +97,9 @@ pub enum JoinCodeError {
         characters: usize,
     },
     /// A code of another Tillsync.
-    #[error("the join code is of version {0}, this Tillsync reads version {VERSION}; update this device")]
+    #[error(
+        "the join code is of version {0}, this Tillsync reads up to version {VERSION_OF_MANY}; update this device"
+    )]
     Version(u8),
     /// The checksum holds, the contents do not.
     #[error("the join code is intact but its hub address is not readable; make a new code at the hub")]
@@ -146,8 +112,8 @@ pub enum JoinCodeError {
 /// An invitation for one till.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinCode {
-    /// Where to dial.
-    pub hub: HubAddress,
+    /// Where to dial, in the order of preference.
+    hubs: Vec<HubAddress>,
     /// Whom to believe there.
     pub ca: CaFingerprint,
     /// What to say there.
@@ -158,68 +124,127 @@ impl JoinCode {
     /// A new invitation with a fresh secret.
     #[must_use]
     pub fn new(hub: HubAddress, ca: CaFingerprint) -> Self {
-        Self { hub, ca, secret: JoinSecret(rand::random()) }
+        Self::with_secret(hub, ca, JoinSecret(rand::random()))
+    }
+
+    /// An invitation with a secret that is known already.
+    #[must_use]
+    pub fn with_secret(hub: HubAddress, ca: CaFingerprint, secret: JoinSecret) -> Self {
+        Self { hubs: vec![hub], ca, secret }
+    }
+
+    /// The same with more hubs to try, each once, as far as there is room.
+    #[must_use]
+    pub fn and_hubs(mut self, more: impl IntoIterator<Item = HubAddress>) -> Self {
+        self.hubs = each_once(self.hubs.into_iter().chain(more));
+        self.hubs.truncate(HUBS_MAX);
+        self
+    }
+
+    /// The same, to be used at another address alone.
+    #[must_use]
+    pub fn at(self, hub: HubAddress) -> Self {
+        Self { hubs: vec![hub], ..self }
+    }
+
+    /// Where to dial, in the order of preference; at least one.
+    #[must_use]
+    pub fn hubs(&self) -> &[HubAddress] {
+        &self.hubs
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![if self.hubs.len() == 1 { VERSION } else { VERSION_OF_MANY }];
         bytes.extend(self.ca.0);
         bytes.extend(self.secret.0);
-        match self.hub.0.parse::<SocketAddr>() {
-            Ok(SocketAddr::V4(a)) => {
-                bytes.push(4);
-                bytes.extend(a.ip().octets());
-                bytes.extend(a.port().to_be_bytes());
-            }
-            Ok(SocketAddr::V6(a)) => {
-                bytes.push(6);
-                bytes.extend(a.ip().octets());
-                bytes.extend(a.port().to_be_bytes());
-            }
-            Err(_) => {
-                let text = self.hub.0.as_bytes();
-                bytes.push(0);
-                bytes.push(u8::try_from(text.len()).expect("HubAddress is at most 255 bytes"));
-                bytes.extend(text);
-            }
+        if self.hubs.len() > 1 {
+            bytes.push(u8::try_from(self.hubs.len()).expect("at most HUBS_MAX"));
+        }
+        for hub in &self.hubs {
+            write_address(hub, &mut bytes);
         }
         bytes.extend(crc32(&bytes).to_be_bytes());
         bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, JoinCodeError> {
-        if bytes[0] != VERSION {
-            return Err(JoinCodeError::Version(bytes[0]));
+        let version = bytes[0];
+        if version != VERSION && version != VERSION_OF_MANY {
+            return Err(JoinCodeError::Version(version));
         }
         let fixed = |from: usize| bytes.get(from..from + 16).and_then(|b| <[u8; 16]>::try_from(b).ok());
-        let (Some(ca), Some(secret), Some(kind)) = (fixed(1), fixed(17), bytes.get(33)) else {
+        let (Some(ca), Some(secret), Some(rest)) = (fixed(1), fixed(17), bytes.get(33..)) else {
             return Err(JoinCodeError::Contents);
         };
-        let hub = read_address(*kind, &bytes[34..]).ok_or(JoinCodeError::Contents)?;
-        Ok(Self { hub, ca: CaFingerprint(ca), secret: JoinSecret(secret) })
+        let hubs = read_addresses(version, rest).ok_or(JoinCodeError::Contents)?;
+        Ok(Self { hubs, ca: CaFingerprint(ca), secret: JoinSecret(secret) })
     }
 }
 
-fn read_address(kind: u8, rest: &[u8]) -> Option<HubAddress> {
-    let text = match kind {
+fn write_address(hub: &HubAddress, bytes: &mut Vec<u8>) {
+    let text = hub.as_str();
+    match text.parse::<SocketAddr>() {
+        Ok(SocketAddr::V4(a)) => {
+            bytes.push(4);
+            bytes.extend(a.ip().octets());
+            bytes.extend(a.port().to_be_bytes());
+        }
+        Ok(SocketAddr::V6(a)) => {
+            bytes.push(6);
+            bytes.extend(a.ip().octets());
+            bytes.extend(a.port().to_be_bytes());
+        }
+        Err(_) => {
+            bytes.push(0);
+            bytes.push(u8::try_from(text.len()).expect("HubAddress is at most 255 bytes"));
+            bytes.extend(text.as_bytes());
+        }
+    }
+}
+
+/// All of `rest`, or nothing. One way to write each list, so that a code read back equals the code written.
+fn read_addresses(version: u8, rest: &[u8]) -> Option<Vec<HubAddress>> {
+    let (count, mut rest) = if version == VERSION {
+        (1, rest)
+    } else {
+        let (count, rest) = rest.split_first()?;
+        (usize::from(*count), rest)
+    };
+    (version == VERSION || (2..=HUBS_MAX).contains(&count)).then_some(())?;
+    let mut hubs = Vec::with_capacity(count);
+    for _ in 0..count {
+        hubs.push(read_address(&mut rest)?);
+    }
+    (rest.is_empty() && each_once(hubs.clone()) == hubs).then_some(hubs)
+}
+
+fn read_address(rest: &mut &[u8]) -> Option<HubAddress> {
+    let text = match take(rest, 1)?[0] {
         4 => {
-            let b: [u8; 6] = rest.try_into().ok()?;
-            let ip = Ipv4Addr::new(b[0], b[1], b[2], b[3]);
-            SocketAddr::new(IpAddr::V4(ip), u16::from_be_bytes([b[4], b[5]])).to_string()
+            let ip = Ipv4Addr::from(<[u8; 4]>::try_from(take(rest, 4)?).ok()?);
+            SocketAddr::new(IpAddr::V4(ip), read_port(rest)?).to_string()
         }
         6 => {
-            let (ip, port) = rest.split_at_checked(16)?;
-            let ip = Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?);
-            SocketAddr::new(IpAddr::V6(ip), u16::from_be_bytes(port.try_into().ok()?)).to_string()
+            let ip = Ipv6Addr::from(<[u8; 16]>::try_from(take(rest, 16)?).ok()?);
+            SocketAddr::new(IpAddr::V6(ip), read_port(rest)?).to_string()
         }
         0 => {
-            let (length, text) = rest.split_first()?;
-            (text.len() == usize::from(*length)).then_some(())?;
-            std::str::from_utf8(text).ok()?.to_owned()
+            let length = usize::from(take(rest, 1)?[0]);
+            std::str::from_utf8(take(rest, length)?).ok()?.to_owned()
         }
         _ => return None,
     };
     text.parse().ok()
+}
+
+fn read_port(rest: &mut &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(take(rest, 2)?.try_into().ok()?))
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(count)?;
+    *rest = left;
+    Some(taken)
 }
 
 impl fmt::Display for JoinCode {
@@ -343,14 +368,18 @@ mod tests {
     use super::*;
 
     fn code(hub: &str, ca: [u8; 16], secret: [u8; 16]) -> JoinCode {
-        JoinCode { hub: hub.parse().unwrap(), ca: CaFingerprint(ca), secret: JoinSecret(secret) }
+        JoinCode::with_secret(hub.parse().unwrap(), CaFingerprint(ca), JoinSecret(secret))
     }
 
     fn any_code() -> impl Strategy<Value = JoinCode> {
         let v4 = any::<([u8; 4], u16)>().prop_map(|(ip, port)| SocketAddr::from((ip, port)).to_string());
         let v6 = any::<([u16; 8], u16)>().prop_map(|(ip, port)| SocketAddr::from((ip, port)).to_string());
         let host = ("[a-z][a-z0-9.-]{0,100}", 1..u16::MAX).prop_map(|(h, p)| format!("{h}:{p}"));
-        (prop_oneof![v4, v6, host], any::<([u8; 16], [u8; 16])>()).prop_map(|(h, (a, s))| code(&h, a, s))
+        let hubs = prop::collection::vec(prop_oneof![v4, v6, host], 1..=HUBS_MAX);
+        (hubs, any::<([u8; 16], [u8; 16])>()).prop_map(|(hubs, (ca, secret))| {
+            let more = hubs[1..].iter().map(|hub| hub.parse().unwrap());
+            code(&hubs[0], ca, secret).and_hubs(more)
+        })
     }
 
     proptest! {
@@ -407,12 +436,40 @@ mod tests {
         assert_eq!("".parse::<JoinCode>(), Err(JoinCodeError::Empty));
         assert_eq!("ABC!".parse::<JoinCode>(), Err(JoinCodeError::Character { position: 4, found: '!' }));
         assert!(matches!(text[..20].parse::<JoinCode>(), Err(JoinCodeError::Mistyped { .. })));
-        assert_eq!("0".repeat(2000).parse::<JoinCode>(), Err(JoinCodeError::TooLong));
+        assert_eq!("0".repeat(TEXT_LIMIT + 1).parse::<JoinCode>(), Err(JoinCodeError::TooLong));
         let mut newer = vec![9_u8; 40];
         newer.extend(crc32(&newer).to_be_bytes());
         assert_eq!(crockford().encode(&newer).parse::<JoinCode>(), Err(JoinCodeError::Version(9)));
-        for bad in ["hub", "hub:", ":7440", "hub:0", "hub:99999", "hub:+1", "a b:1", "hub/x:1"] {
-            assert!(bad.parse::<HubAddress>().is_err(), "{bad}");
+    }
+
+    #[test]
+    fn a_code_of_one_hub_is_what_it_always_was_and_more_hubs_make_a_code_of_another_version() {
+        let one = code("10.0.0.7:7440", [1; 16], [2; 16]);
+        let bytes = [&[1], [1; 16].as_slice(), &[2; 16], &[4, 10, 0, 0, 7, 0x1d, 0x10]].concat();
+        let sealed = [bytes.clone(), crc32(&bytes).to_be_bytes().to_vec()].concat();
+        assert_eq!(one.to_bytes(), sealed);
+        let at = |text: &str| text.parse::<HubAddress>().unwrap();
+        let more = [at("hub-b.example:7440"), at("10.0.0.7:7440"), at("[2001:db8::1]:7440"), at("d:1")];
+        let many = one.clone().and_hubs(more.clone());
+        assert_eq!(many.hubs(), [at("10.0.0.7:7440"), more[0].clone(), more[2].clone()], "each once, three");
+        assert_eq!(many.to_bytes()[0], 2);
+        assert_eq!(many.to_string().parse::<JoinCode>().unwrap(), many);
+        assert_eq!(many.at(at("d:1")).hubs(), [at("d:1")]);
+    }
+
+    #[test]
+    fn a_list_of_hubs_that_is_none_is_refused() {
+        let head = [&[2], [1; 16].as_slice(), &[2; 16]].concat();
+        let hub = [4, 10, 0, 0, 7, 0x1d, 0x10];
+        let other = [4, 10, 0, 0, 8, 0x1d, 0x10];
+        let twice = [&[2], hub.as_slice(), &hub].concat();
+        let short = [&[3], hub.as_slice(), &other].concat();
+        let long = [&[2], hub.as_slice(), &other, &[0]].concat();
+        for list in [[&[1], hub.as_slice()].concat(), vec![0], vec![4; 200], twice, short, long] {
+            let mut bytes = [head.clone(), list].concat();
+            bytes.extend(crc32(&bytes).to_be_bytes());
+            let read = crockford().encode(&bytes).parse::<JoinCode>();
+            assert_eq!(read, Err(JoinCodeError::Contents), "{bytes:?}");
         }
     }
 

@@ -10,6 +10,7 @@ mod certificate;
 mod enrolled;
 mod enrolment;
 mod files;
+mod hub_address;
 mod join_answer;
 mod join_code;
 mod keys;
@@ -27,9 +28,10 @@ pub use certificate::{
     TrustClock, facts, inside_life, verify_chain, verify_under,
 };
 pub use enrolled::Enrolment;
-pub use enrolment::{JOIN_DEADLINE, JOIN_MESSAGE_LIMIT, JOIN_SEATS, JoinDesk, ask_to_join};
+pub use enrolment::{Enrols, JOIN_DEADLINE, JOIN_MESSAGE_LIMIT, JOIN_SEATS, JoinDesk, ask_to_join};
+pub use hub_address::{HUBS_MAX, HubAddress, HubList, each_once};
 pub use join_answer::{Applicant, Decide, Decision, Grant, JoinError, JoinOutcome, Refusal};
-pub use join_code::{CaFingerprint, HubAddress, JoinCode, JoinCodeError, JoinSecret, PendingJoin, Verdict};
+pub use join_code::{CaFingerprint, JoinCode, JoinCodeError, JoinSecret, PendingJoin, Verdict};
 pub use keys::NodeKey;
 pub use papers::{Identity, Papers};
 pub use rate::{AddressGate, JoinGate, TokenBucket};

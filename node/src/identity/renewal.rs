@@ -19,13 +19,15 @@ use super::certificate::verify_under;
 use super::enrolled::{base64, base64_list};
 use super::enrolment::{ReadFailed, read_message, write_message};
 use super::{
-    Authority, BACKDATE_SECONDS, CertificateFacts, IdentityError, Instance, Papers, PublicKey, Role, facts,
+    Authority, BACKDATE_SECONDS, CertificateFacts, HUBS_MAX, HubAddress, HubList, IdentityError, Instance,
+    Papers, PublicKey, Role, each_once, facts,
 };
 
 /// A renewal conversation ends after this, finished or not.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// A till asks again at least this often: so long a changed company certificate may take to reach a quiet till.
-const ASK_AGAIN_MAX_SECONDS: u64 = 6 * 3_600;
+/// A till asks again at least this often: so long a changed company certificate, or another list of hubs, may take to
+/// reach a till whose link stands. Ten thousand tills ask some seventeen times a second.
+const ASK_AGAIN_MAX_SECONDS: u64 = 600;
 
 /// What a till's certificate is good for at the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,17 @@ pub struct Reply {
     /// Why nothing is given; empty: all is well.
     #[serde(default)]
     pub refused: String,
+    /// Where the company's hubs are (`host:port`), at most [`HUBS_MAX`]; empty: nothing to say.
+    #[serde(default)]
+    pub hubs: Vec<String>,
+}
+
+impl Reply {
+    /// The hubs that are named, as far as they are addresses.
+    #[must_use]
+    pub fn hubs(&self) -> Vec<HubAddress> {
+        each_once(self.hubs.iter().filter_map(|text| text.parse().ok()).take(HUBS_MAX))
+    }
 }
 
 impl Authority {
@@ -137,6 +150,7 @@ impl Authority {
             trusted: reign.accepted(now),
             twin: String::new(),
             refused: String::new(),
+            hubs: Vec::new(),
         };
         if let Standing::Void { reason } = self.standing(leaf, now) {
             reply.refused = reason;
@@ -177,8 +191,8 @@ fn x509_start(certificate: &[u8]) -> u64 {
     start.ok().and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0)
 }
 
-/// The hub's side of one conversation, over a stream of a connection whose owner showed `leaf`. `twin_of` says, for the
-/// instance that asks, where another with its key is. Gives the reply that was sent.
+/// The hub's side of one conversation, over a stream of a connection whose owner showed `leaf`. `hubs` are named beside the
+/// papers; `twin_of` says, for the instance that asks, where another with its key is. Gives the reply that was sent.
 ///
 /// # Errors
 /// When the conversation breaks off, in words.
@@ -187,6 +201,7 @@ pub async fn answer_renewal<S>(
     authority: &Authority,
     leaf: &[u8],
     now: u64,
+    hubs: &HubList,
     twin_of: impl FnOnce(Instance) -> Option<String>,
 ) -> Result<Reply, String>
 where
@@ -195,6 +210,7 @@ where
     let conversation = async {
         let question: Question = read_message(stream).await.map_err(ReadFailed::into_words)?;
         let mut reply = authority.reply(leaf, now).map_err(|e| e.to_string())?;
+        reply.hubs = hubs.get().iter().take(HUBS_MAX).map(ToString::to_string).collect();
         if let Ok(instance) = HEXLOWER.decode(question.instance.as_bytes())
             && let Ok(instance) = Instance::try_from(instance)
         {
@@ -384,6 +400,7 @@ mod tests {
             trusted: from.reign().accepted(START),
             twin: String::new(),
             refused: String::new(),
+            hubs: Vec::new(),
         };
         assert!(accept_reply(&reply(forged, &thief), &till().public(), &held).is_err());
         assert!(accept_reply(&reply(Vec::new(), &thief), &till().public(), &held).is_err(), "trust alone");
@@ -391,6 +408,27 @@ mod tests {
         assert!(accept_reply(&reply(anothers, &ca), &till().public(), &held).is_err());
         let hubs = ca.issue_at(&till().public(), "hub", Role::Hub, START).unwrap();
         assert!(accept_reply(&reply(hubs, &ca), &till().public(), &held).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_reply_names_the_hubs_and_a_till_takes_no_more_than_are_addresses() {
+        let ca = Authority::generate("Acme").unwrap();
+        let held = papers(&ca, START);
+        let hubs = HubList::of((0..HUBS_MAX + 4).map(|i| format!("hub-{i}.example:7440").parse().unwrap()));
+        let (mut asking, mut answering) = tokio::io::duplex(64 * 1024);
+        let (asked, answered) = tokio::join!(
+            ask_for_papers(&mut asking, &[7; 16]),
+            answer_renewal(&mut answering, &ca, &held.certificate, START, &hubs, |_| None),
+        );
+        let reply = asked.unwrap();
+        assert_eq!(reply, answered.unwrap());
+        assert_eq!(reply.hubs(), hubs.get()[..HUBS_MAX]);
+
+        let words = ["a:1", "no address", "a:1", "b:1"].map(str::to_owned);
+        let odd = Reply { hubs: words.to_vec(), ..reply };
+        assert_eq!(odd.hubs().iter().map(HubAddress::as_str).collect::<Vec<_>>(), ["a:1", "b:1"]);
+        let older = r#"{"now":1,"ask_again_seconds":1,"chain":[],"trusted":[]}"#;
+        assert!(serde_json::from_str::<Reply>(older).unwrap().hubs().is_empty(), "of a hub that tells none");
     }
 
     #[test]

@@ -18,8 +18,8 @@ use super::store::StoreHandle;
 use crate::error::Failure;
 use crate::hub::{Door, Rooms};
 use crate::identity::{
-    Enrolment, HubAddress, Identity, JoinCode, JoinDesk, JoinOutcome, NodeKey, PublicKey, Refusal, Role,
-    accept_reply,
+    Enrolment, HubAddress, HubList, Identity, JoinCode, JoinDesk, JoinError, JoinOutcome, NodeKey, PublicKey,
+    Refusal, Role, accept_reply,
 };
 use crate::transport::{
     Admit, DialEvent, DialPlan, Endpoint, Event, EventSink, Keeper, Settings, close_code, keep_connected,
@@ -72,7 +72,10 @@ impl Directory {
     }
 
     /// The store of a key that may connect.
-    fn admitted(&self, peer: &WriterId) -> Result<StoreId, String> {
+    ///
+    /// # Errors
+    /// It is not known, or revoked.
+    pub fn admitted(&self, peer: &WriterId) -> Result<StoreId, String> {
         let known = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         match known.writers.get(peer) {
             None => Err("this key is not enrolled here".to_owned()),
@@ -132,8 +135,8 @@ pub(crate) async fn listen(
     };
     let resolved = tokio::net::lookup_host(address).await.map_err(refused)?.next();
     let resolved = resolved.ok_or_else(|| Failure::refused(format!("{address} has no address")))?;
-    let directory = rooms.directory.clone();
-    let admit: Admit = Arc::new(move |peer: &PublicKey| directory.admitted(&WriterId(*peer)).map(|_| ()));
+    let admitting = rooms.clone();
+    let admit: Admit = Arc::new(move |peer: &PublicKey| admitting.admits(&WriterId(*peer)));
     let desk = JoinDesk::new(rooms.authority.clone(), rooms.key.public(), {
         let rooms = rooms.clone();
         Arc::new(move |applicant| {
@@ -148,6 +151,8 @@ pub(crate) async fn listen(
             })
         })
     });
+    let enrolling = rooms.clone();
+    let desk = desk.naming(rooms.hubs.clone()).enrolling_if(Arc::new(move || enrolling.enrols()));
     let events = transport_events(rooms.clone());
     let endpoint = Endpoint::hub(resolved, &identity, Some(desk), admit, events, Settings::default())
         .map_err(refused)?;
@@ -166,6 +171,8 @@ pub(crate) async fn listen(
                 Some(store) => {
                     tokio::spawn(serve(store, link));
                 }
+                // It has gone to another hub a moment ago.
+                None if rooms.elsewhere.is_some() => link.control().close(close_code::ELSEWHERE, ""),
                 None => link.control().close(close_code::NOT_ADMITTED, "this key is not enrolled here"),
             }
         }
@@ -195,10 +202,11 @@ pub async fn dial(
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, Failure> {
     let identity = enrolment.identity(key).map_err(Failure::refused)?;
-    let keeper = keeper(dir, &enrolment, identity.clone(), audit.clone(), alarms);
+    let hubs = HubList::of(enrolment.hubs());
+    let keeper = keeper(dir, &enrolment, identity.clone(), hubs.clone(), audit.clone(), alarms);
     let endpoint =
         Endpoint::till_for_life(&identity, keeper, Settings::default()).map_err(Failure::refused)?;
-    let plan = DialPlan::new(vec![enrolment.hub_address.clone()], Role::Hub, Some(enrolment.hub_public_key));
+    let plan = DialPlan::new(hubs, Role::Hub, Some(enrolment.hub_public_key));
     let (links, mut dialled) = mpsc::channel(1);
     let name = store.store().to_string();
     let events = Arc::new(move |event| note_dial(&audit, &name, &event));
@@ -210,8 +218,15 @@ pub async fn dial(
     Ok(tokio::spawn(keep_connected(endpoint, plan, links, events, stop)))
 }
 
-/// Takes what the hub answers about papers: checked, on disk, and then in use.
-fn keeper(dir: &Path, enrolment: &Enrolment, identity: Identity, audit: AuditLog, alarms: Alarms) -> Keeper {
+/// Takes what the hub answers about papers and about where the hubs are: checked, on disk, and then in use.
+fn keeper(
+    dir: &Path,
+    enrolment: &Enrolment,
+    identity: Identity,
+    hubs: HubList,
+    audit: AuditLog,
+    alarms: Alarms,
+) -> Keeper {
     let (dir, enrolment) = (dir.to_path_buf(), Mutex::new(enrolment.clone()));
     Arc::new(move |hub, reply| {
         let mut enrolment = enrolment.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,11 +243,21 @@ fn keeper(dir: &Path, enrolment: &Enrolment, identity: Identity, audit: AuditLog
             audit.note(now_ms(), Some(&enrolment.store), Some("hub".to_owned()), "cloned", detail);
         }
         let papers = accept_reply(reply, &identity.public(), &present).map_err(|e| e.to_string())?;
-        if papers == present {
+        let next = enrolment.with_hubs(&reply.hubs());
+        let next = if papers == present { next } else { next.with_papers(&papers) };
+        if next == *enrolment {
             return Ok(());
         }
-        let next = enrolment.with_papers(&papers);
         next.save(&dir).map_err(|e| e.to_string())?;
+        if next.hub_addresses != enrolment.hub_addresses {
+            hubs.set(next.hubs());
+            let detail = format!("the company's hubs are at {}", next.hub_addresses.join(", "));
+            audit.note(now_ms(), Some(&next.store), Some("hub".to_owned()), "hubs", detail);
+        }
+        if papers == present {
+            *enrolment = next;
+            return Ok(());
+        }
         identity.replace(papers).map_err(|e| e.to_string())?;
         let ends = i64::try_from(identity.facts().not_after).unwrap_or(i64::MAX).saturating_mul(1_000);
         let detail =
@@ -258,7 +283,7 @@ pub async fn join(dir: &Path, code: &str, hub: Option<&str>) -> Result<Enrolment
     let label = std::env::var("HOSTNAME").unwrap_or_default();
     let joined = crate::transport::join(&code, hub.as_ref(), &key, &label, &Settings::default()).await;
     let enrolment = joined.map_err(|error| match error {
-        unreachable @ crate::identity::JoinError::Unreachable { .. } => Failure::unreachable(unreachable),
+        later @ (JoinError::Unreachable { .. } | JoinError::Elsewhere { .. }) => Failure::unreachable(later),
         other => Failure::refused(other),
     })?;
     enrolment.save(dir).map_err(Failure::refused)?;
@@ -315,6 +340,12 @@ fn note_dial(audit: &AuditLog, store: &str, event: &DialEvent) {
         DialEvent::Lost { reason } => ("lost", reason.clone()),
         DialEvent::Failed { reason } => ("unreachable", reason.clone()),
         DialEvent::Refused { reason } => ("refused-by-hub", reason.clone()),
+        DialEvent::Moved { to: Some(hub) } => {
+            ("moved", format!("the hub that this till knew has moved its store to {hub}"))
+        }
+        DialEvent::Moved { to: None } => {
+            ("moved", "another hub is taking this till's store over; asking again".to_owned())
+        }
         DialEvent::Waiting { wait } => {
             ("waiting", format!("next attempt in {} ms at the latest", wait.as_millis()))
         }

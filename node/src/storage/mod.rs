@@ -63,7 +63,8 @@ pub(crate) use logs::folder_of;
 pub use logs::{At, Logs};
 pub use options::{IndexState, OnDamage, Options, Recovery, Scan};
 pub(crate) use postgres::{
-    Held, Kept, LogReader, Place, gone, hold, log_id, note_mark, shards, this_process, tie, where_it_went,
+    Held, Kept, LogReader, Place, gone, hold, log_id, name_of, note_mark, shards, this_process, tie,
+    where_it_went,
 };
 pub use postgres::{InDatabase, StoreOf};
 pub use scratch::Scratch;

@@ -1,9 +1,12 @@
-//! Keeps one link to a peer alive for ever: dial, hand the link over, and when it ends, wait and dial again.
+//! Keeps one link to a peer alive for ever: search it, hand the link over, and when it ends, wait and search again.
 //!
 //! A wait ends early when the network changed ([`super::network`]) or when a peer that was silent answers a
 //! [`knock`]. Only the change from silent to answering counts: a hub that answers knocks but refuses us, or drowns in
 //! handshakes, must not be dialled every two seconds by every till. It never gives up and never decides whether a
 //! link is needed; stop it through `shutdown`.
+//!
+//! A hub that gives the till's store to another one closes the link with
+//! [`ELSEWHERE`](super::close_code::ELSEWHERE): then there is no wait, or only a breath of one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,32 +15,31 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
-use crate::identity::{PublicKey, Role};
+use crate::identity::{HubAddress, HubList, PublicKey, Role};
 
-use super::endpoint::{DialError, Endpoint};
+use super::endpoint::Endpoint;
 use super::link::Link;
 use super::quic::End;
+use super::search::{HOPS_MAX, Known, search};
 use super::{Backoff, close_code, knock, network};
 
-/// Addresses dialled of all that the names resolve to.
-const ADDRESS_LIMIT: usize = 8;
-/// Longest the resolver may take.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// A link that lived this long was a good one: the next wait is a first one again.
 const GOOD_LINK: Duration = Duration::from_secs(10);
 /// After an answered knock, each till waits a random part of this.
 const KNOCK_SPREAD: Duration = Duration::from_millis(500);
+/// A till whose store is changing hands asks again after this on average: from half of it to one and a half.
+pub(super) const BREATH: Duration = Duration::from_secs(1);
 
 /// Whom to dial, and how patiently.
 #[derive(Debug, Clone)]
 pub struct DialPlan {
-    /// `host:port` texts, in the order of preference; resolved at every attempt.
-    pub addresses: Vec<String>,
+    /// Where the peer may be; read anew at every search.
+    pub addresses: HubList,
     /// What the peer must prove to be.
     pub role: Role,
     /// Whom the peer must prove to be; `None`: any node of the company with that role.
     pub peer: Option<PublicKey>,
-    /// How long to wait between dials.
+    /// How long to wait between searches.
     pub backoff: Backoff,
     /// How often to knock while waiting.
     pub knock_every: Duration,
@@ -48,7 +50,7 @@ pub struct DialPlan {
 impl DialPlan {
     /// The usual patience.
     #[must_use]
-    pub fn new(addresses: Vec<String>, role: Role, peer: Option<PublicKey>) -> Self {
+    pub fn new(addresses: HubList, role: Role, peer: Option<PublicKey>) -> Self {
         Self {
             addresses,
             role,
@@ -90,7 +92,12 @@ pub enum DialEvent {
         /// Why.
         reason: String,
     },
-    /// The next dial is this far away, unless something happens first.
+    /// Another hub of the company has this till's store: nothing is wrong, the till goes there.
+    Moved {
+        /// Where it is, if that is known.
+        to: Option<HubAddress>,
+    },
+    /// The next search is this far away, unless something happens first.
     Waiting {
         /// How long.
         wait: Duration,
@@ -113,7 +120,8 @@ pub async fn keep_connected(
     events: DialEvents,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut dialer = Dialer { endpoint, plan, links, events, addresses: Vec::new(), silent: true };
+    let known = Known { first: None, reached: Vec::new(), silent: true };
+    let mut dialer = Dialer { endpoint, plan, links, events, known, sent_on: 0 };
     tokio::select! {
         () = dialer.run() => {}
         _ = shutdown.wait_for(|stop| *stop) => {}
@@ -125,84 +133,83 @@ struct Dialer {
     plan: DialPlan,
     links: mpsc::Sender<Link>,
     events: DialEvents,
-    /// What the names last resolved to.
-    addresses: Vec<SocketAddr>,
-    /// The peer was heard to be silent since a knock last brought a dial forward.
-    silent: bool,
+    known: Known,
+    /// Links in a row that a hub ended soon, sending us on.
+    sent_on: usize,
+}
+
+/// What comes after a link.
+enum Next {
+    Search,
+    Breathe,
+    BackOff,
 }
 
 impl Dialer {
     async fn run(&mut self) {
         while !self.links.is_closed() {
-            // Taken before the dial, so that a change during it is not lost.
+            // Taken before the dials, so that a change during them is not lost.
             let network = network::signature();
-            if let Some(link) = self.dial().await {
-                let (control, since) = (link.control(), Instant::now());
-                if self.links.send(link).await.is_err() {
-                    return;
+            let search = search(&self.endpoint, &self.plan, &self.events, &mut self.known);
+            let link = tokio::select! {
+                link = search => link,
+                () = self.links.closed() => return,
+            };
+            let next = match link {
+                None => Next::BackOff,
+                Some(link) => {
+                    let (control, since) = (link.control(), Instant::now());
+                    if self.links.send(link).await.is_err() {
+                        return;
+                    }
+                    self.after(&control.closed().await, since.elapsed())
                 }
-                let end = control.closed().await;
-                let ousted = matches!(end, End::Peer { code, .. } if code == u64::from(close_code::REPLACED));
-                (self.events)(DialEvent::Lost { reason: end.to_string() });
-                let recalled = matches!(end, End::Peer { code, .. } if code == u64::from(close_code::RENEW));
-                // Whoever sends us away is there: its answer to a knock is no news.
-                self.silent = !matches!(end, End::Peer { code, .. } if code != u64::from(close_code::DONE));
-                // A cloned device would otherwise fight its double once a second.
-                if recalled || (since.elapsed() >= GOOD_LINK && !ousted) {
-                    self.plan.backoff.reset();
-                }
-            }
-            self.wait(network).await;
+            };
+            let wait = match next {
+                Next::Search => continue,
+                Next::Breathe => breath(BREATH, rand::random()),
+                Next::BackOff => self.plan.backoff.next_wait(rand::random()),
+            };
+            self.wait(network, wait).await;
         }
     }
 
-    async fn dial(&mut self) -> Option<Link> {
-        self.resolve().await;
-        for address in self.addresses.clone() {
-            (self.events)(DialEvent::Connecting { address });
-            match self.endpoint.dial(address, self.plan.role).await {
-                Ok(link) if self.plan.peer.is_some_and(|wanted| wanted != link.peer()) => {
-                    link.control().close(close_code::NOT_ADMITTED, "another node was wanted");
-                    let reason = format!("{address} is another node of the company than the one wanted");
-                    (self.events)(DialEvent::Refused { reason });
-                }
-                Ok(link) => {
-                    (self.events)(DialEvent::Connected { peer: link.peer(), address });
-                    return Some(link);
-                }
-                Err(e @ (DialError::Refused { .. } | DialError::Ended { .. })) => {
-                    self.silent = false;
-                    (self.events)(DialEvent::Refused { reason: e.to_string() });
-                }
-                Err(e @ DialError::Unreachable { .. }) => {
-                    (self.events)(DialEvent::Failed { reason: e.to_string() });
-                }
+    /// What the end of a link that lived so long tells.
+    fn after(&mut self, end: &End, lived: Duration) -> Next {
+        let code = match end {
+            End::Peer { code, .. } => u32::try_from(*code).ok(),
+            _ => None,
+        };
+        let (ousted, recalled) = (code == Some(close_code::REPLACED), code == Some(close_code::RENEW));
+        // Whoever sends us away is there: its answer to a knock is no news.
+        self.known.silent = code.is_none_or(|code| code == close_code::DONE);
+        let good = lived >= GOOD_LINK && !ousted;
+        // A cloned device would otherwise fight its double once a second.
+        if recalled || good {
+            self.plan.backoff.reset();
+        }
+        let Some(hub) = end.elsewhere() else {
+            self.sent_on = 0;
+            (self.events)(DialEvent::Lost { reason: end.to_string() });
+            return Next::BackOff;
+        };
+        (self.events)(DialEvent::Moved { to: hub.clone() });
+        // Two hubs that each let us in and send us to the other are not followed for ever.
+        self.sent_on = if good { 1 } else { self.sent_on + 1 };
+        if self.sent_on > HOPS_MAX {
+            return Next::BackOff;
+        }
+        match hub {
+            None => Next::Breathe,
+            Some(hub) => {
+                self.known.first = Some(hub);
+                Next::Search
             }
         }
-        None
     }
 
-    /// All names at once; those that do not resolve now keep nobody waiting for long.
-    async fn resolve(&mut self) {
-        let mut found = Vec::new();
-        for name in &self.plan.addresses {
-            match tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(name)).await {
-                Ok(Ok(addresses)) => found.extend(addresses),
-                Ok(Err(e)) => {
-                    (self.events)(DialEvent::Failed { reason: format!("cannot resolve {name}: {e}") });
-                }
-                Err(_) => {
-                    (self.events)(DialEvent::Failed { reason: format!("cannot resolve {name} in time") });
-                }
-            }
-        }
-        found.truncate(ADDRESS_LIMIT);
-        self.addresses = found;
-    }
-
-    /// Until the backoff is over, the network changed since `network`, or a silent peer answers.
-    async fn wait(&mut self, network: u64) {
-        let wait = self.plan.backoff.next_wait(rand::random());
+    /// Until the wait is over, the network changed since `network`, or a silent peer answers.
+    async fn wait(&mut self, network: u64, wait: Duration) {
         (self.events)(DialEvent::Waiting { wait });
         let mut look = interval(self.plan.look_every);
         let changed = async {
@@ -213,17 +220,18 @@ impl Dialer {
                 }
             }
         };
+        let Known { reached, silent, .. } = &mut self.known;
         let woken = tokio::select! {
             () = sleep_until(Instant::now() + wait) => None,
             () = changed => Some("the network changed"),
-            () = heard(&self.addresses, self.plan.knock_every, &mut self.silent) => Some("the peer answers again"),
+            () = heard(reached, self.plan.knock_every, silent) => Some("the peer answers again"),
             () = self.links.closed() => None,
         };
         if let Some(reason) = woken {
             (self.events)(DialEvent::Woken { reason });
             if reason == "the network changed" {
                 self.plan.backoff.reset();
-                self.silent = true;
+                self.known.silent = true;
             }
         }
     }
@@ -245,6 +253,11 @@ async fn heard(addresses: &[SocketAddr], every: Duration, silent: &mut bool) {
         }
         sleep_until(next).await;
     }
+}
+
+/// Half of `pace`, and a random part of it.
+pub(super) fn breath(pace: Duration, random: u32) -> Duration {
+    pace / 2 + part_of(pace, random)
 }
 
 /// `whole · random / 2³²`, in integers.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 use tokio::time::timeout;
 
-use crate::identity::{Identity, Instance, JoinDesk, PublicKey, Role, facts};
+use crate::identity::{HubAddress, Identity, Instance, JoinDesk, PublicKey, Role, facts};
 
 use super::hubs::{HubLine, HubStream};
 use super::link::{Link, LinkError};
@@ -25,6 +25,9 @@ const RESET_PURPOSE: &str = "tillsync 2026 QUIC stateless reset";
 /// At shutdown, peers have this long to hear goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Whose it is to ask for a link, of several dials at once.
+pub(super) type Turn = Arc<Mutex<()>>;
+
 /// Why a dial gave no link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
@@ -35,6 +38,14 @@ pub enum DialError {
         address: SocketAddr,
         /// What happened.
         reason: String,
+    },
+    /// A hub of the company answered, and another one has this till's store.
+    #[error("{address} sends this till on to {}", hub.as_ref().map_or("another hub, not known yet", HubAddress::as_str))]
+    Elsewhere {
+        /// Where we dialled.
+        address: SocketAddr,
+        /// Where to go, if that hub knows.
+        hub: Option<HubAddress>,
     },
     /// This node's certificate has ended or its authority was replaced, and it could not be renewed by itself.
     #[error("{address} does not accept this node's certificate any more: {reason}; enrol the device anew")]
@@ -276,29 +287,48 @@ impl Endpoint {
     /// # Errors
     /// When nobody answers in time, or the two do not accept each other.
     pub async fn dial(&self, address: SocketAddr, role: Role) -> Result<Link, DialError> {
-        let link = match self.dial_once(address, role).await {
+        self.dial_in_turn(address, role, &Turn::default()).await.map(|(link, _)| link)
+    }
+
+    /// As [`Endpoint::dial`], beside other dials of this node: handshakes run together, but only who has the turn asks for
+    /// its link. A hub that is reached by two addresses would take the second link for one that replaces the first. The
+    /// turn comes back with the link, to be kept until the other dials were given up.
+    pub(super) async fn dial_in_turn(
+        &self,
+        address: SocketAddr,
+        role: Role,
+        turn: &Turn,
+    ) -> Result<(Link, OwnedMutexGuard<()>), DialError> {
+        let (link, held) = match self.dial_once(address, role, turn).await {
             Err(ended @ DialError::Ended { .. }) => {
                 let Some(renewer) = self.0.renewer.as_ref().filter(|_| role == Role::Hub) else {
                     return Err(ended);
                 };
                 self.renew(address, renewer).await?;
-                self.dial_once(address, role).await?
+                self.dial_once(address, role, turn).await?
             }
             other => other?,
         };
         if let Some(renewer) = self.0.renewer.as_ref().filter(|_| role == Role::Hub) {
             papers::keep_new(&link, renewer.instance, renewer.keeper.clone());
         }
-        Ok(link)
+        Ok((link, held))
     }
 
-    async fn dial_once(&self, address: SocketAddr, role: Role) -> Result<Link, DialError> {
-        let dial = async {
+    async fn dial_once(
+        &self,
+        address: SocketAddr,
+        role: Role,
+        turn: &Turn,
+    ) -> Result<(Link, OwnedMutexGuard<()>), DialError> {
+        let handshake = async {
             let socket = self.socket_for(address)?;
-            let connection = socket.dial(&self.0.caller, address, role.server_name()).await?;
-            Link::dialled(connection).await
+            Ok(socket.dial(&self.0.caller, address, role.server_name()).await?)
         };
-        self.in_time(address, dial).await
+        let connection = self.in_time(address, handshake).await?;
+        let held = turn.clone().lock_owned().await;
+        let link = self.in_time(address, Link::dialled(connection)).await?;
+        Ok((link, held))
     }
 
     /// The certificate has ended: a connection for nothing but a new one.
@@ -324,6 +354,9 @@ impl Endpoint {
         let unreachable = |reason: String| DialError::Unreachable { address, reason };
         match timeout(self.0.settings.connect, work).await {
             Ok(Ok(done)) => Ok(done),
+            Ok(Err(LinkError::Closed(end))) if end.elsewhere().is_some() => {
+                Err(DialError::Elsewhere { address, hub: end.elsewhere().flatten() })
+            }
             Ok(Err(LinkError::Closed(End::Peer { code, reason })))
                 if code == u64::from(close_code::RENEW) =>
             {

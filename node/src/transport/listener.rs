@@ -21,10 +21,12 @@ use crate::identity::{
 
 use super::endpoint::Tally;
 use super::hubs::{HubStream, STREAMS_OF_HUB};
-use super::link::Link;
+use super::link::{Link, LinkError};
 use super::quic::{Connection, End, Incoming, Socket, Stream};
 use super::registry::Registry;
-use super::{ALPN_HUBS, ALPN_JOIN, ALPN_LINK, ALPN_RENEW, Admit, Event, EventSink, Settings, close_code};
+use super::{
+    ALPN_HUBS, ALPN_JOIN, ALPN_LINK, ALPN_RENEW, Admit, Event, EventSink, NotHere, Settings, close_code,
+};
 
 /// Handshakes at the same time; more callers are refused.
 const HANDSHAKE_LIMIT: usize = 256;
@@ -146,8 +148,18 @@ impl Listener {
             None
         };
         let alpn = connection.alpn();
-        if alpn == ALPN_JOIN && self.join.is_some() {
-            return Some(Greeted::Join(connection));
+        // Not told as rejections: they are sent on, and come in there.
+        let send_on = |hub: Option<String>| {
+            connection.close(close_code::ELSEWHERE, &hub.unwrap_or_default());
+            None
+        };
+        if alpn == ALPN_JOIN
+            && let Some(desk) = &self.join
+        {
+            return match desk.enrols() {
+                Ok(()) => Some(Greeted::Join(connection)),
+                Err(hub) => send_on(hub),
+            };
         }
         let wanted = alpn == ALPN_LINK || alpn == ALPN_RENEW || alpn == ALPN_HUBS;
         let Some(certificate) = connection.peer_certificate().filter(|_| wanted) else {
@@ -164,8 +176,11 @@ impl Listener {
                 false => turn_away(close_code::NOT_ADMITTED, "only hubs of the company speak here"),
             };
         }
-        if let Err(reason) = (self.admit)(&peer) {
-            return turn_away(close_code::NOT_ADMITTED, &reason);
+        match (self.admit)(&peer) {
+            Err(NotHere::Refused(reason)) => return turn_away(close_code::NOT_ADMITTED, &reason),
+            Err(NotHere::Elsewhere(hub)) if alpn == ALPN_LINK => return send_on(hub),
+            // Papers are given by any hub of the company.
+            Err(NotHere::Elsewhere(_)) | Ok(()) => {}
         }
         if !self.may_connect(peer) {
             return turn_away(close_code::FULL, "this certificate connects too often; wait a little");
@@ -185,6 +200,8 @@ impl Listener {
                 let certificate = Shown { certificate, good_for };
                 Some(Greeted::Link(connection, peer, certificate, Box::new(link)))
             }
+            // It tried several addresses, and another was faster.
+            Err(LinkError::Closed(End::Peer { code, .. })) if code == u64::from(close_code::DONE) => None,
             Err(e) => turn_away(close_code::PROTOCOL, &e.to_string()),
         }
     }
@@ -270,7 +287,8 @@ impl Listener {
             (self.events)(Event::Cloned { peer, remote });
             Some(format!("this one is at {remote}"))
         };
-        let answered = answer_renewal(&mut stream.into_io(), authority, certificate, now, twin_of).await;
+        let answered =
+            answer_renewal(&mut stream.into_io(), authority, certificate, now, desk.hubs(), twin_of).await;
         if let Ok(reply) = answered
             && let Ok(facts) = facts(&reply.certificate)
         {

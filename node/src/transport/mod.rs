@@ -5,8 +5,8 @@
 //! and knows nothing of the engine. Exactly one file, `quic.rs`, names the QUIC library.
 //!
 //! ```text
-//! dialer ─► endpoint ─► link        listener (inside endpoint) ─► link, join desk
-//!    │          └────────┴──► quic ─► tls ─► identity
+//! dialer ─► search ─► endpoint ─► link        listener (inside endpoint) ─► link, join desk
+//!    │                    └────────┴──► quic ─► tls ─► identity
 //!    └► backoff, knock, network
 //! ```
 
@@ -23,6 +23,7 @@ mod papers;
 mod probe;
 mod quic;
 mod registry;
+mod search;
 mod tls;
 
 #[cfg(test)]
@@ -85,7 +86,8 @@ pub mod close_code {
 pub struct Settings {
     /// The dialling side says something at least this often.
     pub keep_alive: Duration,
-    /// After this long without a word the peer is gone.
+    /// After this long without a word the peer is gone. A till notices the silent death of its hub at the latest after this
+    /// and `keep_alive`, because its own next word begins the time anew.
     pub idle: Duration,
     /// Longest a dial may take.
     pub connect: Duration,
@@ -98,10 +100,14 @@ pub struct Settings {
 }
 
 impl Default for Settings {
+    /// A till has to be served again ten seconds after its hub died, by another that needs six to take its store over: so it
+    /// must notice within six and a half. Lost datagrams cut no link, because QUIC repeats an unanswered word at doubling
+    /// distances, six times or so in five seconds; a silence of less than two and a half seconds (a Wi-Fi client that
+    /// changes its access point) never does. One that is longer may, which costs a dial of two round trips.
     fn default() -> Self {
         Self {
-            keep_alive: Duration::from_secs(3),
-            idle: Duration::from_secs(12),
+            keep_alive: Duration::from_millis(1_500),
+            idle: Duration::from_secs(5),
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             connections_max: 4096,
@@ -170,5 +176,15 @@ pub enum Event {
 
 /// Where events go; called from network tasks, so it must return at once.
 pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
-/// Whether the owner of a valid certificate may connect; the text says why not.
-pub type Admit = Arc<dyn Fn(&PublicKey) -> Result<(), String> + Send + Sync>;
+/// Whether the owner of a valid certificate may connect here.
+pub type Admit = Arc<dyn Fn(&PublicKey) -> Result<(), NotHere> + Send + Sync>;
+
+/// Why the owner of a valid certificate gets no link at this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotHere {
+    /// It may not connect at all; the text says why.
+    Refused(String),
+    /// Another hub of the company has its store: that one's `host:port`, if it is known. It may still renew its papers here,
+    /// because all hubs of a company share the authority.
+    Elsewhere(Option<String>),
+}

@@ -12,7 +12,8 @@ use quinn::{ConnectionError, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Settings;
+use super::{Settings, close_code};
+use crate::identity::HubAddress;
 
 /// Bidirectional streams a peer may open: the control stream, and room for transfers.
 const STREAMS: u32 = 8;
@@ -24,6 +25,8 @@ const INCOMING_BYTES: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 /// Stateless resets (to peers of our former life) are at most one in this time.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
+/// Bytes read of the reason with which a peer closes: room for the longest `host:port`.
+const REASON_LIMIT: usize = 255;
 /// QUIC wraps the TLS alert `a` of a failed handshake as error `0x100 + a`.
 const TLS_ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
@@ -55,9 +58,22 @@ pub enum End {
     Transport(String),
 }
 
+impl End {
+    /// When the peer sent us on to another hub of the company: to which, if it said so.
+    pub(super) fn elsewhere(&self) -> Option<Option<HubAddress>> {
+        match self {
+            Self::Peer { code, reason } if *code == u64::from(close_code::ELSEWHERE) => {
+                Some(reason.parse().ok())
+            }
+            _ => None,
+        }
+    }
+}
+
 impl From<ConnectionError> for End {
     fn from(error: ConnectionError) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+        let text =
+            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_LIMIT)]).into_owned();
         match error {
             ConnectionError::LocallyClosed => Self::Local,
             ConnectionError::TimedOut => Self::TimedOut,

@@ -11,10 +11,11 @@ use tokio::time::{Instant, timeout};
 use super::quic::{Caller, Connection, Socket, Stream};
 use super::*;
 use crate::identity::{
-    Authority, CaFingerprint, Decide, Grant, Identity, JoinCode, JoinDesk, JoinError, JoinSecret, NodeKey,
-    PendingJoin, Refusal, Role, Verdict,
+    Authority, CaFingerprint, Decide, Grant, HubAddress, HubList, Identity, JoinCode, JoinDesk, JoinError,
+    JoinSecret, NodeKey, PendingJoin, Refusal, Role, Verdict,
 };
 
+mod elsewhere;
 mod hostile;
 mod papers;
 
@@ -23,6 +24,10 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn settings() -> Settings {
     Settings { connect: Duration::from_secs(2), ..Settings::default() }
+}
+
+fn hub_at(at: SocketAddr) -> HubAddress {
+    at.to_string().parse().unwrap()
 }
 
 fn everybody() -> Admit {
@@ -278,7 +283,8 @@ async fn a_till_cannot_pass_for_a_hub_and_a_revoked_one_is_turned_away() {
     let company = company();
     let other = identity(&company.ca, 3, Role::Till);
     let (heard, revoked) = (Heard::default(), NodeKey::from_seed(&[1; 32]).public());
-    let admit: Admit = Arc::new(move |peer| if *peer == revoked { Err("revoked".into()) } else { Ok(()) });
+    let admit: Admit =
+        Arc::new(move |peer| if *peer == revoked { Err(NotHere::Refused("revoked".into())) } else { Ok(()) });
     let till = Endpoint::till_listening(LOCAL.into(), &other, admit, heard.sink(), settings()).unwrap();
     let at = till.local_addr().unwrap();
     assert!(matches!(company.till(2).dial(at, Role::Hub).await, Err(DialError::Refused { .. })));
@@ -351,7 +357,7 @@ async fn a_join_code_lets_in_one_device_once() {
     let at = hub.local_addr().unwrap();
     let code = JoinCode::new(at.to_string().parse().unwrap(), ca.fingerprint());
     shelf.lock().unwrap().push(PendingJoin::new("S1", "T7", &code.secret, 2_000));
-    let late = JoinCode::new(code.hub.clone(), ca.fingerprint());
+    let late = JoinCode::new(code.hubs()[0].clone(), ca.fingerprint());
     shelf.lock().unwrap().push(PendingJoin::new("S1", "T8", &late.secret, 1_000));
 
     let key = NodeKey::from_seed(&[1; 32]);
@@ -377,11 +383,14 @@ async fn a_join_code_lets_in_one_device_once() {
     assert!(matches!(used, JoinError::Refused(Refusal::Used)), "{used}");
     let expired = refused(late).await;
     assert!(matches!(expired, JoinError::Refused(Refusal::Expired)), "{expired}");
-    let unknown = refused(JoinCode { secret: JoinSecret([0; 16]), ..code.clone() }).await;
+    let (mut wrong, mut foreign) = (code.clone(), code.clone());
+    wrong.secret = JoinSecret([0; 16]);
+    foreign.ca = CaFingerprint([0; 16]);
+    let unknown = refused(wrong).await;
     assert!(matches!(unknown, JoinError::Refused(Refusal::Unknown)), "{unknown}");
-    let mismatch = refused(JoinCode { ca: CaFingerprint([0; 16]), ..code.clone() }).await;
+    let mismatch = refused(foreign).await;
     assert!(matches!(mismatch, JoinError::WrongHub { .. }), "{mismatch}");
-    let nobody = refused(JoinCode { hub: "127.0.0.1:9".parse().unwrap(), ..code }).await;
+    let nobody = refused(code.at("127.0.0.1:9".parse().unwrap())).await;
     assert!(matches!(nobody, JoinError::Unreachable { .. }), "{nobody}");
 }
 
@@ -402,7 +411,7 @@ async fn one_who_copies_the_company_certificate_is_no_hub() {
         .unwrap();
     server.alpn_protocols = vec![ALPN_JOIN.to_vec()];
     let socket = Socket::listen(LOCAL.into(), server, [0; 32], &settings()).unwrap();
-    let code = JoinCode { hub: socket.local_addr().unwrap().to_string().parse().unwrap(), ..code };
+    let code = code.at(socket.local_addr().unwrap().to_string().parse().unwrap());
     tokio::spawn(async move {
         while let Some(caller) = socket.next_caller().await {
             let _ = caller.answer().await;
@@ -425,7 +434,7 @@ async fn a_restarted_hub_is_found_by_a_knock_long_before_the_backoff_ends() {
         // Any wait but a lucky one is far longer than the test.
         backoff: Backoff::new(minute * 60, minute * 60),
         knock_every: Duration::from_millis(300),
-        ..DialPlan::new(vec![at.to_string()], Role::Hub, Some(hub_identity.public()))
+        ..DialPlan::new(HubList::of([hub_at(at)]), Role::Hub, Some(hub_identity.public()))
     };
     let sink: DialEvents = Arc::new(move |e| drop(told.send(e)));
     let dialer = tokio::spawn(keep_connected(company.till(1), plan, links, sink, stopped));

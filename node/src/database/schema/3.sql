@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS tillsync.company (
 -- The hubs' processes. A row whose time is over is a hub that died.
 CREATE TABLE IF NOT EXISTS tillsync.hub (
     company bytea NOT NULL,
-    -- Chosen at random when it starts.
+    -- Its directory, by a name; the same after a restart.
     hub bytea NOT NULL,
     -- Where tills reach it, host:port.
     address text NOT NULL,

@@ -40,7 +40,7 @@ pub(super) use audit::{audit, audit_rows, marked, snapshot};
 pub(super) use company::spread;
 pub(crate) use company::{log_id, shards};
 pub(crate) use held::{Held, gone, where_it_went};
-pub(crate) use place::{Place, this_process};
+pub(crate) use place::{Place, name_of, this_process};
 pub(super) use reader::Reader;
 
 use super::disk::{Disk, Role};

@@ -116,6 +116,15 @@ fn identity_of(dir: &Path) -> Option<String> {
     Some(hasher.finalize().to_hex().to_string())
 }
 
+/// A name for whatever process runs in this directory of this machine, one after the other; at random where nothing tells
+/// directories apart.
+pub(crate) fn name_of(dir: &Path) -> [u8; 16] {
+    let Some(identity) = identity_of(dir) else { return rand::random() };
+    let mut name = [0; 16];
+    name.copy_from_slice(&blake3::hash(identity.as_bytes()).as_bytes()[..16]);
+    name
+}
+
 /// Where nothing tells directories apart, every start waits for the lease.
 #[cfg(not(unix))]
 fn identity_of(_dir: &Path) -> Option<String> {
