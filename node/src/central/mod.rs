@@ -10,8 +10,10 @@
 //! gather.rs  asks a store's task what is new
 //! rows.rs    what is new, as columns
 //! write.rs   one transaction
+//! forget.rs  a company whose log has left the database
 //! ```
 
+mod forget;
 mod gather;
 mod rows;
 mod write;
@@ -28,6 +30,7 @@ use crate::cluster::log_id;
 use crate::database::{Database, DatabaseError, Link};
 use crate::hub::Rooms;
 use crate::runtime::store::{StoreError, StoreHandle};
+pub(crate) use forget::forget;
 use gather::{Known, News, gather};
 use write::{Cursor, Target};
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::authority::Ca;
 use super::client::{CallError, Client, Role, Where, escape};
+use super::moving::Move;
 use super::out::Out;
 use super::people::People;
 use super::table::Table;
@@ -33,6 +34,7 @@ pub(super) enum Hub {
     /// For a company whose hub keeps its logs in a database, in shards (`hub run --database … --shards N`). The directory
     /// holds the company's key: whoever has it can speak for the company.
     Add(AddHub),
+    Move(Move),
     /// Make a one-time join code for a till
     Enroll(Enroll),
     /// End a till's right to write; what it writes later is held for review
@@ -189,6 +191,7 @@ impl Hub {
                 crate::hub::run(&run.dir, &run.listen, &run.http, &options)
             }
             Self::Add(add) => add.run(out),
+            Self::Move(it) => it.run(out),
             Self::Enroll(enroll) => enroll.run(out),
             Self::Revoke(revoke) => revoke.run(out),
             Self::People(people) => people.run(out),

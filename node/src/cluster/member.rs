@@ -97,7 +97,8 @@ pub(crate) async fn run(
     };
     if member.restored {
         return Err(Failure::refused(
-            "this directory was restored from a backup, which is for a hub that is alone; start it without a database",
+            "this directory was restored from a backup, or took a loss of its database; bring its log into files (`tillsync hub \
+             move --to files`), run it there until it has met its tills, and move it in again",
         ));
     }
     if let Some(Door { endpoint, .. }) = rooms.door.get() {

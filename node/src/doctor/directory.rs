@@ -11,6 +11,7 @@ use super::{Finding, Node, Role};
 use crate::backup;
 use crate::error::Failure;
 use crate::hub::base_policy;
+use crate::moving;
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent};
 use crate::storage::vault::{self, Vault};
 use crate::storage::{Logs, StorageError, manifest, private};
@@ -91,6 +92,13 @@ pub(super) fn files(dir: &Path, found: &mut Vec<Finding>) {
             "start it and let it meet the others; docs/operations.md, \"Restore\"",
         )),
         Err(error) => found.push(Finding::of_error("directory", &error)),
+    }
+    if let Some((since, to)) = moving::begun(dir) {
+        found.push(Finding::note(
+            "move",
+            format!("a move of the log (--to {to}) was begun on {since} and is not finished"),
+            "stop the hub and run the same `tillsync hub move` again; docs/database.md, \"Move\"",
+        ));
     }
     if private::others_can_enter(dir) {
         found.push(Finding::note(

@@ -81,7 +81,7 @@ pub fn audit_with(dir: &Path, options: &Options) -> Result<Audit, StorageError> 
         None => postgres::given(dir, &place)?,
     };
     match postgres::spread(&database, place.log_id)? {
-        0 => postgres::audit(dir, &place, database, vault),
+        0 => postgres::audit(dir, &place, &database, vault),
         shards => audit_spread(dir, &place, shards, &database, vault),
     }
 }

@@ -231,8 +231,8 @@ pub enum StorageError {
     },
     /// The directory has a log of its own, and a database was named.
     #[error(
-        "storage: the log of {} is in the directory itself and stays there; run without --database and TILLSYNC_DATABASE, or \
-         begin a new hub in the database",
+        "storage: the log of {} is in the directory itself; run without --database and TILLSYNC_DATABASE, or bring it into the \
+         database with `tillsync hub move`",
         dir.display()
     )]
     KeptInFiles {

@@ -61,16 +61,18 @@ impl Logs {
                 let logs = in_database(&database, place.log_id, shards, vault.as_ref())?;
                 Ok(Self { logs, shards, _lock: lock })
             }
-            None => Self::in_files(dir, vault.as_ref()),
+            None => {
+                let lock = lock_of(dir)?;
+                Ok(Self { _lock: lock, ..Self::in_files(dir, vault.as_ref())? })
+            }
         }
     }
 
-    /// The log in the segment files of a directory, whatever else the directory says.
+    /// The log in the segment files of a directory, whatever else the directory says. Whoever calls holds it.
     ///
     /// # Errors
-    /// As `open`.
+    /// The log is damaged.
     pub(crate) fn in_files(dir: &Path, vault: Option<&Vault>) -> Result<Self, StorageError> {
-        let lock = lock_of(dir)?;
         let paths = Paths::new(dir);
         let mut logs = Vec::new();
         if let Some(found) = inspect(&paths, Scan::Tail, [0; 16], vault)? {
@@ -85,7 +87,7 @@ impl Logs {
             let reader = Reader::new(paths.log, seal, found.lost, found.bases, end.0);
             logs.push((0, Reading::Files(Arc::new(reader))));
         }
-        Ok(Self { logs, shards: 0, _lock: lock })
+        Ok(Self { logs, shards: 0, _lock: None })
     }
 
     /// The logs of a company in a database, whatever a directory says.
@@ -112,6 +114,12 @@ impl Logs {
     #[must_use]
     pub fn ends(&self) -> Vec<(u16, Position)> {
         self.logs.iter().map(|(number, log)| (*number, log.end())).collect()
+    }
+
+    /// Whether ranges are missing whose loss was accepted.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.logs.iter().any(|(_, log)| !log.lost().is_empty())
     }
 
     /// The entry at a place, verified.
@@ -171,6 +179,33 @@ pub(crate) fn folder_of(dir: &Path, number: u16) -> PathBuf {
     dir.join("logs").join(format!("{number:03}"))
 }
 
+/// Refuses logs in a database that have less than the hub of a directory knows to have been there.
+///
+/// # Errors
+/// They have, or the disk refuses.
+pub(crate) fn all_marked(
+    dir: &Path,
+    place: &Place,
+    database: &Database,
+    logs: &Logs,
+) -> Result<(), StorageError> {
+    let ends = logs.ends();
+    for (number, marked) in marks(dir, place, logs.shards())? {
+        let end = ends.iter().find(|(there, _)| *there == number).map_or(0, |(_, end)| end.0);
+        if let Some(marked) = marked.filter(|marked| *marked > end) {
+            return Err(StorageError::DatabaseBehind { place: database.shown().to_owned(), end, marked });
+        }
+    }
+    Ok(())
+}
+
+/// How far each log was durable when the hub of a directory last looked, if it has had it.
+fn marks(dir: &Path, place: &Place, shards: u16) -> Result<Vec<(u16, Option<u64>)>, StorageError> {
+    let folder = |number| if shards == 0 { dir.to_path_buf() } else { folder_of(dir, number) };
+    let marked = |number| postgres::marked(&folder(number), postgres::log_id(place.log_id, number));
+    (0..=shards).map(|number| Ok((number, marked(number)?))).collect()
+}
+
 /// Goes through every row of every log of a company with shards, and holds each against what this directory's hub knew of it.
 pub(super) fn audit_spread(
     dir: &Path,
@@ -180,11 +215,7 @@ pub(super) fn audit_spread(
     vault: Option<&Vault>,
 ) -> Result<Audit, StorageError> {
     // Before it is looked how far the logs reach: a hub may be at work.
-    let mut marked = Vec::new();
-    for number in 0..=shards {
-        let id = postgres::log_id(place.log_id, number);
-        marked.push((number, postgres::marked(&folder_of(dir, number), id)?));
-    }
+    let marked = marks(dir, place, shards)?;
     let logs = in_database(database, place.log_id, shards, vault)?;
     let mut found = Audit::default();
     for (number, log) in &logs {

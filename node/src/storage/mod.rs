@@ -59,12 +59,12 @@ pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
-pub(crate) use logs::folder_of;
 pub use logs::{At, Logs};
+pub(crate) use logs::{all_marked, folder_of};
 pub use options::{IndexState, OnDamage, Options, Recovery, Scan};
 pub(crate) use postgres::{
-    Held, Kept, LogReader, Place, gone, hold, log_id, name_of, note_mark, shards, this_process, tie,
-    where_it_went,
+    Held, Kept, LogReader, Place, begins_like, gone, hold, log_id, name_of, note_mark, shards, spread,
+    this_process, tie, where_it_went,
 };
 pub use postgres::{InDatabase, StoreOf};
 pub use scratch::Scratch;

@@ -34,6 +34,23 @@ pub fn copied(from: &Path, to: &Path) {
     }
 }
 
+/// Commands about a hub's directory are given this database from now on; `None`: none.
+pub fn set_database(dir: &Path, url: Option<String>) {
+    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    match url {
+        Some(url) => databases.insert(path(dir).to_owned(), url),
+        None => databases.remove(path(dir)),
+    };
+}
+
+/// As `tillsync`, begun and not waited for; its standard error can be read.
+pub fn begin(arguments: &[&str]) -> Child {
+    let program = env!("CARGO_BIN_EXE_tillsync");
+    let mut command = Command::new(program);
+    let command = in_surroundings(&mut command, arguments).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 fn has_database(dir: &Path) -> bool {
     DATABASES.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path(dir))
 }

@@ -19,12 +19,12 @@ const STEP_BYTES: usize = 4 << 20;
 pub(in crate::storage) fn audit(
     dir: &Path,
     place: &Place,
-    database: Database,
+    database: &Database,
     vault: Option<&Vault>,
 ) -> Result<Audit, StorageError> {
     let paths = Paths::new(dir);
     let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
-    let reader = reader_of(&database, place.log_id, vault)?;
+    let reader = reader_of(database, place.log_id, vault)?;
     let marked = marked(dir, place.log_id)?;
     let mut found = Audit {
         end: Position(reader.end()),

@@ -37,7 +37,7 @@ pub(crate) async fn shards(link: &Link, company: [u8; 16]) -> Result<Option<u16>
 ///
 /// # Errors
 /// The company was moved out of the database, or that cannot be asked.
-pub(in crate::storage) fn spread(database: &Database, company: [u8; 16]) -> Result<u16, StorageError> {
+pub(crate) fn spread(database: &Database, company: [u8; 16]) -> Result<u16, StorageError> {
     let asked = |link: Link| async move {
         let version = schema::version(&link).await?;
         schema::check(version)?;

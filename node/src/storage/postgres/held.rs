@@ -3,8 +3,10 @@
 //! took one meanwhile. A moved log has a lease that does not end, so every hub that still names it is refused and told where it went.
 
 use super::company::{ask, log_id};
-use super::{StorageError, place};
+use super::row::entry;
+use super::{Seal, StorageError, Vault, place};
 use crate::database::{Database, DatabaseError, Link, Passes, Row, ToSql, schema};
+use crate::storage::Entry;
 use crate::storage::logs::folder_of;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -28,7 +30,7 @@ const TAKE: &str = "UPDATE tillsync.log
 const OTHERS: &str = "SELECT holder, lease_until::text FROM tillsync.log
     WHERE log_id = ANY($1) AND lease_until > now() AND writer <> $2 AND writer <> ALL($3) ORDER BY log_id";
 const HUBS: &str = "SELECT holder, alive_until::text FROM tillsync.hub
-    WHERE company = $1 AND alive_until > now() ORDER BY hub";
+    WHERE company = $1 AND hub <> $2 AND alive_until > now() ORDER BY hub";
 const KEEP: &str = "UPDATE tillsync.log SET lease_until = now() + interval '30 seconds'
     WHERE log_id = ANY($1) AND writer = $2";
 const MOVED: &str = "UPDATE tillsync.log
@@ -38,6 +40,9 @@ const RELEASE: &str = "UPDATE tillsync.log SET lease_until = now()
     WHERE log_id = ANY($1) AND writer = $2 AND lease_until < '9000-01-01 00:00:00+00'";
 const WHERE_TO: &str = "SELECT holder, writer FROM tillsync.log
     WHERE log_id = $1 AND lease_until > '9000-01-01 00:00:00+00'";
+const FIRSTS: &str = "SELECT l.log_id, l.holder, e.kind, e.bytes, e.hash
+    FROM tillsync.log l JOIN tillsync.entry e ON e.log_id = l.log_id AND e.position = 0
+    WHERE l.lease_until < '9000-01-01 00:00:00+00'";
 
 /// Logs that this process holds until it lets them go.
 pub(crate) struct Held {
@@ -77,6 +82,29 @@ pub(crate) fn where_it_went(database: &Database, log_id: [u8; 16]) -> Result<Opt
     ask(database, |link| async move { gone(&link, log_id).await })
 }
 
+/// Looks for a log that begins with one of these entries and was not moved away: its id and who held it last. Blocking.
+///
+/// # Errors
+/// The database cannot be asked.
+pub(crate) fn begins_like(
+    database: &Database,
+    vault: Option<&Vault>,
+    entries: &[Entry],
+) -> Result<Option<(String, String)>, StorageError> {
+    let firsts = ask(database, |link| async move {
+        if schema::version(&link).await? == 0 {
+            return Ok(Vec::new());
+        }
+        link.query("looking which logs are there", FIRSTS, &[]).await
+    })?;
+    let begins = |row: &Row| {
+        let id = <[u8; 16]>::try_from(row.get::<_, &[u8]>(0)).ok()?;
+        let first = entry(&Seal::new(&id, vault), 0, row.get(2), row.get(3), row.get(4)).ok()?;
+        entries.contains(&first).then(|| (super::hex(&id), row.get::<_, String>(1)))
+    };
+    Ok(firsts.iter().find_map(begins))
+}
+
 impl Held {
     /// Takes every log of a company for the move `mover`, which knows its own logs again when it is run again. Hubs that were killed
     /// in `dir` are not waited for. Blocking.
@@ -99,6 +127,7 @@ impl Held {
             ids: (0..=shards).map(|number| log_id(company, number).to_vec()).collect(),
             mover,
             holder: format!("a move of {}", place::this_process(dir)),
+            here: place::name_of(dir),
             before,
         };
         let (asks, asked) = mpsc::channel::<Ask>();
@@ -158,6 +187,8 @@ struct Keeper {
     ids: Vec<Vec<u8>>,
     mover: [u8; 16],
     holder: String,
+    /// The hub of this directory, which does not run.
+    here: [u8; 16],
     before: Vec<Vec<u8>>,
 }
 
@@ -184,7 +215,10 @@ impl Keeper {
     async fn others(&self, link: &Link, operation: &'static str) -> Result<Vec<Row>, DatabaseError> {
         let mover = &self.mover[..];
         let held = link.query(operation, OTHERS, &[&self.ids, &mover, &self.before]).await?;
-        if held.is_empty() { link.query(operation, HUBS, &[&&self.company[..]]).await } else { Ok(held) }
+        if !held.is_empty() {
+            return Ok(held);
+        }
+        link.query(operation, HUBS, &[&&self.company[..], &&self.here[..]]).await
     }
 
     /// All of them or none.

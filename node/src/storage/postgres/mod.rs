@@ -37,9 +37,8 @@ mod writer;
 
 pub(crate) use along::LogReader;
 pub(super) use audit::{audit, audit_rows, marked, snapshot};
-pub(super) use company::spread;
-pub(crate) use company::{log_id, shards};
-pub(crate) use held::{Held, gone, where_it_went};
+pub(crate) use company::{log_id, shards, spread};
+pub(crate) use held::{Held, begins_like, gone, where_it_went};
 pub(crate) use place::{Place, name_of, this_process};
 pub(super) use reader::Reader;
 
