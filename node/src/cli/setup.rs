@@ -13,7 +13,7 @@ use super::authority::Ca;
 use super::client::{CallError, Client, Role, Where, escape};
 use super::out::Out;
 use super::people::People;
-use super::table::Table;
+use super::table::{Side, Table};
 use super::words::{local_time, text};
 use crate::error::Failure;
 use crate::runtime::run_file::RunFile;
@@ -33,6 +33,8 @@ pub(super) enum Hub {
     /// For a company whose hub keeps its logs in a database, in shards (`hub run --database … --shards N`). The directory
     /// holds the company's key: whoever has it can speak for the company.
     Add(AddHub),
+    /// List the hubs that serve the company, and which stores each has
+    List(HubList),
     /// Make a one-time join code for a till
     Enroll(Enroll),
     /// End a till's right to write; what it writes later is held for review
@@ -90,6 +92,37 @@ pub(super) struct HubRun {
     /// After a restore, record at once instead of waiting for a till of each store; what forks is held for review
     #[arg(long, hide_short_help = true)]
     write_at_once: bool,
+}
+
+/// Lists the hubs.
+#[derive(Debug, clap::Args)]
+pub(super) struct HubList {
+    #[command(flatten)]
+    at: Where,
+}
+
+impl HubList {
+    fn run(&self, out: &mut Out) -> Result<(), Failure> {
+        let hubs = self.at.client(Role::Hub, "hub list")?.get("/v1/hubs")?;
+        if out.json() {
+            return out.document(&hubs);
+        }
+        let heads = [
+            ("Address", Side::Left),
+            ("Serves company", Side::Left),
+            ("Stores", Side::Right),
+            ("Software", Side::Left),
+            ("Since", Side::Left),
+        ];
+        let mut table = Table::new(&heads);
+        for hub in hubs.as_array().into_iter().flatten() {
+            let stores = hub["stores"].as_array().map_or(0, Vec::len).to_string();
+            let serves = if hub["serves_company"] == true { "yes" } else { "" };
+            let [address, software, since] = ["address", "software", "since"].map(|key| text(&hub[key]));
+            table.row([address.as_str(), serves, &stores, &software, &since]);
+        }
+        out.text(&table.set())
+    }
 }
 
 /// Makes the directory of a further hub.
@@ -189,6 +222,7 @@ impl Hub {
                 crate::hub::run(&run.dir, &run.listen, &run.http, &options)
             }
             Self::Add(add) => add.run(out),
+            Self::List(list) => list.run(out),
             Self::Enroll(enroll) => enroll.run(out),
             Self::Revoke(revoke) => revoke.run(out),
             Self::People(people) => people.run(out),

@@ -26,6 +26,19 @@ pub fn is_on_postgres() -> bool {
     std::env::var_os(ON_POSTGRES).is_some()
 }
 
+/// Commands about a hub's directory are given this database.
+pub fn in_database(dir: &Path, url: &str) {
+    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    databases.insert(path(dir).to_owned(), url.to_owned());
+}
+
+/// Starts the hub of a directory; where tills reach it.
+pub fn hub_at(dir: &Path, listen: &str, more: &[&str]) -> (Node, String) {
+    let run = ["hub", "run", "--listen", listen, "--http", "127.0.0.1:0", "--dir", path(dir)];
+    let (node, fields) = start(dir, &[&run[..], more].concat(), false);
+    (node, fields["quic"].clone())
+}
+
 /// A directory was copied: commands about the copy need the same database.
 pub fn copied(from: &Path, to: &Path) {
     let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
