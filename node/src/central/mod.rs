@@ -10,10 +10,12 @@
 //! gather.rs  asks a store's task what is new
 //! rows.rs    what is new, as columns
 //! write.rs   one transaction
+//! webhooks/  the feed that comes of it, brought to receivers
 //! ```
 
 mod gather;
 mod rows;
+pub(crate) mod webhooks;
 mod write;
 
 use std::collections::BTreeMap;
@@ -22,11 +24,12 @@ use std::time::{Duration, Instant};
 
 use engine::ids::StoreId;
 use engine::replica::Revision;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::database::{Database, DatabaseError, Link};
+use crate::database::{DatabaseError, Link};
 use crate::hub::Hub;
 use crate::runtime::store::{StoreError, StoreHandle};
+use crate::storage::Kept;
 use gather::{Known, News, gather};
 use write::{Cursor, Target};
 
@@ -73,16 +76,26 @@ impl From<StoreError> for Broken {
     }
 }
 
-/// Fills the tables until the hub stops.
-pub(crate) async fn follow(hub: Arc<Hub>, mut stop: watch::Receiver<bool>) {
+/// Fills the tables, and tells receivers of it, until the hub stops.
+pub(crate) async fn follow(hub: Arc<Hub>, stop: watch::Receiver<bool>) {
     let Some(kept) = hub.storage().kept_in() else { return };
     if kept.encrypted {
         tracing::info!("the log is encrypted, so its books are not written into tables");
         return;
     }
+    let written = Arc::new(Notify::new());
+    // Who follows a log delivers for it, and for no longer than that.
+    tokio::select! {
+        () = fill(&hub, &kept, &written, stop) => {}
+        () = webhooks::deliver(&hub, &kept.database, kept.log_id, &written) => {}
+    }
+}
+
+/// Fills the tables until the hub stops or the log takes nothing more. `written` hears of every transaction.
+async fn fill(hub: &Arc<Hub>, kept: &Kept, written: &Arc<Notify>, mut stop: watch::Receiver<bool>) {
     let mut failures = 0_u32;
     loop {
-        let following = run(&hub, &kept.database, kept.log_id, &mut failures);
+        let following = run(hub, kept, written, &mut failures);
         let broken = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             broken = following => broken,
@@ -107,9 +120,9 @@ pub(crate) async fn follow(hub: Arc<Hub>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Follows over one connection until something breaks.
-async fn run(hub: &Arc<Hub>, database: &Database, log_id: [u8; 16], failures: &mut u32) -> Broken {
-    let target = match Link::connect(database, "hub ledger").await {
-        Ok(link) => Target::new(link, log_id).await,
+async fn run(hub: &Arc<Hub>, kept: &Kept, written: &Arc<Notify>, failures: &mut u32) -> Broken {
+    let target = match Link::connect(&kept.database, "hub ledger").await {
+        Ok(link) => Target::new(link, kept.log_id, Arc::clone(written)).await,
         Err(error) => Err(error),
     };
     let mut target = match target {

@@ -13,8 +13,11 @@ pub const VERSION: i32 = STEPS[STEPS.len() - 1].0;
 /// A version, what it is for, and its statements.
 type Step = (i32, &'static str, &'static str);
 
-const STEPS: &[Step] =
-    &[(1, "the log", include_str!("schema/1.sql")), (2, "the books as tables", include_str!("schema/2.sql"))];
+const STEPS: &[Step] = &[
+    (1, "the log", include_str!("schema/1.sql")),
+    (2, "the books as tables", include_str!("schema/2.sql")),
+    (3, "webhooks", include_str!("schema/webhooks.sql")),
+];
 
 /// Tries when several hubs make the first tables at once.
 const RACES: usize = 20;

@@ -108,6 +108,7 @@ pub struct Hub {
     token_gate: Mutex<people::TokenGate>,
     /// One decision or lock at a time: each is judged by what those before it left.
     deciding: tokio::sync::Mutex<()>,
+    webhooks: central::webhooks::Board,
 }
 
 /// What tills come in by.
@@ -297,6 +298,7 @@ impl Hub {
             sessions: Mutex::default(),
             token_gate: Mutex::default(),
             deciding: tokio::sync::Mutex::new(()),
+            webhooks: central::webhooks::Board::default(),
             audit,
             storage,
             home,
@@ -434,6 +436,11 @@ impl Hub {
     /// The way in, once the hub listens.
     pub(crate) fn opened(&self, door: Door) {
         let _ = self.door.set(door);
+    }
+
+    /// How the webhooks stand, for the metrics.
+    pub(crate) fn webhooks(&self) -> &central::webhooks::Board {
+        &self.webhooks
     }
 
     /// What somebody should look at.
