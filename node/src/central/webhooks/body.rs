@@ -117,7 +117,7 @@ fn write<'a>(
     let mut list = String::new();
     let (mut to_seq, mut all) = (from_seq, true);
     for (change, data) in changes {
-        let written = line(change, data);
+        let written = line(change, &data);
         if !list.is_empty() && list.len() + written.len() + FRAME_BYTES > BODY_BYTES_MAX {
             all = false;
             break;
@@ -134,7 +134,7 @@ fn write<'a>(
     Delivery { from_seq, to_seq, body: body.into_bytes() }
 }
 
-fn line(change: &Change, data: Value) -> String {
+fn line(change: &Change, data: &Value) -> String {
     let Change { seq, at_ms, topic, store, subject } = change;
     let mut line = json!({
         "seq": seq,
