@@ -50,6 +50,8 @@ use crate::runtime::clock::now_ms;
 
 /// How often is looked for new changes and subscriptions although nobody woke us.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long news are gathered before anybody is told.
+const GATHER: Duration = Duration::from_millis(100);
 /// The pause after the database failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -98,22 +100,38 @@ impl Round {
         let mut tasks = JoinSet::new();
         let mut couriers: BTreeMap<String, AtWork> = BTreeMap::new();
         loop {
-            table::begin(&link, &self.log_id).await?;
             let subscriptions = table::subscriptions(&link).await?;
-            let standings = table::standings(&link, Some(&self.log_id)).await?;
-            let standings: BTreeMap<String, Standing> =
-                standings.into_iter().map(|row| (row.webhook_id.clone(), row)).collect();
+            let standings = self.standings(&link, &subscriptions).await?;
             self.raise_and_clear(&subscriptions, &standings);
             let behind = standings.iter().map(|(id, standing)| (id.clone(), standing.behind()));
             self.hub.webhooks().stands(self.log_id, behind);
             self.keep_at_work(&link, subscriptions, &standings, &mut couriers, &mut tasks);
             *failures = 0;
             tokio::select! {
-                () = wake.notified() => {}
+                () = wake.notified() => tokio::time::sleep(GATHER).await,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             while tasks.try_join_next().is_some() {}
         }
+    }
+
+    /// How each subscription stands in the feed of the log. One that was added before the log began is given its cursor.
+    async fn standings(
+        &self,
+        link: &Link,
+        subscriptions: &[Subscription],
+    ) -> Result<BTreeMap<String, Standing>, DatabaseError> {
+        let read = async || {
+            let rows = table::standings(link, Some(&self.log_id)).await?;
+            let known = rows.into_iter().filter(|row| subscriptions.iter().any(|it| it.id == row.webhook_id));
+            Ok::<_, DatabaseError>(known.map(|row| (row.webhook_id.clone(), row)).collect::<BTreeMap<_, _>>())
+        };
+        let there = read().await?;
+        if there.len() == subscriptions.len() {
+            return Ok(there);
+        }
+        table::begin(link, &self.log_id).await?;
+        read().await
     }
 
     /// A courier for each active subscription and none for another; those who have something to do are woken.
