@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod postgres;
+pub mod receiver;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
