@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::tz::TimeZone;
 use node::identity::{
-    Authority, Decide, Grant, JoinCode, JoinDesk, JoinSecret, NodeKey, Papers, Refusal, Role, accept_reply,
-    answer_renewal, ask_for_papers, ask_to_join, facts, verify_chain, verify_under,
+    Authority, Decide, Grant, HUBS_MAX, HubList, JoinCode, JoinDesk, JoinSecret, NodeKey, Papers, Refusal,
+    Role, accept_reply, answer_renewal, ask_for_papers, ask_to_join, facts, verify_chain, verify_under,
 };
 use node::import::poslog::{Assumed, PosLog};
 use node::import::{Origins, Own};
@@ -71,15 +71,22 @@ pub fn join_desk(bytes: &[u8]) {
                 let _ = desk.serve(here, ([127, 0, 0, 1], 1).into()).await;
             }
             1 => {
-                let _ = answer_renewal(&mut here, &COMPANY.authority, &COMPANY.leaf, 1_800_000_000, |_| None)
-                    .await;
+                let _ = answer_renewal(
+                    &mut here,
+                    &COMPANY.authority,
+                    &COMPANY.leaf,
+                    1_800_000_000,
+                    &HubList::default(),
+                    |_| None,
+                )
+                .await;
             }
             2 => {
-                let code = JoinCode {
-                    hub: "hub.example.com:7440".parse().expect("an address"),
-                    ca: COMPANY.authority.fingerprint(),
-                    secret: JoinSecret([1; 16]),
-                };
+                let code = JoinCode::with_secret(
+                    "hub.example.com:7440".parse().expect("an address"),
+                    COMPANY.authority.fingerprint(),
+                    JoinSecret([1; 16]),
+                );
                 let key = NodeKey::from_seed(&[5; 32]);
                 let joined = ask_to_join(&mut here, &code, &key, "till", &[8; 32]).await;
                 assert!(joined.is_err(), "a certificate for this key was made out of nothing");
@@ -92,6 +99,7 @@ pub fn join_desk(bytes: &[u8]) {
                         chain: vec![ca.clone()],
                         trusted: vec![ca],
                     };
+                    assert!(reply.hubs().len() <= HUBS_MAX);
                     let _ = accept_reply(&reply, &COMPANY.till.public(), &present);
                 }
             }

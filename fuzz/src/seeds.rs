@@ -96,13 +96,14 @@ fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     for scenario in sim::shipped::ALL {
         add("happenings", scenario.name, scenario.text.as_bytes());
     }
-    for hub in ["192.0.2.7:7440", "[2001:db8::7]:7440", "hub.example.com:7440"] {
-        let code = JoinCode {
-            hub: hub.parse().expect("an address"),
-            ca: node::identity::CaFingerprint([3; 16]),
-            secret: JoinSecret([1; 16]),
-        };
+    let hubs = ["192.0.2.7:7440", "[2001:db8::7]:7440", "hub.example.com:7440"];
+    for (number, hub) in hubs.iter().enumerate() {
+        let at = |text: &&str| text.parse().expect("an address");
+        let ca = node::identity::CaFingerprint([3; 16]);
+        let code = JoinCode::with_secret(at(hub), ca, JoinSecret([1; 16]));
         add("join_code", &hub.replace([':', '[', ']'], "_"), code.to_string().as_bytes());
+        let many = code.and_hubs(hubs.iter().map(at));
+        add("join_code", &format!("three_{number}"), many.to_string().as_bytes());
     }
     add("certificate", "till", &COMPANY.leaf);
     add("certificate", "company", &COMPANY.authority.certificate());

@@ -6,7 +6,8 @@ use crate::database::{Database, Link, Patience};
 use crate::error::Failure;
 
 /// Tables with a row's log in `log_id`, those that others follow from last.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
+    "webhook_cursor",
     "change",
     "case_member",
     "review_case",

@@ -11,11 +11,13 @@
 //! rows.rs    what is new, as columns
 //! write.rs   one transaction
 //! forget.rs  a company whose log has left the database
+//! webhooks/  the feed that comes of it, brought to receivers
 //! ```
 
 mod forget;
 mod gather;
 mod rows;
+pub(crate) mod webhooks;
 mod write;
 
 use std::collections::BTreeMap;
@@ -24,12 +26,13 @@ use std::time::{Duration, Instant};
 
 use engine::ids::StoreId;
 use engine::replica::Revision;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::cluster::log_id;
-use crate::database::{Database, DatabaseError, Link};
-use crate::hub::Rooms;
+use crate::database::{DatabaseError, Link};
+use crate::hub::{Room, Rooms};
 use crate::runtime::store::{StoreError, StoreHandle};
+use crate::storage::Kept;
 pub(crate) use forget::forget;
 use gather::{Known, News, gather};
 use write::{Cursor, Target};
@@ -77,17 +80,35 @@ impl From<StoreError> for Broken {
     }
 }
 
-/// Fills the tables from one of the logs that this process holds, until it stops or the log is another hub's.
-pub(crate) async fn follow(rooms: Arc<Rooms>, number: u16, mut stop: watch::Receiver<bool>) {
+/// Fills the tables from one of the logs that this process holds, and tells receivers of it, until it stops or the log is
+/// another hub's.
+pub(crate) async fn follow(rooms: Arc<Rooms>, number: u16, stop: watch::Receiver<bool>) {
     let Some(room) = rooms.held().remove(&number) else { return };
     let Some(kept) = room.storage().kept_in() else { return };
     if kept.encrypted {
         tracing::info!("the log is encrypted, so its books are not written into tables");
         return;
     }
+    let written = Arc::new(Notify::new());
+    // Who follows a log delivers for it, and for no longer than that.
+    tokio::select! {
+        () = fill(&rooms, number, &room, &kept, &written, stop) => {}
+        () = webhooks::deliver(&rooms, &kept.database, kept.log_id, &written) => {}
+    }
+}
+
+/// Fills the tables until the hub stops or the log takes nothing more. `written` hears of every transaction.
+async fn fill(
+    rooms: &Arc<Rooms>,
+    number: u16,
+    room: &Room,
+    kept: &Kept,
+    written: &Arc<Notify>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut failures = 0_u32;
     loop {
-        let following = run(&rooms, number, &kept.database, kept.log_id, &mut failures);
+        let following = run(rooms, number, kept, written, &mut failures);
         let broken = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             broken = following => broken,
@@ -115,12 +136,12 @@ pub(crate) async fn follow(rooms: Arc<Rooms>, number: u16, mut stop: watch::Rece
 async fn run(
     rooms: &Arc<Rooms>,
     number: u16,
-    database: &Database,
-    log_id: [u8; 16],
+    kept: &Kept,
+    written: &Arc<Notify>,
     failures: &mut u32,
 ) -> Broken {
-    let target = match Link::connect(database, "hub ledger").await {
-        Ok(link) => Target::new(link, log_id).await,
+    let target = match Link::connect(&kept.database, "hub ledger").await {
+        Ok(link) => Target::new(link, kept.log_id, Arc::clone(written)).await,
         Err(error) => Err(error),
     };
     let mut target = match target {
@@ -136,7 +157,7 @@ async fn run(
             }
         }
         if number == 0
-            && let Err(error) = bring_exports(rooms, &mut target, log_id, &mut exports).await
+            && let Err(error) = bring_exports(rooms, &mut target, kept.log_id, &mut exports).await
         {
             return error.into();
         }

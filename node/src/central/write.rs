@@ -1,7 +1,10 @@
 //! Writing news: rows, numbers of the change feed and the cursor in one transaction.
 
+use std::sync::Arc;
+
 use engine::ids::StoreId;
 use engine::ledger::JournalEntry;
+use tokio::sync::Notify;
 
 use super::gather::{CaseMark, Known, News};
 use super::rows::DayRow;
@@ -99,16 +102,22 @@ pub(super) struct Target {
     log_id: [u8; 16],
     /// Whether the server knows NOTIFY.
     notifies: bool,
+    /// Who waits in this process for something new.
+    written: Arc<Notify>,
 }
 
 /// Lines of the change feed before they have numbers: topic, store, subject.
 type Feed = (Vec<&'static str>, Vec<String>, Vec<String>);
 
 impl Target {
-    pub(super) async fn new(link: Link, log_id: [u8; 16]) -> Result<Self, DatabaseError> {
+    pub(super) async fn new(
+        link: Link,
+        log_id: [u8; 16],
+        written: Arc<Notify>,
+    ) -> Result<Self, DatabaseError> {
         let first = "INSERT INTO tillsync.feed (log_id, last_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING";
         link.execute(WRITING, first, &[&&log_id[..]]).await?;
-        Ok(Self { link, log_id, notifies: true })
+        Ok(Self { link, log_id, notifies: true, written })
     }
 
     /// What the tables say of a store.
@@ -392,6 +401,7 @@ impl Target {
 
     /// Wakes who listens. Not every server that speaks the protocol knows how; who does not hear it looks by himself.
     async fn notify(&mut self) {
+        self.written.notify_one();
         if self.notifies
             && let Err(error) = self.link.batch("waking listeners", &format!("NOTIFY {CHANNEL}")).await
         {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::out::Out;
+use super::webhook::Webhook;
 use super::words::text;
 use crate::backup;
 use crate::database::{Database, Link, schema};
@@ -19,6 +20,9 @@ pub(super) enum Db {
     Status,
     /// Let a role of the database read the views of the books (schema ledger), and nothing else
     Grant(Grant),
+    /// Tell other systems of every change in the books, by signed HTTP requests
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Go on with a database that has less than the hub acknowledged, when the newer one is lost for good
     ///
     /// A database that was restored from an older copy, or a standby that lacked the newest commits, is refused by the hub. This
@@ -83,6 +87,7 @@ impl Db {
             Db::Migrate => ("db migrate", true),
             Db::Status => ("db status", false),
             Db::Grant(grant) => return grant.run(out),
+            Db::Webhook(webhook) => return webhook.run(out),
             Db::AcceptLoss(accept) => return accept.run(out),
         };
         let done = crate::runtime::block_on(look(migrates)).map_err(|failure| failure.during(operation))?;
@@ -102,7 +107,7 @@ impl Db {
 }
 
 /// The database that the process was given.
-fn named() -> Result<Database, Failure> {
+pub(super) fn named() -> Result<Database, Failure> {
     Database::of_process().map_err(Failure::refused)?.ok_or_else(|| {
         Failure::usage("no database was named; give --database or the variable TILLSYNC_DATABASE")
     })

@@ -1,6 +1,6 @@
 //! The command line: one command in, one clear answer out. A room for each kind of question (`capture`,
 //! `import`, `transaction`, `reversal`, `till`, `cases`, `decide`, `closing`, `statements`, `books`, `export`, `kpi`, `company`,
-//! `people`, `authority`, `audit`, `db`, `setup`, `local`, `key`, `backup`, `doctor`, `manual`), and what they share:
+//! `people`, `authority`, `audit`, `db`, `webhook`, `setup`, `local`, `key`, `backup`, `doctor`, `manual`), and what they share:
 //! `client` (HTTP), `send`, `out`, `table`, `words`, `amount`, `basket`, `lines`. It decides nothing about money or records
 //! and never prompts; what it knows it has read from a node, or from a role of this crate.
 
@@ -38,6 +38,7 @@ mod statements;
 mod table;
 mod till;
 mod transaction;
+mod webhook;
 mod words;
 
 use std::io::{IsTerminal, Write};

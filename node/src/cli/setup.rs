@@ -14,7 +14,7 @@ use super::client::{CallError, Client, Role, Where, escape};
 use super::moving::Move;
 use super::out::Out;
 use super::people::People;
-use super::table::Table;
+use super::table::{Side, Table};
 use super::words::{local_time, text};
 use crate::error::Failure;
 use crate::runtime::run_file::RunFile;
@@ -35,6 +35,8 @@ pub(super) enum Hub {
     /// holds the company's key: whoever has it can speak for the company.
     Add(AddHub),
     Move(Move),
+    /// List the hubs that serve the company, and which stores each has
+    List(HubList),
     /// Make a one-time join code for a till
     Enroll(Enroll),
     /// End a till's right to write; what it writes later is held for review
@@ -92,6 +94,37 @@ pub(super) struct HubRun {
     /// After a restore, record at once instead of waiting for a till of each store; what forks is held for review
     #[arg(long, hide_short_help = true)]
     write_at_once: bool,
+}
+
+/// Lists the hubs.
+#[derive(Debug, clap::Args)]
+pub(super) struct HubList {
+    #[command(flatten)]
+    at: Where,
+}
+
+impl HubList {
+    fn run(&self, out: &mut Out) -> Result<(), Failure> {
+        let hubs = self.at.client(Role::Hub, "hub list")?.get("/v1/hubs")?;
+        if out.json() {
+            return out.document(&hubs);
+        }
+        let heads = [
+            ("Address", Side::Left),
+            ("Serves company", Side::Left),
+            ("Stores", Side::Right),
+            ("Software", Side::Left),
+            ("Since", Side::Left),
+        ];
+        let mut table = Table::new(&heads);
+        for hub in hubs.as_array().into_iter().flatten() {
+            let stores = hub["stores"].as_array().map_or(0, Vec::len).to_string();
+            let serves = if hub["serves_company"] == true { "yes" } else { "" };
+            let [address, software, since] = ["address", "software", "since"].map(|key| text(&hub[key]));
+            table.row([address.as_str(), serves, &stores, &software, &since]);
+        }
+        out.text(&table.set())
+    }
 }
 
 /// Makes the directory of a further hub.
@@ -192,6 +225,7 @@ impl Hub {
             }
             Self::Add(add) => add.run(out),
             Self::Move(it) => it.run(out),
+            Self::List(list) => list.run(out),
             Self::Enroll(enroll) => enroll.run(out),
             Self::Revoke(revoke) => revoke.run(out),
             Self::People(people) => people.run(out),

@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     (1, "the log", include_str!("schema/1.sql")),
     (2, "the books as tables", include_str!("schema/2.sql")),
     (3, "several hubs", include_str!("schema/3.sql")),
+    (4, "webhooks", include_str!("schema/4.sql")),
 ];
 
 /// Tries when several hubs make the first tables at once.

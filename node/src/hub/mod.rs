@@ -435,6 +435,11 @@ impl Hub {
         &self.directory
     }
 
+    /// How the webhooks stand, for the metrics.
+    pub(crate) fn webhooks(&self) -> &central::webhooks::Board {
+        &self.rooms.webhooks
+    }
+
     /// What somebody should look at.
     #[must_use]
     pub fn alarms(&self) -> &Alarms {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::config::base_policy;
 use super::door::Door;
 use super::{Hub, HubConfig};
+use crate::central::webhooks::Board;
 use crate::cluster::Elsewhere;
 use crate::identity::{Authority, HubList, NodeKey};
 use crate::runtime::alarms::Alarms;
@@ -68,6 +69,8 @@ pub(crate) struct Rooms {
     company: RwLock<Weak<Hub>>,
     /// The company's hubs, as tills are told with their papers; empty: this one is alone.
     pub(crate) hubs: HubList,
+    /// How the webhooks stand.
+    pub(crate) webhooks: Board,
     /// Stores that other hubs hold; `None`: this hub is alone.
     pub(crate) elsewhere: Option<Arc<Elsewhere>>,
     held: RwLock<BTreeMap<u16, Room>>,
@@ -99,6 +102,7 @@ impl Rooms {
             door: OnceLock::new(),
             company: RwLock::default(),
             hubs: HubList::default(),
+            webhooks: Board::default(),
             elsewhere,
             held: RwLock::default(),
             stores: RwLock::default(),

@@ -150,7 +150,26 @@ pub async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
             put(&[("account", account), ("currency", currency)], *minor);
         }
     });
+    webhooks(&mut out, &hub);
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], out.finish()).into_response())
+}
+
+fn webhooks(out: &mut Exposition, hub: &Hub) {
+    out.counter(
+        "tillsync_webhook_deliveries_total",
+        "Attempts to deliver changes to a webhook, by what became of them.",
+        |put| {
+            for (outcome, count) in hub.webhooks().attempts() {
+                put(&[("outcome", outcome)], count.into());
+            }
+        },
+    );
+    let behind = "Changes that a webhook's receiver has not accepted yet, at most: not all need be for it.";
+    out.gauge("tillsync_webhook_behind", behind, |put| {
+        for (id, count) in hub.webhooks().behind() {
+            put(&[("webhook", id.as_str())], count.into());
+        }
+    });
 }
 
 /// What these endpoints are, for OpenAPI.

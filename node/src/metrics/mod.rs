@@ -50,6 +50,7 @@ pub static RECEIVED_BYTES: Counter = Counter::new();
 pub static SENT_BYTES: Counter = Counter::new();
 
 /// Something that only grows.
+#[derive(Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {

@@ -27,6 +27,8 @@ pub(super) const HOPS_MAX: usize = 4;
 const STAGGER: Duration = Duration::from_millis(300);
 /// Addresses of one name that are dialled.
 const ADDRESSES_MAX: usize = 8;
+/// Addresses that are knocked at while the till waits.
+const REACHED_MAX: usize = 64;
 /// Longest the resolver may take.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// A store changes hands within seconds. When it takes longer something is wrong, and the hubs are asked less often.
@@ -103,8 +105,10 @@ enum Attempt {
 
 enum Done {
     Resolved(usize, Way, Result<Vec<SocketAddr>, String>),
-    Dialled(SocketAddr, Way, Result<(Link, OwnedMutexGuard<()>), DialError>),
+    Dialled(SocketAddr, Way, Box<Dialled>),
 }
+
+type Dialled = Result<(Link, OwnedMutexGuard<()>), DialError>;
 
 /// How we come to an address.
 #[derive(Clone)]
@@ -130,7 +134,7 @@ impl Search<'_> {
                         Done::Resolved(place, way, found) => self.resolved(place, &way, found),
                         Done::Dialled(address, way, dialled) => {
                             self.under_way.remove(&Attempt::Dial(address));
-                            if let Some(link) = self.dialled(address, way, dialled) {
+                            if let Some(link) = self.dialled(address, way, *dialled) {
                                 return Some(link);
                             }
                         }
@@ -190,8 +194,15 @@ impl Search<'_> {
             self.next = Instant::now();
         }
         for address in addresses {
-            if !self.known.reached.contains(&address) {
-                self.known.reached.push(address);
+            let reached = &mut self.known.reached;
+            if reached.len() < REACHED_MAX && !reached.contains(&address) {
+                reached.push(address);
+            }
+            let waits = self.line.iter().find(|(_, (waiting, _))| *waiting == address).map(|(at, _)| *at);
+            match waits {
+                Some(_) if place > 0 => continue,
+                Some(at) => drop(self.line.remove(&at)),
+                None => {}
             }
             self.line.insert((place, self.seen), (address, way.clone()));
             self.seen += 1;
@@ -207,17 +218,12 @@ impl Search<'_> {
         let (endpoint, role, turn) = (self.endpoint.clone(), self.plan.role, self.turn.clone());
         self.attempts.spawn(async move {
             let dialled = endpoint.dial_in_turn(address, role, &turn).await;
-            Done::Dialled(address, way, dialled)
+            Done::Dialled(address, way, Box::new(dialled))
         });
         self.next = Instant::now() + STAGGER;
     }
 
-    fn dialled(
-        &mut self,
-        address: SocketAddr,
-        way: Way,
-        dialled: Result<(Link, OwnedMutexGuard<()>), DialError>,
-    ) -> Option<Link> {
+    fn dialled(&mut self, address: SocketAddr, way: Way, dialled: Dialled) -> Option<Link> {
         match dialled {
             Ok((link, _)) if self.plan.peer.is_some_and(|wanted| wanted != link.peer()) => {
                 link.control().close(close_code::NOT_ADMITTED, "another node was wanted");

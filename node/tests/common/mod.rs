@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod postgres;
+pub mod receiver;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,6 +25,19 @@ static DATABASES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 /// Whether companies keep their hub's log in a database. A test that is about a disk's bad day says that it is not told then.
 pub fn is_on_postgres() -> bool {
     std::env::var_os(ON_POSTGRES).is_some()
+}
+
+/// Commands about a hub's directory are given this database.
+pub fn in_database(dir: &Path, url: &str) {
+    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    databases.insert(path(dir).to_owned(), url.to_owned());
+}
+
+/// Starts the hub of a directory; where tills reach it.
+pub fn hub_at(dir: &Path, listen: &str, more: &[&str]) -> (Node, String) {
+    let run = ["hub", "run", "--listen", listen, "--http", "127.0.0.1:0", "--dir", path(dir)];
+    let (node, fields) = start(dir, &[&run[..], more].concat(), false);
+    (node, fields["quic"].clone())
 }
 
 /// A directory was copied: commands about the copy need the same database.

@@ -322,7 +322,6 @@ async fn a_till_whose_hub_dies_silently_is_served_by_another_within_ten_seconds(
     };
     let ((), (link, after)) = tokio::join!(takes_over, served);
     assert_eq!(link.remote(), survivor.at);
-    println!("served again after {after:?}");
     assert!(after < Duration::from_secs(10), "{after:?}");
     survivor.link().await;
 }

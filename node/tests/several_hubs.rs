@@ -1,0 +1,251 @@
+//! Several hubs of one company on a real PostgreSQL: any of them takes any till's connection, each store is with one of them,
+//! people ask whichever they like, and when one dies or goes the others have its stores within seconds.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Node, captured, json, path, postgres, sale, sales, till, tillsync, until};
+use serde_json::Value;
+
+/// Several hubs of a company with four shards.
+struct Chain {
+    folder: tempfile::TempDir,
+    server: postgres::Server,
+    dirs: Vec<PathBuf>,
+    /// Where each hub listens, from its first start on.
+    quic: std::cell::RefCell<std::collections::BTreeMap<usize, String>>,
+}
+
+impl Chain {
+    fn new(hubs: usize) -> Option<Self> {
+        let server = postgres::Server::start()?;
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("hub-1");
+        let init =
+            ["hub", "init", "--company", "Chain", "--currency", "GBP", "--json", "--dir", path(&first)];
+        json(&init);
+        let mut chain =
+            Self { folder, server, dirs: vec![first.clone()], quic: std::cell::RefCell::default() };
+        // The company begins with its first start.
+        common::in_database(&first, &chain.server.url("postgres"));
+        let hub = chain.start(0);
+        for number in 2..=hubs {
+            let dir = chain.folder.path().join(format!("hub-{number}"));
+            json(&["hub", "add", "--json", "--dir", path(&first), "--to", path(&dir)]);
+            common::in_database(&dir, &chain.server.url("postgres"));
+            chain.dirs.push(dir);
+        }
+        hub.stop();
+        Some(chain)
+    }
+
+    fn start(&self, hub: usize) -> Node {
+        let listen = self.quic.borrow().get(&hub).cloned().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+        let (node, quic) = common::hub_at(&self.dirs[hub], &listen, &["--shards", "4"]);
+        self.quic.borrow_mut().insert(hub, quic);
+        node
+    }
+
+    fn join(&self, store: &str, terminal: &str, by: usize) -> PathBuf {
+        let dir = self.folder.path().join(terminal);
+        let enroll = ["hub", "enroll", "--json", "--store", store, "--terminal", terminal];
+        let code = json(&[&enroll[..], &["--dir", path(&self.dirs[by])]].concat());
+        let code = code["code"].as_str().unwrap();
+        let output = tillsync(&["terminal", "join", "--dir", path(&dir), "--code", code], "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        dir
+    }
+
+    fn ask(&self, hub: usize, arguments: &[&str]) -> Value {
+        json(&[arguments, &["--json", "--dir", path(&self.dirs[hub])]].concat())
+    }
+
+    /// Which hub has a store, by the place of its address in `hubs`.
+    fn holder(&self, asked: usize, store: &str) -> Option<String> {
+        let hubs = self.ask(asked, &["hub", "list"]);
+        let its = |hub: &&Value| hub["stores"].as_array().unwrap().iter().any(|name| name == store);
+        Some(hubs.as_array().unwrap().iter().find(its)?["address"].as_str().unwrap().to_owned())
+    }
+
+    fn records(&self, hub: usize) -> u64 {
+        let stores = self.ask(hub, &["stores"]);
+        stores.as_array().unwrap().iter().map(|store| store["records"].as_u64().unwrap()).sum()
+    }
+}
+
+fn online(till: &Node) -> bool {
+    till.status()["online"] == true
+}
+
+fn waiting(till: &Node) -> u64 {
+    till.status()["waiting"]["count"].as_u64().unwrap()
+}
+
+#[test]
+fn stores_spread_over_two_hubs_and_either_answers_for_all() {
+    let Some(chain) = Chain::new(2) else { return };
+    let hubs = [chain.start(0), chain.start(1)];
+    until("each hub has some of the logs", || {
+        let list = chain.ask(0, &["hub", "list"]);
+        list.as_array().unwrap().len() == 2
+    });
+    // Enrolled through one hub or the other, whichever serves the company.
+    let stores = ["north", "south", "east", "west", "docks", "mill"];
+    let dirs: Vec<PathBuf> =
+        stores.iter().enumerate().map(|(n, store)| chain.join(store, &format!("t-{store}"), n % 2)).collect();
+    let tills: Vec<Node> = dirs.iter().map(|dir| till(dir)).collect();
+    for (till, store) in tills.iter().zip(stores) {
+        captured(till, &sales(store, 0, 20));
+    }
+    until("everything is at a hub", || tills.iter().all(|till| online(till) && waiting(till) == 0));
+    until("both have stores", || {
+        let list = chain.ask(1, &["hub", "list"]);
+        let list = list.as_array().unwrap();
+        list.len() == 2 && list.iter().all(|hub| !hub["stores"].as_array().unwrap().is_empty())
+    });
+    until("all books are seen", || chain.records(0) == 120 && chain.records(1) == 120);
+    for asked in 0..2 {
+        let trial = chain.ask(asked, &["ledger", "trial-balance"]);
+        assert_eq!(trial["difference_minor"]["GBP"].as_i64().unwrap_or(0), 0, "{trial}");
+    }
+    let balances = chain.ask(0, &["ledger", "balances"]);
+    assert_eq!(balances["balances"], chain.ask(1, &["ledger", "balances"])["balances"]);
+
+    // A refund beyond what was sold is a case, decided through a hub that does not have the store.
+    let refund = sale("north-r", 100).replace("\"kind\":\"sale\"", "\"kind\":\"refund\"");
+    captured(&tills[0], &[refund.replacen('{', "{\"original_receipt\":\"unknown-1\",", 1)]);
+    until("the case is seen by both", || {
+        (0..2).all(|asked| {
+            let cases = chain.ask(asked, &["cases", "--store", "north"]);
+            !cases.as_array().unwrap().is_empty()
+        })
+    });
+    let limit = |hub: usize| {
+        let policy = chain.ask(hub, &["policy", "get", "--store", "south"]);
+        policy["settings"]["refund_limit_minor"].clone()
+    };
+    let set = ["policy", "set", "--store", "south", "refund_limit_minor=4200"];
+    chain.ask(1, &set);
+    assert_eq!(limit(0), limit(1));
+    assert_eq!(limit(0).to_string().trim_matches('"'), "4200");
+    let export = chain.ask(0, &["export", "--format", "csv"]);
+    assert_eq!(export["number"], 1, "{export}");
+    assert!(chain.ask(1, &["export", "--list"]).as_array().unwrap().len() == 1);
+    drop(hubs);
+}
+
+#[test]
+fn when_a_hub_dies_or_goes_its_tills_are_served_by_the_others_within_seconds() {
+    let Some(chain) = Chain::new(2) else { return };
+    let mut first = chain.start(0);
+    let second = chain.start(1);
+    let stores = ["north", "south", "east", "west"];
+    let dirs: Vec<PathBuf> = stores.iter().map(|store| chain.join(store, &format!("t-{store}"), 0)).collect();
+    let tills: Vec<Node> = dirs.iter().map(|dir| till(dir)).collect();
+    for (till, store) in tills.iter().zip(stores) {
+        captured(till, &sales(store, 0, 5));
+    }
+    until("everything is at a hub", || tills.iter().all(|till| online(till) && waiting(till) == 0));
+    until("the logs are shared", || {
+        let list = chain.ask(1, &["hub", "list"]);
+        let list = list.as_array().unwrap();
+        list.len() == 2 && list.iter().all(|hub| !hub["stores"].as_array().unwrap().is_empty())
+    });
+
+    // Killed: nobody says goodbye.
+    let died = Instant::now();
+    first.kill();
+    for (till, store) in tills.iter().zip(stores) {
+        captured(till, &sales(store, 5, 10));
+    }
+    until("everything is at the other hub", || tills.iter().all(|till| online(till) && waiting(till) == 0));
+    let took = died.elapsed();
+    println!("served again {took:?} after the death");
+    until("the other hub has all of it", || chain.records(1) == 40);
+
+    // It comes back, and the other one goes in order: no till notices more than a new connection.
+    let first = chain.start(0);
+    until("the logs are shared again", || {
+        let list = chain.ask(0, &["hub", "list"]);
+        let list = list.as_array().unwrap();
+        list.len() == 2 && list.iter().all(|hub| !hub["stores"].as_array().unwrap().is_empty())
+    });
+    second.stop();
+    for (till, store) in tills.iter().zip(stores) {
+        captured(till, &sales(store, 10, 15));
+    }
+    until("everything is at the first", || tills.iter().all(|till| online(till) && waiting(till) == 0));
+    until("the first has all of it", || chain.records(0) == 60);
+    let trial = chain.ask(0, &["ledger", "trial-balance"]);
+    assert_eq!(trial["difference_minor"]["GBP"].as_i64().unwrap_or(0), 0, "{trial}");
+    first.stop();
+}
+
+/// A hub that stood still for longer than its leases wakes up late: what it had is another one's, and it changes nothing.
+#[test]
+fn a_paused_hub_that_wakes_up_late_changes_nothing_and_goes_on_with_what_it_is_given() {
+    let Some(chain) = Chain::new(2) else { return };
+    let hubs = [chain.start(0), chain.start(1)];
+    until("the logs are shared", || {
+        let list = chain.ask(0, &["hub", "list"]);
+        list.as_array().unwrap().len() == 2
+    });
+    let dir = chain.join("north", "t-north", 0);
+    let till = till(&dir);
+    captured(&till, &sales("north", 0, 5));
+    until("at a hub", || online(&till) && waiting(&till) == 0);
+    until("it knows both", || {
+        let told = chain.ask(0, &["hub", "list"]);
+        let enrolment = std::fs::read_to_string(dir.join("identity/enrolment.json")).unwrap();
+        told.as_array().unwrap().iter().all(|hub| enrolment.contains(hub["address"].as_str().unwrap()))
+    });
+    let holder = chain.holder(0, "north").unwrap();
+    let paused = usize::from(chain.quic.borrow()[&1] == holder);
+    let other = 1 - paused;
+    signal(&hubs[paused], "-STOP");
+    captured(&till, &sales("north", 5, 10));
+    until("at the other", || online(&till) && waiting(&till) == 0);
+    until("the other has all of it", || chain.records(other) == 10);
+    assert_ne!(chain.holder(other, "north").unwrap(), holder);
+    signal(&hubs[paused], "-CONT");
+    captured(&till, &sales("north", 10, 15));
+    until("at a hub", || online(&till) && waiting(&till) == 0);
+    until("the woken hub is one of two again", || {
+        chain.ask(other, &["hub", "list"]).as_array().unwrap().len() == 2
+    });
+    until("both see all of it", || chain.records(0) == 15 && chain.records(1) == 15);
+    hubs.into_iter().for_each(|hub| drop(hub.stop()));
+}
+
+fn signal(node: &Node, signal: &str) {
+    assert!(Command::new("kill").args([signal, &node.pid().to_string()]).status().unwrap().success());
+}
+
+/// What is refused, and how.
+#[test]
+fn a_hub_that_cannot_be_one_of_several_says_why() {
+    let Some(chain) = Chain::new(1) else { return };
+    let refused = |arguments: &[&str], word: &str| {
+        let output = tillsync(arguments, "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(word), "{arguments:?}: {said}");
+    };
+    let dir = path(&chain.dirs[0]);
+    let run = ["hub", "run", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--dir"];
+    refused(&[&run[..], &[dir, "--shards", "5"]].concat(), "4 shards");
+    let alone: &Path = &chain.folder.path().join("alone");
+    json(&["hub", "init", "--company", "Alone", "--currency", "GBP", "--json", "--dir", path(alone)]);
+    refused(&[&run[..], &[path(alone), "--shards", "4"]].concat(), "--database");
+    let to = chain.folder.path().join("more");
+    refused(&["hub", "add", "--dir", path(alone), "--to", path(&to)], "not in a database");
+    let hub = chain.start(0);
+    refused(&[&run[..], &[dir]].concat(), "in use");
+    let patience = Instant::now() + Duration::from_secs(60);
+    while chain.ask(0, &["hub", "list"]).as_array().unwrap().len() != 1 {
+        assert!(Instant::now() < patience);
+    }
+    hub.stop();
+}
