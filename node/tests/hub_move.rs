@@ -245,24 +245,30 @@ fn small(company: &mut Company) -> (PathBuf, Node) {
 /// every entry is sealed anew.
 #[test]
 fn a_move_that_is_killed_at_any_step_is_finished_by_the_same_command() {
-    let Some(server) = server() else { return };
-    let mut company = Company::encrypted("Shops");
+    if let Some(server) = server() {
+        killed_at_every_step(&server, Company::encrypted("Shops"), &INTO);
+    }
+}
+
+/// The same where everything stays in one log.
+#[test]
+fn so_is_one_of_a_company_without_shards() {
+    if let Some(server) = server() {
+        killed_at_every_step(&server, Company::new(), &INTO[..2]);
+    }
+}
+
+fn killed_at_every_step(server: &Server, mut company: Company, into: &[&str]) {
     let (_, node) = small(&mut company);
     let url = server.url("postgres");
     let mut sold = 10;
-    let (mut line, mut kills) = (1, 0);
-    loop {
-        let mut all_ended = true;
-        for (more, behind) in [(&INTO[..], Some(url.clone())), (&OUT[..], None)] {
+    let mut kills = 0;
+    for line in 1.. {
+        let before = kills;
+        for (more, behind) in [(into, Some(url.clone())), (&OUT[..], None)] {
             set_database(&company.dir, Some(url.clone()));
-            let was = if killed(&company, more, line) {
+            if killed(&company, more, line) {
                 kills += 1;
-                true
-            } else {
-                false
-            };
-            all_ended &= !was;
-            if was {
                 // The hub runs where the directory says, if it runs.
                 let inside = company.dir.join("database.json").exists();
                 let ran = runs(&mut company, inside.then(|| url.clone()), &node, &mut sold);
@@ -279,10 +285,9 @@ fn a_move_that_is_killed_at_any_step_is_finished_by_the_same_command() {
             assert_eq!(report["checked"]["stores"], 1, "{report}");
             assert!(!company.dir.join("move.json").exists() && !company.dir.join("move").exists());
         }
-        if all_ended {
+        if kills == before {
             break;
         }
-        line += 1;
     }
     assert!(kills >= 8, "{kills} moves were killed");
     let hub = company.hub();
@@ -290,6 +295,87 @@ fn a_move_that_is_killed_at_any_step_is_finished_by_the_same_command() {
     assert_eq!(company.records(), sold as u64, "nothing lost, nothing twice");
     let drawer = company.balances()["Assets:Cash:Drawer:till-01 GBP"];
     assert_eq!(drawer, (0..sold).map(|n| 100 + i64::try_from(n).unwrap()).sum::<i64>());
+    assert!(!company.ask(&["cases"]).to_string().contains("CLONED"), "no fork");
+    hub.stop();
+}
+
+/// A move that was cut off before its switch can be given up: nothing of it stays, and the hub goes on where it was.
+#[test]
+fn a_move_that_was_cut_off_can_be_given_up() {
+    let Some(server) = server() else { return };
+    let mut company = Company::new();
+    let (_, node) = small(&mut company);
+    let give_up = ["--give-up"];
+    set_database(&company.dir, Some(server.url("postgres")));
+    refused(&move_command(&company, &give_up), "was begun");
+    let rows = "SELECT count(*) FROM tillsync.log";
+    // Behind its third word the copy is there, and the switch is not.
+    assert!(killed(&company, &INTO, 3) && !company.dir.join("database.json").exists());
+    let examined = tillsync(&["doctor", "--dir", path(&company.dir)], "");
+    assert!(String::from_utf8_lossy(&examined.stdout).contains("a move of the log"), "{examined:?}");
+    refused(
+        &move_command(&company, &INTO[..3].iter().copied().chain(["2"]).collect::<Vec<_>>()),
+        "--shards 4",
+    );
+    assert_eq!(server.sql(rows), "5");
+    json(&move_command(&company, &give_up));
+    assert_eq!(server.sql(rows), "0");
+    assert!(!company.dir.join("move.json").exists() && !company.dir.join("logs").exists());
+    moved(&company, &INTO);
+    assert!(killed(&company, &OUT, 3));
+    json(&move_command(&company, &give_up));
+    let hub = company.hub();
+    captured(&node, &sales("A", 10, 12));
+    all_at_hub(&[("till-01", &node)]);
+    assert_eq!(company.records(), 12);
+    hub.stop();
+    moved(&company, &OUT);
+    refused(&move_command(&company, &give_up), "was begun");
+}
+
+/// A spread company's database comes back older than it was: `verify` and the hub say so; the loss accepted, the company takes
+/// back from its tills in files what they hold, and goes in again.
+#[test]
+fn a_spread_company_whose_database_lost_something_takes_it_back_in_files() {
+    let Some(server) = server() else { return };
+    let mut company = Company::new();
+    let (_, node) = small(&mut company);
+    let url = server.url("postgres");
+    set_database(&company.dir, Some(url.clone()));
+    moved(&company, &INTO);
+    server.sql("CREATE TABLE old_log AS SELECT * FROM tillsync.log; CREATE TABLE old_entry AS SELECT * FROM tillsync.entry");
+    let hub = company.hub();
+    captured(&node, &sales("A", 10, 20));
+    all_at_hub(&[("till-01", &node)]);
+    hub.stop();
+    // As a restore of an older copy would have it.
+    server.sql(
+        "DELETE FROM tillsync.entry; INSERT INTO tillsync.entry SELECT * FROM old_entry;
+        DELETE FROM tillsync.log; INSERT INTO tillsync.log SELECT * FROM old_log",
+    );
+    let output = tillsync(&["verify", "--json", "--dir", path(&company.dir)], "");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["problems"].to_string().contains("shard"), "{report}");
+    let run = ["hub", "run", "--dir", path(&company.dir), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    refused(&run, "is an older copy");
+    refused(&move_command(&company, &OUT), "is an older copy");
+    let done = json(&["db", "accept-loss", "--dir", path(&company.dir), "--json"]);
+    assert!(done["missing"].as_u64() > Some(0), "{done}");
+    refused(&run, "hub move --to files");
+    moved(&company, &OUT);
+    refused(&move_command(&company, &INTO), "has not met its tills");
+    set_database(&company.dir, None);
+    let hub = company.hub();
+    until("it has taken back what the till holds", || company.records() == 20);
+    captured(&node, &sales("A", 20, 25));
+    all_at_hub(&[("till-01", &node)]);
+    until("the waiting is over", || !company.dir.join("restored.json").exists());
+    hub.stop();
+    set_database(&company.dir, Some(url));
+    moved(&company, &INTO);
+    let hub = company.hub();
+    all_at_hub(&[("till-01", &node)]);
+    assert_eq!(company.records(), 25);
     assert!(!company.ask(&["cases"]).to_string().contains("CLONED"), "no fork");
     hub.stop();
 }

@@ -8,7 +8,7 @@ use super::table::{Side, Table};
 use super::words::{count, text};
 use crate::database::Database;
 use crate::error::Failure;
-use crate::moving::{To, run};
+use crate::moving::{To, give_up, run};
 
 /// Move the log of a stopped hub into a database, or back into files (docs/database.md)
 ///
@@ -21,11 +21,14 @@ pub(super) struct Move {
     #[arg(long)]
     dir: PathBuf,
     /// `files`; `database`, the one that TILLSYNC_DATABASE or --database names; or its address, postgres://…
-    #[arg(long, value_name = "PLACE")]
-    to: String,
+    #[arg(long, value_name = "PLACE", required_unless_present = "give_up")]
+    to: Option<String>,
     /// Spread the stores over so many logs there, so that several hubs can share them; otherwise everything is in one
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
+    /// Give up a move that was cut off before its switch; the database as for that move
+    #[arg(long, conflicts_with_all = ["to", "shards"])]
+    give_up: bool,
 }
 
 impl Move {
@@ -37,7 +40,15 @@ impl Move {
                 )
             })
         };
-        let to = match self.to.as_str() {
+        if self.give_up {
+            let done = give_up(&self.dir, &named()?)?;
+            return if out.json() {
+                out.document(&done)
+            } else {
+                out.text("The move is given up; the log is where it was.")
+            };
+        }
+        let to = match self.to.as_deref().unwrap_or_default() {
             "files" if self.shards.is_some() => {
                 return Err(Failure::usage("hub move: --shards is for a move into a database"));
             }

@@ -126,7 +126,7 @@ impl Target {
             return Ok(());
         }
         Err(Failure::refused(format!(
-            "log {} in the new place holds something else than the beginning of the source; delete move.json in the directory and \
+            "log {} in the new place holds something else than the beginning of the source; give the move up (--give-up) and \
              begin again",
             self.number
         )))

@@ -133,8 +133,8 @@ fn is_new_there(source: &Logs, database: &Database, vault: Option<&Vault>) -> Re
         None => Ok(()),
         Some((log_id, holder)) => Err(Failure::refused(format!(
             "the database {} has this company already: log {log_id} begins as this one does (held last by {holder}). If a hub runs \
-             there, this directory is an older copy of it: keep it stopped. If an interrupted move left it, remove its rows \
-             (docs/database.md)",
+             there, this directory is an older copy of it: keep it stopped. If an interrupted move left it, its rows can be \
+             removed (docs/database.md, \"Move\")",
             database.shown()
         ))),
     }

@@ -11,9 +11,11 @@
 //! copy.rs     entries into logs, and whether they are the same
 //! into.rs     from files into a database
 //! out.rs      from a database into files
+//! give_up.rs  not to move after all
 //! ```
 
 mod copy;
+mod give_up;
 mod into;
 mod note;
 mod out;
@@ -27,7 +29,7 @@ use serde_json::{Map, Value, json};
 use crate::backup;
 use crate::database::Database;
 use crate::error::Failure;
-use crate::storage::{Logs, hold};
+use crate::storage::{Logs, hold, private};
 use crate::verify::verify_logs;
 use note::Note;
 pub(crate) use note::begun;
@@ -74,6 +76,18 @@ pub fn run(dir: &Path, to: To, say: &dyn Fn(&str)) -> Result<Value, Failure> {
     moved().map_err(|failure| failure.during("hub move"))
 }
 
+/// Gives up a move that was begun and has not reached its switch; the hub goes on where its log is.
+///
+/// # Errors
+/// None was begun, there is only a way forward, a hub runs, or disk or database refuse.
+pub fn give_up(dir: &Path, database: &Database) -> Result<Value, Failure> {
+    let given_up = || {
+        let _held = hold(dir).map_err(Failure::refused)?;
+        give_up::go(dir, database, Note::read(dir)?)
+    };
+    given_up().map_err(|failure| failure.during("hub move"))
+}
+
 /// What logs hold and what their books say; everything in them must be right.
 fn examined(dir: &Path, logs: &Logs, which: &str) -> Result<Value, Failure> {
     let report = verify_logs(dir, logs)?;
@@ -103,8 +117,8 @@ fn held_against(source: &Value, copy: &Value) -> Result<(), Failure> {
         (None, None) => return Ok(()),
     };
     Err(Failure::untrue(format!(
-        "the copy is not the source: {what}; nothing was switched, the hub runs where it ran before. Delete move.json in the \
-         directory and begin again; if it comes back, report it"
+        "the copy is not the source: {what}; nothing was switched, the hub runs where it ran before. Give the move \
+         up (--give-up) and begin again; if it comes back, report it"
     )))
 }
 
@@ -145,7 +159,7 @@ fn rename_all(names: &[&str], from: &Path, to: &Path) -> Result<(), Failure> {
     if !names.iter().any(|name| from.join(name).exists()) {
         return Ok(());
     }
-    fs::create_dir_all(to).map_err(failed)?;
+    private::make_folder(to).map_err(failed)?;
     for name in names.iter().filter(|name| from.join(name).exists()) {
         fs::rename(from.join(name), to.join(name)).map_err(failed)?;
     }

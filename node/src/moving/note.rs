@@ -106,8 +106,8 @@ impl Note {
         }
         let shards = if self.shards > 0 { format!(" --shards {}", self.shards) } else { String::new() };
         Err(Failure::refused(format!(
-            "another move was begun on {} and not finished: --to {}{shards}, database {}; run that one again, or delete move.json in \
-             the directory to give it up (docs/database.md)",
+            "another move was begun on {} and not finished: --to {}{shards}, database {}; run that one again, or give it up \
+             (tillsync hub move --give-up)",
             self.begun_at,
             self.to_word(),
             self.database
@@ -123,7 +123,7 @@ impl Note {
         };
         let note: Self = serde_json::from_slice(&text).map_err(|error| {
             Failure::refused(format!(
-                "{} is damaged: {error}; delete it and begin again (docs/database.md)",
+                "{} is damaged: {error}; docs/database.md, \"Move\", says what it was and how to go on without it",
                 path.display()
             ))
         })?;
@@ -162,5 +162,9 @@ pub(crate) fn begun(dir: &Path) -> Option<(String, &'static str)> {
 
 fn id(text: &str) -> Result<[u8; 16], Failure> {
     let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| Failure::refused(format!("{FILE} names no log; delete it and begin again")))
+    bytes.ok_or_else(|| {
+        Failure::refused(format!(
+            "{FILE} names no log; docs/database.md, \"Move\", says how to go on without it"
+        ))
+    })
 }

@@ -3,8 +3,8 @@
 //! company's own log, which has no stores then, for everything.
 //!
 //! Nothing is claimed and nothing is written. A log that has one writer is held meanwhile, as its hub would; the logs of several hubs
-//! are read as they are at one moment, whether those run or not. The company's own is looked at first: what it says of stores (an
-//! export batch) was durable in their logs before.
+//! are read as they are at one moment, whether those run or not. Where they end is asked in one statement: what the company's own log
+//! says of stores (an export batch) was durable in theirs before, so it is there.
 
 use super::frame::Seal;
 use super::inspect::{Paths, inspect};
@@ -15,10 +15,11 @@ use super::recovery::take_lock;
 use super::vault::Vault;
 use super::{Audit, Entry, Position, Problem, Scan, StorageError};
 use crate::database::Database;
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A place in one of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,12 +39,32 @@ impl fmt::Display for At {
     }
 }
 
+/// Readers of logs in a database that are kept open: each is a thread and a connection.
+const OPEN_MAX: usize = 4;
+
 /// The logs of a directory.
 pub struct Logs {
     /// By number; one that has not begun is not here.
-    logs: Vec<(u16, Reading)>,
+    logs: Vec<(u16, Log)>,
     shards: u16,
+    /// Those read last.
+    open: Mutex<VecDeque<(u16, Arc<Reading>)>>,
     _lock: Option<File>,
+}
+
+/// One of them.
+enum Log {
+    Files(Arc<Reading>),
+    Database(Box<postgres::AtRest>),
+}
+
+impl Log {
+    fn end(&self) -> Position {
+        match self {
+            Log::Files(reading) => reading.end(),
+            Log::Database(log) => Position(log.end()),
+        }
+    }
 }
 
 impl Logs {
@@ -58,8 +79,7 @@ impl Logs {
                 let database = postgres::given(dir, &place)?;
                 let shards = postgres::spread(&database, place.log_id)?;
                 let lock = if shards == 0 { lock_of(dir)? } else { None };
-                let logs = in_database(&database, place.log_id, shards, vault.as_ref())?;
-                Ok(Self { logs, shards, _lock: lock })
+                Ok(Self { _lock: lock, ..Self::of_company(&database, place.log_id, shards, vault.as_ref())? })
             }
             None => {
                 let lock = lock_of(dir)?;
@@ -85,9 +105,9 @@ impl Logs {
             }
             let seal = Seal::new(&found.log_id, vault);
             let reader = Reader::new(paths.log, seal, found.lost, found.bases, end.0);
-            logs.push((0, Reading::Files(Arc::new(reader))));
+            logs.push((0, Log::Files(Arc::new(Reading::Files(Arc::new(reader))))));
         }
-        Ok(Self { logs, shards: 0, _lock: None })
+        Ok(Self { logs, shards: 0, open: Mutex::default(), _lock: None })
     }
 
     /// The logs of a company in a database, whatever a directory says.
@@ -100,8 +120,27 @@ impl Logs {
         vault: Option<&Vault>,
     ) -> Result<Self, StorageError> {
         let shards = postgres::spread(database, company)?;
-        let logs = in_database(database, company, shards, vault)?;
-        Ok(Self { logs, shards, _lock: None })
+        Self::of_company(database, company, shards, vault)
+    }
+
+    fn of_company(
+        database: &Database,
+        company: [u8; 16],
+        shards: u16,
+        vault: Option<&Vault>,
+    ) -> Result<Self, StorageError> {
+        let ids: Vec<_> = (0..=shards).map(|number| postgres::log_id(company, number)).collect();
+        let logs = postgres::at_rest(database, &ids, vault)?;
+        // Of several, some may not have begun.
+        if shards == 0 && logs[0].is_none() {
+            let (log_id, place) = (postgres::hex(&company), database.shown().to_owned());
+            return Err(StorageError::LogNotInDatabase { log_id, place });
+        }
+        let logs = (0..)
+            .zip(logs)
+            .filter_map(|(number, log)| Some((number, Log::Database(Box::new(log?)))))
+            .collect();
+        Ok(Self { logs, shards, open: Mutex::default(), _lock: None })
     }
 
     /// Over how many shards the stores are spread; 0: they are in the one log.
@@ -119,7 +158,7 @@ impl Logs {
     /// Whether ranges are missing whose loss was accepted.
     #[must_use]
     pub fn has_lost(&self) -> bool {
-        self.logs.iter().any(|(_, log)| !log.lost().is_empty())
+        self.logs.iter().any(|(_, log)| matches!(log, Log::Files(reading) if !reading.lost().is_empty()))
     }
 
     /// The entry at a place, verified.
@@ -129,7 +168,26 @@ impl Logs {
     pub fn read(&self, at: At) -> Result<Entry, StorageError> {
         let log = self.logs.iter().find(|(number, _)| *number == at.log);
         let nothing = StorageError::NotInLog { at: at.position, end: Position(0) };
-        log.ok_or(nothing)?.1.read(at.position)
+        let (number, log) = log.ok_or(nothing)?;
+        self.reading(*number, log)?.read(at.position)
+    }
+
+    /// A reader of a log: the one that is open, or a new one.
+    fn reading(&self, number: u16, log: &Log) -> Result<Arc<Reading>, StorageError> {
+        let log = match log {
+            Log::Files(reading) => return Ok(Arc::clone(reading)),
+            Log::Database(log) => log,
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, reading)) = open.iter().find(|(there, _)| *there == number) {
+            return Ok(Arc::clone(reading));
+        }
+        let reading = Arc::new(Reading::Database(Arc::new(log.reader()?)));
+        open.push_back((number, Arc::clone(&reading)));
+        if open.len() > OPEN_MAX {
+            open.pop_front();
+        }
+        Ok(reading)
     }
 
     /// Visits every entry, verified: log after log, the company's own first, each in its order.
@@ -141,30 +199,11 @@ impl Logs {
         visit: &mut dyn FnMut(At, Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         for (number, log) in &self.logs {
-            let log_number = *number;
-            log.replay(Position(0), &mut |position, entry| visit(At { log: log_number, position }, entry))?;
+            let (number, reading) = (*number, self.reading(*number, log)?);
+            reading.replay(Position(0), &mut |position, entry| visit(At { log: number, position }, entry))?;
         }
         Ok(())
     }
-}
-
-/// The readers of a company's logs.
-fn in_database(
-    database: &Database,
-    company: [u8; 16],
-    shards: u16,
-    vault: Option<&Vault>,
-) -> Result<Vec<(u16, Reading)>, StorageError> {
-    let mut logs = Vec::new();
-    for number in 0..=shards {
-        match postgres::reader_of(database, postgres::log_id(company, number), vault) {
-            Ok(reader) => logs.push((number, Reading::Database(Arc::new(reader)))),
-            // No hub has taken it yet.
-            Err(StorageError::LogNotInDatabase { .. }) if shards > 0 => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(logs)
 }
 
 /// Holds a directory that a node has run in.
@@ -216,15 +255,16 @@ pub(super) fn audit_spread(
 ) -> Result<Audit, StorageError> {
     // Before it is looked how far the logs reach: a hub may be at work.
     let marked = marks(dir, place, shards)?;
-    let logs = in_database(database, place.log_id, shards, vault)?;
+    let logs = Logs::of_company(database, place.log_id, shards, vault)?;
     let mut found = Audit::default();
-    for (number, log) in &logs {
-        found.bytes += log.bytes();
-        found.end.0 += log.end().0;
-        postgres::audit_rows(log, &mut found, &|problem| problem.of_shard(*number));
+    for (number, log) in &logs.logs {
+        let reading = logs.reading(*number, log)?;
+        found.bytes += reading.bytes();
+        found.end.0 += reading.end().0;
+        postgres::audit_rows(&reading, &mut found, &|problem| problem.of_shard(*number));
     }
     for (number, marked) in marked {
-        let end = logs.iter().find(|(there, _)| *there == number).map_or(0, |(_, log)| log.end().0);
+        let end = logs.logs.iter().find(|(there, _)| *there == number).map_or(0, |(_, log)| log.end().0);
         if let Some(marked) = marked.filter(|marked| *marked > end) {
             let place = database.shown().to_owned();
             let behind = Problem::Unreadable(StorageError::DatabaseBehind { place, end, marked });

@@ -36,6 +36,7 @@ mod session;
 mod writer;
 
 pub(crate) use along::LogReader;
+pub(super) use along::{AtRest, at_rest};
 pub(super) use audit::{audit, audit_rows, marked, snapshot};
 pub(crate) use company::{log_id, shards, spread};
 pub(crate) use held::{Held, begins_like, gone, where_it_went};
@@ -313,11 +314,7 @@ pub(super) fn has_segments(dir: &Path) -> bool {
 }
 
 /// A log for reading only.
-pub(super) fn reader_of(
-    database: &Database,
-    log_id: [u8; 16],
-    vault: Option<&Vault>,
-) -> Result<Reader, StorageError> {
+fn reader_of(database: &Database, log_id: [u8; 16], vault: Option<&Vault>) -> Result<Reader, StorageError> {
     let (database, seal, hidden) = (database.clone(), Seal::new(&log_id, vault), vault.is_some());
     Reader::at_rest(Log { database, log_id, seal, store_of: |_, _| None, hidden })
 }
@@ -328,7 +325,7 @@ pub(super) fn given(dir: &Path, place: &Place) -> Result<Database, StorageError>
         .ok_or_else(|| StorageError::KeptInDatabase { dir: dir.to_path_buf(), place: place.begun_at.clone() })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 
