@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use common::postgres::Server;
+use common::postgres::{PASSWORD, Server};
 use common::{
     Company, Node, begin, captured, is_on_postgres, json, path, sales, set_database, strs, till, till_with,
     tillsync, until, void,
@@ -229,6 +229,30 @@ fn killed(company: &Company, more: &[&str], line: usize) -> bool {
     !child.wait().unwrap().success()
 }
 
+/// Runs a move while the table of entries is locked in the database, and kills it where it waits for it.
+fn killed_where_it_waits(
+    server: &Server,
+    company: &Company,
+    (mode, more): (&str, &[&str]),
+    until_there: impl Fn() -> bool,
+) {
+    std::thread::scope(|scope| {
+        let lock = format!("BEGIN; LOCK TABLE tillsync.entry IN {mode} MODE; SELECT pg_sleep(100)");
+        let locked = scope.spawn(move || server.sql_as("postgres", PASSWORD, &lock));
+        let sleeps = "FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%' AND state = 'active'";
+        until("the table is locked", || {
+            let held = "relation = 'tillsync.entry'::regclass AND mode LIKE '%ExclusiveLock' AND granted";
+            server.sql(&format!("SELECT count(*) FROM pg_locks WHERE {held}")) != "0"
+        });
+        let mut child = begin(&move_command(company, more));
+        until("the move waits", until_there);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        server.sql(&format!("SELECT count(pg_terminate_backend(pid)) {sleeps}"));
+        assert!(locked.join().unwrap().is_err());
+    });
+}
+
 /// A small company, its till and what `verify` says of it.
 fn small(company: &mut Company) -> (PathBuf, Node) {
     let hub = company.hub();
@@ -308,21 +332,19 @@ fn a_move_that_was_cut_off_can_be_given_up() {
     let give_up = ["--give-up"];
     set_database(&company.dir, Some(server.url("postgres")));
     refused(&move_command(&company, &give_up), "was begun");
-    let rows = "SELECT count(*) FROM tillsync.log";
-    // Behind its third word the copy is there, and the switch is not.
-    assert!(killed(&company, &INTO, 3) && !company.dir.join("database.json").exists());
+    json(&["db", "migrate", "--json", "--database", &server.url("postgres")]);
+    let logs = || server.sql("SELECT count(*) FROM tillsync.log");
+    killed_where_it_waits(&server, &company, ("EXCLUSIVE", &INTO), || logs() == "5");
+    assert!(!company.dir.join("database.json").exists());
     let examined = tillsync(&["doctor", "--dir", path(&company.dir)], "");
     assert!(String::from_utf8_lossy(&examined.stdout).contains("a move of the log"), "{examined:?}");
-    refused(
-        &move_command(&company, &INTO[..3].iter().copied().chain(["2"]).collect::<Vec<_>>()),
-        "--shards 4",
-    );
-    assert_eq!(server.sql(rows), "5");
+    refused(&move_command(&company, &["--to", "database", "--shards", "2"]), "--shards 4");
     json(&move_command(&company, &give_up));
-    assert_eq!(server.sql(rows), "0");
+    assert_eq!(logs(), "0");
     assert!(!company.dir.join("move.json").exists() && !company.dir.join("logs").exists());
     moved(&company, &INTO);
-    assert!(killed(&company, &OUT, 3));
+    let move_json = company.dir.join("move.json");
+    killed_where_it_waits(&server, &company, ("ACCESS EXCLUSIVE", &OUT), || move_json.exists());
     json(&move_command(&company, &give_up));
     let hub = company.hub();
     captured(&node, &sales("A", 10, 12));

@@ -474,13 +474,17 @@ impl Drop for Inner {
     }
 }
 
-/// Accepts that the database of a directory has less than was acknowledged; see `StorageError::DatabaseBehind`. Returns what
-/// the directory knew and what is there. The caller sees to it that the node takes back from others what they hold.
+/// Accepts that the database of a directory has less than was acknowledged; see `StorageError::DatabaseBehind`. `agreed` hears what
+/// the directory knew and what is there before anything is changed, and sees to it that the node takes back from others what they
+/// hold.
 ///
 /// # Errors
-/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
-pub fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
-    postgres::accept_loss(dir)
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked; or `agreed` says no.
+pub fn accept_loss<E: From<StorageError>>(
+    dir: &Path,
+    agreed: impl FnOnce(Position, Position) -> Result<(), E>,
+) -> Result<(), E> {
+    postgres::accept_loss(dir, agreed)
 }
 
 /// Opens the index over a log that is open.

@@ -14,8 +14,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// How often the leases are prolonged; one is 30 s.
-const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often the leases are prolonged; one is 5 s, as a hub's.
+const KEEP_EVERY: Duration = Duration::from_millis(1_500);
 /// How long a lease in force is waited for, a little longer than a hub's.
 const WAIT: Duration = Duration::from_secs(8);
 /// Tries to mark the logs as moved when the connection is lost.
@@ -25,16 +25,16 @@ const MAKE: &str =
     "INSERT INTO tillsync.log (log_id, next_position, total_bytes, fence, writer, last_append)
     SELECT log_id, 0, 0, 0, $2::bytea, $2::bytea FROM unnest($1::bytea[]) AS rows (log_id) ON CONFLICT DO NOTHING";
 const TAKE: &str = "UPDATE tillsync.log
-    SET fence = fence + 1, writer = $2, holder = $3, hub = NULL, lease_until = now() + interval '30 seconds'
+    SET fence = fence + 1, writer = $2, holder = $3, hub = $5, lease_until = now() + interval '5 seconds'
     WHERE log_id = ANY($1) AND (lease_until <= now() OR writer = $2 OR writer = ANY($4))";
 const OTHERS: &str = "SELECT holder, lease_until::text FROM tillsync.log
     WHERE log_id = ANY($1) AND lease_until > now() AND writer <> $2 AND writer <> ALL($3) ORDER BY log_id";
 const HUBS: &str = "SELECT holder, alive_until::text FROM tillsync.hub
     WHERE company = $1 AND hub <> $2 AND alive_until > now() ORDER BY hub";
-const KEEP: &str = "UPDATE tillsync.log SET lease_until = now() + interval '30 seconds'
+const KEEP: &str = "UPDATE tillsync.log SET lease_until = now() + interval '5 seconds'
     WHERE log_id = ANY($1) AND writer = $2";
 const MOVED: &str = "UPDATE tillsync.log
-    SET fence = fence + 1, holder = $3, lease_until = '9999-12-31 00:00:00+00'
+    SET fence = fence + 1, holder = $3, hub = NULL, lease_until = '9999-12-31 00:00:00+00'
     WHERE log_id = ANY($1) AND writer = $2";
 const RELEASE: &str = "UPDATE tillsync.log SET lease_until = now()
     WHERE log_id = ANY($1) AND writer = $2 AND lease_until < '9000-01-01 00:00:00+00'";
@@ -156,6 +156,11 @@ impl Held {
         let thread = thread.map_err(|e| StorageError::io("starting the keeper of the logs of", dir, &e))?;
         let held = Held { asks: Some(asks), thread: Some(thread) };
         taken.recv().map_err(|_| StorageError::Closed { operation: "open" })??;
+        // Should this process die, the next one in this directory need not wait for its lease.
+        let folders = (0..=shards).map(|number| folder_of(dir, number)).filter(|folder| folder.is_dir());
+        for folder in folders.chain([dir.to_path_buf()]) {
+            place::note_writer(&folder, mover)?;
+        }
         Ok(held)
     }
 
@@ -226,7 +231,8 @@ impl Keeper {
         let mover = &self.mover[..];
         // Those that no hub has begun, too, so that none begins one behind this.
         link.execute(operation, MAKE, &[&self.ids, &mover]).await?;
-        let values: [&(dyn ToSql + Sync); 4] = [&self.ids, &mover, &self.holder, &self.before];
+        let here = &self.here[..];
+        let values: [&(dyn ToSql + Sync); 5] = [&self.ids, &mover, &self.holder, &self.before, &here];
         self.all_or_none(link, operation, TAKE, &values).await
     }
 

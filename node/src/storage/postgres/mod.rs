@@ -234,44 +234,59 @@ impl Opening {
     }
 }
 
-/// Takes a database that has less than this directory knows for its log, or its logs, from now on. Returns what the directory
-/// knew and what is there.
+/// Takes a database that has less than this directory knows for its log, or its logs, from now on. `agreed` hears what the
+/// directory knew and what is there, of all that have less, before anything is changed.
 ///
 /// # Errors
-/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
-pub(super) fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked; or `agreed` says no.
+pub(super) fn accept_loss<E: From<StorageError>>(
+    dir: &Path,
+    agreed: impl FnOnce(Position, Position) -> Result<(), E>,
+) -> Result<(), E> {
     let nothing = |reason: &str| {
         let next = "there is nothing to accept";
         StorageError::Database(DatabaseError::never("accepting a loss", reason, next))
     };
-    let Some(place) = Place::of(dir)? else { return Err(nothing("the log lies in the directory itself")) };
+    let Some(place) = Place::of(dir)? else {
+        return Err(nothing("the log lies in the directory itself").into());
+    };
     let _lock = take_lock(&Paths::new(dir), true)?;
-    let (database, vault) = (given(dir, &place)?, Vault::of(dir)?);
+    let short = short_logs(dir, &place)?;
+    if short.is_empty() {
+        return Err(nothing("the database has everything that this hub knows of").into());
+    }
+    let sum = |of: fn(&(PathBuf, Slot, u64)) -> u64| Position(short.iter().map(of).sum());
+    agreed(sum(|(_, marked, _)| marked.end), sum(|(.., end)| *end))?;
+    for (folder, marked, end) in short {
+        // What the index knows may come from what is lost: the next opening throws it away.
+        Disk::default().replace_file(Role::Manifest, &folder.join("index.doubt"), b"")?;
+        let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
+        drop(Mark::create(Disk::default(), &folder.join(MARK), slot)?);
+    }
+    Ok(())
+}
+
+/// Logs of a directory that end before its mark: their folders, the marks, and where they end.
+fn short_logs(dir: &Path, place: &Place) -> Result<Vec<(PathBuf, Slot, u64)>, StorageError> {
+    let database = given(dir, place)?;
     let shards = spread(&database, place.log_id)?;
-    let (mut known, mut there) = (0, 0);
-    for number in 0..=shards {
-        let id = log_id(place.log_id, number);
-        let folder = if shards == 0 { dir.to_path_buf() } else { super::logs::folder_of(dir, number) };
-        let path = folder.join(MARK);
-        let Some(marked) = mark::load(&path)?.filter(|slot| slot.log_id == id) else { continue };
-        let end = match reader_of(&database, id, vault.as_ref()) {
-            Ok(reader) => reader.end(),
-            Err(StorageError::LogNotInDatabase { .. }) if shards > 0 => 0,
-            Err(error) => return Err(error),
+    let ids: Vec<_> = (0..=shards).map(|number| log_id(place.log_id, number)).collect();
+    let logs = at_rest(&database, &ids, Vault::of(dir)?.as_ref())?;
+    let mut short = Vec::new();
+    for ((number, id), log) in (0..).zip(ids).zip(logs) {
+        let end = match log {
+            Some(log) => log.end(),
+            None if shards > 0 => 0,
+            None => {
+                let (log_id, place) = (hex(&id), database.shown().to_owned());
+                return Err(StorageError::LogNotInDatabase { log_id, place });
+            }
         };
-        if marked.end > end {
-            // What the index knows may come from what is lost: the next opening throws it away.
-            Disk::default().replace_file(Role::Manifest, &folder.join("index.doubt"), b"")?;
-            let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
-            drop(Mark::create(Disk::default(), &path, slot)?);
-            known += marked.end;
-            there += end;
-        }
+        let folder = if shards == 0 { dir.to_path_buf() } else { super::logs::folder_of(dir, number) };
+        let marked = mark::load(&folder.join(MARK))?.filter(|slot| slot.log_id == id && slot.end > end);
+        short.extend(marked.map(|marked| (folder, marked, end)));
     }
-    if known == there {
-        return Err(nothing("the database has everything that this hub knows of"));
-    }
-    Ok((Position(known), Position(there)))
+    Ok(short)
 }
 
 /// Ties a directory to a log in a database, before anything of that log exists.
