@@ -111,6 +111,12 @@ fn stores_spread_over_two_hubs_and_either_answers_for_all() {
         let trial = chain.ask(asked, &["ledger", "trial-balance"]);
         assert_eq!(trial["difference_minor"]["GBP"].as_i64().unwrap_or(0), 0, "{trial}");
     }
+    // Whoever looks sees every till, with what it said of itself, wherever it is connected.
+    until("every till is seen", || {
+        let tills = chain.ask(0, &["terminals"]);
+        let tills = tills.as_array().unwrap();
+        tills.len() == 6 && tills.iter().all(|till| till["online"] == true && till["software"].is_string())
+    });
     let balances = chain.ask(0, &["ledger", "balances"]);
     assert_eq!(balances["balances"], chain.ask(1, &["ledger", "balances"])["balances"]);
 

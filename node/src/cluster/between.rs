@@ -13,7 +13,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::codec;
 use engine::ids::{RecordId, StoreId};
-use engine::replica::Receipt;
+use engine::replica::{Live, Receipt};
 use engine::time::Day;
 use engine::transaction::HubRecord;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,12 @@ use crate::transport::{Endpoint, HubLine, HubStream};
 pub(super) const FROM_MACHINE: HeaderName = HeaderName::from_static("x-tillsync-from-machine");
 /// Path of statements for a store.
 const STATE: &str = "/between/state/";
+/// Path of how the tills of a log's stores are doing.
+const LIVE: &str = "/between/live/";
+/// Largest answer to that: some 300 bytes a till.
+const LIVE_BYTES: usize = 16 << 20;
+/// Longest that it may take.
+const LIVE_WAIT: Duration = Duration::from_secs(2);
 /// Largest statement.
 const STATEMENT_BYTES: usize = 1 << 20;
 /// Longest that a statement may take.
@@ -85,6 +91,23 @@ impl Lines {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How the tills of the stores in a log are doing, as the hub knows that has it.
+    pub(super) async fn live(
+        &self,
+        endpoint: &Endpoint,
+        address: &str,
+        number: u16,
+    ) -> Option<Vec<(StoreId, Vec<Live>)>> {
+        let asked = async {
+            let request = Request::get(format!("{LIVE}{number}")).header(header::HOST, "hub");
+            let answer = self.send(endpoint, address, request.body(Body::empty()).ok()?).await.ok()?;
+            let there = answer.status() == StatusCode::OK;
+            let bytes = axum::body::to_bytes(answer.into_body(), LIVE_BYTES).await.ok()?;
+            codec::decode::<_, LIVE_BYTES>(&bytes).ok().filter(|_| there)
+        };
+        timeout(LIVE_WAIT, asked).await.ok().flatten()
+    }
+
     /// Has a statement recorded by the hub that has the store.
     pub(crate) async fn state(
         &self,
@@ -139,6 +162,14 @@ async fn respond(rooms: &Arc<Rooms>, mut request: Request) -> Response {
             Some(store) => state(rooms, &store, request.into_body()).await,
             None => StatusCode::BAD_REQUEST.into_response(),
         };
+    }
+    if let Some(number) = request.uri().path().strip_prefix(LIVE) {
+        let mut all: Vec<(StoreId, Vec<Live>)> = Vec::new();
+        for handle in number.parse().map(|number| rooms.own_of(number)).unwrap_or_default() {
+            let live = handle.ask(|replica| replica.live()).await;
+            all.extend(live.ok().map(|live| (handle.store().clone(), live)));
+        }
+        return codec::encode(&all).into_response();
     }
     let Some(hub) = rooms.company() else {
         return nobody("the hub that was asked does not serve the company at the moment").into_response();

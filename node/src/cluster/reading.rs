@@ -16,7 +16,7 @@ use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::lease::{HubName, shard_of};
-use engine::replica::{ReadBack, Replica};
+use engine::replica::{Live, ReadBack, Replica};
 use tokio::runtime::Handle;
 
 use super::between::Lines;
@@ -34,10 +34,15 @@ use crate::transport::Endpoint;
 
 /// What was read this recently is new enough.
 const FRESH: Duration = Duration::from_millis(100);
+/// How often the other hub is asked how its tills are doing.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// A log that nobody asks about for so long is read along no more.
 const IDLE: Duration = Duration::from_secs(600);
 /// Tries to read a log anew that did not fit.
 const TRIES: u32 = 3;
+
+/// How the tills of some stores are doing.
+type Heard = Vec<(StoreId, Vec<Live>)>;
 
 /// What a copy needs.
 #[derive(Clone)]
@@ -204,6 +209,8 @@ impl Elsewhere {
             at: Position(0),
             stores: BTreeMap::new(),
             looked: None,
+            live: Arc::default(),
+            asked_live: None,
             stale: Arc::default(),
             events: VecDeque::new(),
             elsewhere: Arc::downgrade(self),
@@ -233,6 +240,9 @@ struct Reading {
     at: Position,
     stores: BTreeMap<StoreId, Copy>,
     looked: Option<Instant>,
+    /// How the tills are doing, as the other hub said last, and when it was asked.
+    live: Arc<Mutex<Option<Heard>>>,
+    asked_live: Option<Instant>,
     /// Something was recorded through here: what was read before is not new enough.
     stale: Arc<AtomicBool>,
     /// What the other hub noted, to be shown here as well.
@@ -316,6 +326,7 @@ impl Reading {
 
     /// Reads what is new. A log that cannot be read now leaves what was read before.
     fn read_on(&mut self) {
+        self.ask_live();
         let stale = self.stale.swap(false, Ordering::AcqRel);
         if !stale && self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
             return;
@@ -365,7 +376,27 @@ impl Reading {
             }
         }
         self.company.audit.take_in(self.events.drain(..));
+        let heard = lock(&self.live).take();
+        for (store, tills) in heard.into_iter().flatten() {
+            self.copy(&store).replica.hear_elsewhere(tills);
+        }
         Ok(())
+    }
+
+    /// Asks the hub that has the stores how their tills are doing; nobody waits for it.
+    fn ask_live(&mut self) {
+        if self.asked_live.is_some_and(|asked| asked.elapsed() < LIVE_EVERY) {
+            return;
+        }
+        self.asked_live = Some(Instant::now());
+        let Some(elsewhere) = self.elsewhere.upgrade() else { return };
+        let (number, live) = (self.number, self.live.clone());
+        self.runtime.spawn(async move {
+            let endpoint = read(&elsewhere.endpoint).clone();
+            let Some((endpoint, address)) = endpoint.zip(elsewhere.address_of(number)) else { return };
+            let heard = elsewhere.lines.live(&endpoint, &address, number).await;
+            *lock(&live) = heard;
+        });
     }
 
     fn take(&mut self, at: Position, entry: &Entry) -> Result<(), Broken> {
@@ -384,12 +415,14 @@ impl Reading {
         let (store, read) =
             LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| misfit(error.to_string()))?;
         let mark = matches!(read, LogEntry::Posted(_));
+        // What changes no books waits for nothing.
+        let aside = matches!(read, LogEntry::Link(_) | LogEntry::Custody(_));
         let looked = Looked::of(&read);
         let ready = ReadBack::of(read).map_err(|error| misfit(error.to_string()))?;
         let copy = self.copy(&store);
         copy.positions.note(looked, at);
         copy.tail.push(ready);
-        if mark {
+        if mark || aside && copy.tail.len() == 1 {
             for ready in copy.tail.drain(..) {
                 copy.replica.take_back(ready).map_err(|error| misfit(error.to_string()))?;
             }
