@@ -16,14 +16,15 @@ use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::lease::{HubName, shard_of};
-use engine::replica::{Live, ReadBack, Replica};
+use engine::replica::{ReadBack, Replica};
 use tokio::runtime::Handle;
 
-use super::between::Lines;
+use super::between::{Doing, Lines};
 use super::table::{HubRow, Seen, log_id};
 use crate::database::Database;
 use crate::hub::{HubConfig, base_policy, replica_identity};
 use crate::identity::NodeKey;
+use crate::runtime::alarms::{Alarms, Told};
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::positions::Positions;
@@ -41,9 +42,6 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Tries to read a log anew that did not fit.
 const TRIES: u32 = 3;
 
-/// How the tills of some stores are doing.
-type Heard = Vec<(StoreId, Vec<Live>)>;
-
 /// What a copy needs.
 #[derive(Clone)]
 pub(crate) struct Company {
@@ -56,6 +54,7 @@ pub(crate) struct Company {
     pub(crate) key: NodeKey,
     pub(crate) vault: Option<Vault>,
     pub(crate) audit: AuditLog,
+    pub(crate) alarms: Alarms,
 }
 
 /// The other hubs, and the stores that they have.
@@ -125,6 +124,11 @@ impl Elsewhere {
             its.map(|log| log.number).collect()
         };
         seen.hubs.iter().map(|row| (row.clone(), logs_of(row))).collect()
+    }
+
+    /// Whether a hub has a log, as far as the tables said last.
+    pub(super) fn has(&self, hub: HubName, number: u16) -> bool {
+        read(&self.seen).logs.iter().any(|log| log.number == number && log.holder == Some(hub))
     }
 
     /// Where the hub is reached that has a log, if it is another one and known.
@@ -210,6 +214,7 @@ impl Elsewhere {
             stores: BTreeMap::new(),
             looked: None,
             live: Arc::default(),
+            alarms: Vec::new(),
             asked_live: None,
             stale: Arc::default(),
             events: VecDeque::new(),
@@ -241,7 +246,9 @@ struct Reading {
     stores: BTreeMap<StoreId, Copy>,
     looked: Option<Instant>,
     /// How the tills are doing, as the other hub said last, and when it was asked.
-    live: Arc<Mutex<Option<Heard>>>,
+    live: Arc<Mutex<Option<Doing>>>,
+    /// Alarms that it told.
+    alarms: Vec<Told>,
     asked_live: Option<Instant>,
     /// Something was recorded through here: what was read before is not new enough.
     stale: Arc<AtomicBool>,
@@ -304,7 +311,8 @@ impl Reading {
                                 None => Err(nobody()),
                                 Some((endpoint, address)) => {
                                     let lines = elsewhere.lines.clone();
-                                    lines.state(&endpoint, &address, &store, *record, receipt).await
+                                    let by = elsewhere.company.me;
+                                    lines.state(&endpoint, &address, &store, (by, *record, receipt)).await
                                 }
                             }
                         }
@@ -377,8 +385,12 @@ impl Reading {
         }
         self.company.audit.take_in(self.events.drain(..));
         let heard = lock(&self.live).take();
-        for (store, tills) in heard.into_iter().flatten() {
-            self.copy(&store).replica.hear_elsewhere(tills);
+        if let Some(Doing { tills, alarms }) = heard {
+            for (store, tills) in tills {
+                self.copy(&store).replica.hear_elsewhere(tills);
+            }
+            self.company.alarms.hear(&alarms, &self.alarms);
+            self.alarms = alarms;
         }
         Ok(())
     }

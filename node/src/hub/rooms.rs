@@ -84,7 +84,7 @@ impl Rooms {
         config: HubConfig,
         key: NodeKey,
         authority: Arc<Authority>,
-        audit: AuditLog,
+        (audit, alarms): (AuditLog, Alarms),
         shards: u16,
         elsewhere: Option<Arc<Elsewhere>>,
     ) -> Result<Self, crate::error::Failure> {
@@ -95,7 +95,7 @@ impl Rooms {
             key,
             authority,
             directory: Directory::default(),
-            alarms: Alarms::default(),
+            alarms,
             audit,
             run_token: super::new_token(),
             shards,
