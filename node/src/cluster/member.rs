@@ -56,6 +56,7 @@ pub(crate) async fn run(
     let me: HubName = storage::name_of(&dir);
     let (audit, alarms) = (AuditLog::in_memory(), Alarms::default());
     let elsewhere = Arc::new(Elsewhere::new(Company {
+        dir: dir.clone(),
         database: cluster.database.clone(),
         log_id: cluster.company,
         shards: cluster.shards,

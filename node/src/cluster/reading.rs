@@ -6,16 +6,18 @@
 //! log for all stores in it, begins when one of them is first asked, and goes when nobody asks for a while.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use engine::attic::Workroom;
+use engine::attic::{Attic, Workroom};
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::lease::{HubName, shard_of};
+use engine::ledger::WorkLimits;
 use engine::replica::{ReadBack, Replica};
 use tokio::runtime::Handle;
 
@@ -30,7 +32,7 @@ use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::positions::Positions;
 use crate::runtime::store::{Job, StoreError, StoreHandle, read_journal};
 use crate::storage::vault::Vault;
-use crate::storage::{Entry, LogReader, Position, StorageError};
+use crate::storage::{Entry, LogReader, Position, Scratch, StorageError};
 use crate::transport::Endpoint;
 
 /// What was read this recently is new enough.
@@ -45,6 +47,7 @@ const TRIES: u32 = 3;
 /// What a copy needs.
 #[derive(Clone)]
 pub(crate) struct Company {
+    pub(crate) dir: PathBuf,
     pub(crate) database: Database,
     pub(crate) log_id: [u8; 16],
     pub(crate) shards: u16,
@@ -210,6 +213,7 @@ impl Elsewhere {
             company: self.company.clone(),
             number,
             log: None,
+            scratch: None,
             at: Position(0),
             stores: BTreeMap::new(),
             looked: None,
@@ -242,6 +246,8 @@ struct Reading {
     company: Company,
     number: u16,
     log: Option<LogReader>,
+    /// Where the copies rest; `None`: in memory.
+    scratch: Option<Arc<Scratch>>,
     at: Position,
     stores: BTreeMap<StoreId, Copy>,
     looked: Option<Instant>,
@@ -363,6 +369,11 @@ impl Reading {
                 let id = log_id(self.company.log_id, self.number);
                 let opened = LogReader::open(self.company.database.clone(), id, self.company.vault.as_ref())?;
                 let Some(log) = opened else { return Ok(()) };
+                let dir = self.company.dir.join("logs").join(format!("along-{:03}", self.number));
+                self.scratch = Scratch::for_now(&dir)
+                    .inspect_err(|error| tracing::warn!("no scratch file, so memory follows it: {error}"))
+                    .ok()
+                    .map(Arc::new);
                 self.log.insert(log).clone()
             }
         };
@@ -377,6 +388,7 @@ impl Reading {
         let now = self.company.clock.at(now_ms());
         for (store, copy) in &mut self.stores {
             let missing = copy.replica.read_along(now);
+            copy.replica.rest();
             if missing > 0 {
                 return Err(Broken::Misfit(format!(
                     "{missing} journal entries of store {store} are not there"
@@ -438,16 +450,18 @@ impl Reading {
             for ready in copy.tail.drain(..) {
                 copy.replica.take_back(ready).map_err(|error| misfit(error.to_string()))?;
             }
+            copy.replica.rest();
         }
         Ok(())
     }
 
     fn copy(&mut self, store: &StoreId) -> &mut Copy {
         let company = &self.company;
+        let attic = self.scratch.clone().map(|scratch| scratch as Arc<dyn Attic>);
+        let room = Workroom { limits: WorkLimits::default(), attic };
         self.stores.entry(store.clone()).or_insert_with(|| {
             let policy = base_policy(company.config.currency);
-            let replica = Replica::new(replica_identity(&company.key, store), policy);
-            let replica = replica.in_room(&Workroom::default());
+            let replica = Replica::new(replica_identity(&company.key, store), policy).in_room(&room);
             let positions = Positions::new(replica.room());
             Copy { replica, positions, tail: Vec::new() }
         })
