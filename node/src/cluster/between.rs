@@ -207,9 +207,10 @@ async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {
     let stated = match rooms.own_or_new(store) {
         _ if !serves => Stated::Not("the hub that asked does not serve the company any more".to_owned()),
         None => Stated::Not("it has not got the store any more".to_owned()),
-        Some(handle) => match handle.state(statement.record, statement.receipt).await {
+        Some(handle) => match handle.state(statement.record.clone(), statement.receipt).await {
             Err(error) => Stated::Not(error.to_string()),
             Ok(receipt) => {
+                rooms.heed(store, &statement.record);
                 // Who reads along sees what follows from it only when that is durable, too.
                 let _ = handle.until_durable().await;
                 let Receipt { id, receipt, seq, business_day, repeated } = receipt;

@@ -478,10 +478,7 @@ impl Hub {
             .state(record, format!("revoke-{terminal}-{}", log.incarnation))
             .await
             .map_err(Failure::refused)?;
-        self.directory.revoke(&log);
-        if let Some(door) = self.rooms.door.get() {
-            door.endpoint.disconnect(&writer.0, &format!("terminal {log} is revoked"));
-        }
+        self.rooms.revoke(&log, &writer);
         let detail = format!("terminal {log}: records after {last_valid_seq} are held");
         self.audit.note(now_ms(), Some(store.as_str()), Some(terminal.to_string()), "revoked", detail);
         Ok(

@@ -229,6 +229,34 @@ impl Rooms {
         Some(made)
     }
 
+    /// Who may connect follows from what was stated for a store of this process by another hub.
+    pub(crate) fn heed(&self, store: &StoreId, record: &HubRecord) {
+        match record {
+            HubRecord::Enrol(enrolment) => {
+                self.directory.enrol(enrolment.writer, store.clone(), enrolment.log.clone());
+            }
+            HubRecord::Revoke { terminal, incarnation, .. } => {
+                for (writer, of, log, _) in self.directory.devices() {
+                    let meant = of == *store
+                        && log.terminal == *terminal
+                        && incarnation.is_none_or(|number| number == log.incarnation);
+                    if meant {
+                        self.revoke(&log, &writer);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the right of a log's key to connect, and its connection.
+    pub(crate) fn revoke(&self, log: &LogId, writer: &WriterId) {
+        self.directory.revoke(log);
+        if let Some(door) = self.door.get() {
+            door.endpoint.disconnect(&writer.0, &format!("terminal {log} is revoked"));
+        }
+    }
+
     /// Every store of the company, by name.
     pub(crate) fn all(&self) -> Vec<StoreHandle> {
         let own = self.own();
