@@ -180,6 +180,16 @@ struct Open {
     flushing: bool,
 }
 
+/// What the server knows of a connection.
+#[derive(Debug, Default)]
+struct Session {
+    /// The number of its last statement.
+    last: u64,
+    open: Option<Open>,
+    /// Which claim of a log was made over it.
+    claimed: Option<(u16, u64)>,
+}
+
 /// A log.
 #[derive(Debug, Default)]
 struct Log {
@@ -188,6 +198,8 @@ struct Log {
     fence: u64,
     last_append: u64,
     writer: Option<HubName>,
+    /// How often it was claimed. Kept apart from the fence, for who doubts the fence.
+    claims: u64,
     lease_until_ms: i64,
     locked_by: Option<Connection>,
 }
@@ -207,8 +219,7 @@ pub struct Database {
     logs: Vec<Log>,
     /// Since when each hub is there, and when it looked last, true ms.
     members: BTreeMap<HubName, (i64, i64)>,
-    /// Connections, each with the append that it is in, and the number of its last statement.
-    connections: BTreeMap<Connection, (u64, Option<Open>)>,
+    connections: BTreeMap<Connection, Session>,
     waiting: VecDeque<Waiting>,
     /// What is wrong with it, until when (true ms) and how often.
     ailing: Vec<(Ailing, i64, u64)>,
@@ -270,7 +281,7 @@ impl Database {
         let mut told = Vec::new();
         if matches!(how, Ailing::Restarts | Ailing::FailsOver) {
             for connection in self.connections.keys().copied().collect::<Vec<_>>() {
-                let flushing = self.connections[&connection].1.as_ref().is_some_and(|open| open.flushing);
+                let flushing = self.connections[&connection].open.as_ref().is_some_and(|open| open.flushing);
                 // The standby has it already, or the disk, or not.
                 if flushing && self.chance.once_in(2) {
                     self.apply(connection, now_ms);
@@ -333,13 +344,13 @@ impl Database {
     ) -> Vec<Told> {
         let mut told = Vec::new();
         if matches!(request, Request::Connect) && !self.is_down(now_ms) {
-            self.connections.insert(connection, (number, None));
+            self.connections.insert(connection, Session::default());
         }
         let Some(known) = self.connections.get_mut(&connection) else {
             told.push(Told::Reply(connection, number, Reply::Cut));
             return told;
         };
-        known.0 = number;
+        known.last = number;
         let loses = self.is(Ailing::Loses, now_ms).is_some_and(|once_in| self.chance.once_in(once_in));
         if loses && self.chance.once_in(2) {
             self.end(connection, &mut told);
@@ -422,7 +433,7 @@ impl Database {
                 let (members, logs) = self.tables(now_ms);
                 Reply::Tables(members, logs)
             }
-            Request::Claim { log, hub, again } => self.claim(began_ms, log, hub, again),
+            Request::Claim { log, hub, again } => self.claim(began_ms, connection, log, hub, again),
             Request::State { log, fence, group } => {
                 let reply = self.state(now_ms, began_ms, connection, log, fence, group);
                 if reply == Reply::Done {
@@ -431,7 +442,8 @@ impl Database {
                 reply
             }
             Request::Commit => {
-                if let Some((_, Some(open))) = self.connections.get_mut(&connection) {
+                let session = self.connections.get_mut(&connection);
+                if let Some(open) = session.and_then(|session| session.open.as_mut()) {
                     open.flushing = true;
                     told.push(Told::Flush(connection, number));
                     return;
@@ -470,13 +482,24 @@ impl Database {
         told.push(Told::Reply(connection, number, reply));
     }
 
-    fn claim(&mut self, began_ms: i64, log: u16, hub: HubName, again: bool) -> Reply {
-        let log = &mut self.logs[usize::from(log)];
+    fn claim(
+        &mut self,
+        began_ms: i64,
+        connection: Connection,
+        number: u16,
+        hub: HubName,
+        again: bool,
+    ) -> Reply {
+        let log = &mut self.logs[usize::from(number)];
         let own = log.writer == Some(hub);
         if !own && (again || began_ms < log.lease_until_ms) {
             return Reply::NoRow;
         }
         log.fence += 1;
+        log.claims += 1;
+        if let Some(session) = self.connections.get_mut(&connection) {
+            session.claimed = Some((number, log.claims));
+        }
         (log.writer, log.lease_until_ms) = (Some(hub), began_ms + LEASE_MS);
         Reply::Claimed { fence: log.fence, end: log.disk.durable() as u64, last_append: log.last_append }
     }
@@ -500,7 +523,7 @@ impl Database {
         let log = &mut self.logs[usize::from(number)];
         log.locked_by = Some(connection);
         if let Some(known) = self.connections.get_mut(&connection) {
-            known.1 = Some(Open { log: number, fence, group, begun_ms, flushing: false });
+            known.open = Some(Open { log: number, fence, group, begun_ms, flushing: false });
         }
         Reply::Done
     }
@@ -517,15 +540,16 @@ impl Database {
 
     /// What was stated is there; the row is free. `false`: the connection ended before.
     fn apply(&mut self, connection: Connection, now_ms: i64) -> bool {
-        let Some((_, open @ Some(_))) = self.connections.get_mut(&connection) else { return false };
-        let Some(Open { log: number, fence, group, begun_ms, .. }) = open.take() else { return false };
+        let Some(session) = self.connections.get_mut(&connection) else { return false };
+        let claimed = session.claimed;
+        let Some(Open { log: number, fence, group, begun_ms, .. }) = session.open.take() else {
+            return false;
+        };
         let log = &mut self.logs[usize::from(number)];
-        if log.fence != fence {
-            let at = now_ms - crate::world::START_MS;
-            self.late.push(format!(
-                "log {number}: an append under fence {fence}, the log's is {}, at {at} ms",
-                log.fence
-            ));
+        if claimed != Some((number, log.claims)) {
+            let (at, now) = (now_ms - crate::world::START_MS, log.fence);
+            self.late
+                .push(format!("log {number} at {at} ms: an append under fence {fence}, the log's is {now}"));
         }
         for (at_ms, line) in group.lines {
             log.disk.append(vec![line], at_ms);
@@ -543,11 +567,9 @@ impl Database {
         if let Some(at) = self.waiting.iter().position(waits) {
             self.waiting.remove(at);
             told.push(Told::Reply(connection, number, Reply::Refused));
-        } else if self
-            .connections
-            .get(&connection)
-            .is_some_and(|(last, open)| *last == number && open.as_ref().is_some_and(|open| !open.flushing))
-        {
+        } else if self.connections.get(&connection).is_some_and(|session| {
+            session.last == number && session.open.as_ref().is_some_and(|open| !open.flushing)
+        }) {
             self.end(connection, &mut told);
         }
         self.go_on(now_ms, &mut told);
@@ -555,8 +577,8 @@ impl Database {
     }
 
     fn unlock(&mut self, connection: Connection) {
-        if let Some((_, open)) = self.connections.get_mut(&connection) {
-            *open = None;
+        if let Some(session) = self.connections.get_mut(&connection) {
+            session.open = None;
         }
         for log in self.logs.iter_mut().filter(|log| log.locked_by == Some(connection)) {
             log.locked_by = None;
@@ -567,8 +589,8 @@ impl Database {
     fn end(&mut self, connection: Connection, told: &mut Vec<Told>) {
         self.unlock(connection);
         self.waiting.retain(|waiting| waiting.connection != connection);
-        if let Some((number, _)) = self.connections.remove(&connection) {
-            told.push(Told::Reply(connection, number, Reply::Cut));
+        if let Some(session) = self.connections.remove(&connection) {
+            told.push(Told::Reply(connection, session.last, Reply::Cut));
         }
     }
 }

@@ -118,6 +118,9 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
     for (rule, times) in &run.world.network.struck {
         *run.struck.entry((*rule).to_owned()).or_default() += times;
     }
+    for (what, times) in run.world.company.iter().flat_map(|company| &company.counts) {
+        *run.struck.entry((*what).to_owned()).or_default() += times;
+    }
     let hub = run.world.hub_node().replica();
     let ways = figures::ways(hub, run.world.now_ms);
     let outcome = Outcome {

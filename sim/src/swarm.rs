@@ -386,6 +386,10 @@ impl Drawer<'_> {
                 let lasts_ms = self.chance.between(200, if often { 1_800_000 } else { 40_000 });
                 let once_in = 2 + self.chance.below(30);
                 self.put(at_ms, What::Database { how, lasts_ms, once_in });
+                if often {
+                    let till = self.till();
+                    self.hurry(&till, 'W', at_ms, 60);
+                }
             }
             // One thing comes while another lasts.
             _ => {

@@ -29,6 +29,8 @@ pub enum Deed {
     Close,
     /// The log was taken: what is in it is to be read.
     Took,
+    /// An append whose outcome was not known is there, or is written again. Nothing to do but to count it.
+    Looked(bool),
     /// These lines are committed: whoever waits for them may be answered.
     Committed(Vec<(i64, Line)>),
     /// To be called again after so many ms.
@@ -92,6 +94,8 @@ pub struct Writer {
     crossings: i64,
     tries: u32,
     releasing: bool,
+    /// Whether a COMMIT was sent whose outcome is not known.
+    unknown: bool,
     chance: Chance,
 }
 
@@ -115,6 +119,7 @@ impl Writer {
             crossings: 0,
             tries: 0,
             releasing: false,
+            unknown: false,
             chance,
         }
     }
@@ -244,15 +249,19 @@ impl Writer {
     fn claimed(&mut self, there: u64, last_append: u64) -> Vec<Deed> {
         self.prolonged();
         self.doing = Doing::Nothing;
+        let unknown = std::mem::take(&mut self.unknown);
         if !self.taken {
             (self.taken, self.end) = (true, there);
             return vec![Deed::Took];
         }
+        let looked = |found: bool| unknown.then_some(Deed::Looked(found));
         if there == self.end {
-            return Vec::new();
+            return looked(false).into_iter().collect();
         }
         match &self.group {
-            Some(group) if there == group.to() && last_append == group.id => self.committed(),
+            Some(group) if there == group.to() && last_append == group.id => {
+                looked(true).into_iter().chain(self.committed()).collect()
+            }
             _ => self.gone(Gone::Behind),
         }
     }
@@ -292,6 +301,7 @@ impl Writer {
             // The lease ends by itself.
             return self.gone(Gone::Released);
         }
+        self.unknown |= self.doing == Doing::Committing;
         (self.connected, self.fence, self.crossings) = (false, None, 0);
         self.doing = Doing::Resting;
         self.tries += 1;
@@ -363,7 +373,7 @@ mod tests {
                     connection += 100;
                     continue;
                 }
-                Deed::Took => continue,
+                Deed::Took | Deed::Looked(_) => continue,
             };
             let lost = lose_commit && matches!(request, Request::Commit);
             let reply = ask(database, now_ms, connection, request).unwrap_or(Reply::Cut);
