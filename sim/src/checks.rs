@@ -134,7 +134,7 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
             return Err(Broken::new("what was acknowledged is held where it was acknowledged", found));
         }
     }
-    world.company.as_deref().map_or(Ok(()), |company| hubs_keep_order(company))
+    world.company.as_deref().map_or(Ok(()), hubs_keep_order)
 }
 
 /// Of several hubs, at every turn: no append came into a log that another had claimed since, the database has what hubs were

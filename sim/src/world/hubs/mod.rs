@@ -322,7 +322,7 @@ impl World {
                 }
             }
             Stir::Read { hub, life, fence } if lives(self, &hub, life) => {
-                self.begin_serving(&hub, life, fence)
+                self.begin_serving(&hub, life, fence);
             }
             Stir::Look { .. } | Stir::Rest { .. } | Stir::Read { .. } => {}
             Stir::Wake { hub, life } => self.wake_hub(&hub, life),

@@ -152,7 +152,7 @@ impl World {
                 .map(|wire| &wire.hub),
             _ => None,
         };
-        let of = of.map(|hub| hub.to_string());
+        let of = of.map(ToString::to_string);
         match of.and_then(|hub| company.hubs.get_mut(&hub)).filter(|hub| hub.paused) {
             Some(hub) => {
                 hub.held.push(happening);
