@@ -354,10 +354,16 @@ impl Drawer<'_> {
                 self.put(at_ms, What::Crash { node: hub, down_ms, survive: 0 });
             }
             "restart" => self.put(at_ms, What::Restart { node: hub }),
-            "pause" | "short-pause" => {
-                let longest_ms = if fault == "pause" { 120_000 } else { 9_000 };
-                let lasts_ms = self.chance.between(500, longest_ms);
+            "pause" => {
+                let lasts_ms = self.chance.between(500, 120_000);
                 self.put(at_ms, What::Pause { node: hub, lasts_ms });
+            }
+            // One after the other, so that whoever has the store wakes up when another has just taken it, or is about to.
+            "short-pause" => {
+                for (hub, later_ms) in hubs.iter().zip([0, 60_000, 120_000, 180_000]) {
+                    let lasts_ms = self.chance.between(4_000, 8_000);
+                    self.put(at_ms + later_ms, What::Pause { node: hub.clone(), lasts_ms });
+                }
             }
             "cut" => {
                 let for_ms = self.chance.between(500, 60_000);

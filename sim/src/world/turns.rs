@@ -78,6 +78,7 @@ impl World {
                 }
                 Some(true) => {
                     self.messages += 1;
+                    self.watch_stale(&to);
                     self.trace.update(&self.now_ms.to_le_bytes());
                     self.trace.update(&bytes);
                     let writer = self.nodes[&*from].writer();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use engine::lease::{Step, plan};
 
-use super::{IDLE_MS, LOOK_MS, Looking, READING_MS, Stir};
+use super::{LOOK_MS, Looking, READING_MS, Stir};
 use crate::chance::Chance;
 use crate::database::{Connection, Reply, Request};
 use crate::world::{Happening, World};
@@ -109,7 +109,10 @@ impl World {
         }
         for till in closed {
             let Some(link) = self.network.between(&till, name) else { continue };
-            self.stir(IDLE_MS, Stir::Silence { till: till.as_str().into(), hub: name.into(), link });
+            self.stir(
+                self.network.idle_ms,
+                Stir::Silence { till: till.as_str().into(), hub: name.into(), link },
+            );
         }
     }
 
@@ -190,8 +193,9 @@ impl World {
             Gone::Beaten => {}
         }
         if log == shard && why != Gone::Released && self.nodes[name].host.is_some() {
-            self.send_away(name);
+            // First the replica: it has no log any more in which it could note that its tills go.
             self.drop_replica(name);
+            self.send_away(name);
         }
     }
 }

@@ -28,16 +28,17 @@ const LOOK_MS: i64 = 1_000;
 const PATIENCE_MS: i64 = 15_000;
 /// What cannot get through now is tried again after this, ms.
 const AGAIN_MS: i64 = 250;
-/// A till that hears nothing from its hub for so long calls another, ms. (The transport's idle limit.)
-pub const IDLE_MS: i64 = 5_000;
+/// A till that hears nothing from its hub for so long calls another, ms (the transport's idle limit): what it should be with
+/// several hubs, and what it is with one. With the longer one a hub that has lost its log talks to tills for longer.
+const IDLE_MS: [i64; 2] = [5_000, 12_000];
 /// A till that a hub could send nowhere asks the next after this, ms; one that was not answered, after this.
 const RETRY_MS: i64 = 1_000;
 const UNANSWERED_MS: i64 = 500;
 /// Reading a log takes so long, ms: shortest and longest.
-const READING_MS: (i64, i64) = (20, 400);
+const READING_MS: (i64, i64) = (20, 1_500);
 /// A commit takes so long to reach the disk and the standby, ms: shortest and longest.
 const FLUSH_MS: (i64, i64) = (0, 12);
-/// A till is served again within this once a hub and the database are there, ms.
+/// A till is served again within this once a hub and the database are there, ms; what the longer idle limit takes more is added.
 pub const SERVED_MS: i64 = 10_000;
 /// A hub is too slow for that from here on, ms one way to the database.
 const SLOW_MS: i64 = 100;
@@ -252,7 +253,7 @@ impl World {
         (hubs, shards): (u64, u16),
     ) -> Self {
         let mut world = Self::empty(policy, seed);
-        world.network.idle_ms = IDLE_MS;
+        world.network.idle_ms = *Chance::new(seed, "idle limit").pick(&IDLE_MS);
         world.company = Some(Box::new(Company::new(shards, seed)));
         let names = hub_names(hubs);
         for name in names.iter().chain(tills) {

@@ -2,7 +2,7 @@
 
 use engine::replica::Input;
 
-use super::{Hub, IDLE_MS, LOOK_MS, Stir};
+use super::{Hub, LOOK_MS, Stir};
 use crate::database::{Ailing, Connection, Request};
 use crate::world::{Happening, Name, World};
 use crate::writer::Writer;
@@ -128,7 +128,8 @@ impl World {
         let tills: Vec<Name> = self.network.linked_to(name).map(Name::from).collect();
         for till in tills {
             let Some(link) = self.network.between(&till, name) else { continue };
-            let after_ms = self.company_mut().chance.between(IDLE_MS / 2, IDLE_MS);
+            let idle_ms = self.network.idle_ms;
+            let after_ms = self.company_mut().chance.between(idle_ms / 2, idle_ms);
             self.stir(after_ms, Stir::Silence { till, hub: name.into(), link });
         }
     }

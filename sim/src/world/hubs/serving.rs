@@ -6,7 +6,7 @@ use engine::entry::Entry;
 use engine::host::{Host, Line};
 use engine::replica::Input;
 
-use super::{AGAIN_MS, DATABASE, LOOK_MS, RETRY_MS, SERVED_MS, SLOW_MS, Stir, UNANSWERED_MS};
+use super::{AGAIN_MS, DATABASE, IDLE_MS, LOOK_MS, RETRY_MS, SERVED_MS, SLOW_MS, Stir, UNANSWERED_MS};
 use crate::world::{HUB, Happening, Name, START_MS, World, fresh, is_hub};
 
 impl World {
@@ -108,6 +108,15 @@ impl World {
         }
     }
 
+    /// A frame comes to a hub whose log another has by now.
+    pub(in crate::world) fn watch_stale(&mut self, name: &str) {
+        if let Some(company) = self.company.as_mut().filter(|_| is_hub(name) && self.nodes[name].is_up())
+            && company.holder() != Some(name)
+        {
+            company.count("stale-hub-heard");
+        }
+    }
+
     /// Every till that could be served is, or is again soon.
     pub(super) fn watch_service(&mut self) {
         self.stir(LOOK_MS, Stir::Watch);
@@ -145,6 +154,7 @@ impl World {
             })
             .map(|row| row.0)
             .collect();
+        let served_ms = SERVED_MS + self.network.idle_ms - IDLE_MS[0];
         for till in self.nodes.keys().filter(|name| !is_hub(name)) {
             let served = holder.as_ref().is_some_and(|hub| self.network.between(till, hub).is_some());
             if served || !some_hub || !could.contains(till) {
@@ -153,7 +163,7 @@ impl World {
             }
             let since_ms = *company.waits.entry(till.clone()).or_insert(now_ms);
             let since_ms = since_ms.max(company.changed_ms);
-            if now_ms - since_ms > SERVED_MS && company.unserved.is_none() {
+            if now_ms - since_ms > served_ms && company.unserved.is_none() {
                 let linked: Vec<&str> = self.network.linked_to(till).collect();
                 let at = now_ms - START_MS;
                 let rows = company.database.holder(company.shard);
