@@ -16,7 +16,7 @@ use engine::replica::Input;
 
 use super::{Delays, Happening, Name, STORE, World};
 use crate::chance::Chance;
-use crate::database::{Connection, Database, Reply, Request};
+use crate::database::{Connection, Database, Reply, Request, SETTLED_MS};
 use crate::disk::DiskState;
 use crate::writer::Writer;
 
@@ -265,7 +265,8 @@ impl World {
             world.start_hub(name);
         }
         world.stir(LOOK_MS, Stir::Watch);
-        world.run_for(SERVED_MS);
+        // Before those that came later have settled and are given some of the logs.
+        world.run_for(SETTLED_MS - 2 * LOOK_MS);
         assert!(world.hub_serves(), "a hub takes the store");
         for name in tills {
             world.enrol(name, 1);
