@@ -469,11 +469,26 @@ fn what_would_make_two_logs_of_one_is_refused() {
     });
     assert_eq!(verified(&company)["checked"]["records"], verified(&company)["checked"]["records"]);
     refused(&move_command(&company, &OUT), path(&second));
-    // Killed, its leases end; what it was about to write is fenced off.
-    other.kill().unwrap();
-    other.wait().unwrap();
+    // Paused, its leases end; when it wakes up, it can write nothing any more, and says why.
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &other.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
     let done = moved(&company, &OUT);
     assert_eq!(done["shards"], 2, "{done}");
+    let entries = || server.sql("SELECT count(*) FROM tillsync.entry");
+    let there = entries();
+    signal("-CONT");
+    let (say, said) = std::sync::mpsc::channel();
+    let lines = BufReader::new(other.stderr.take().unwrap()).lines();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
+    until("it sees that the logs are not its own", || {
+        said.try_iter().any(|line| line.contains("is not this hub's any more"))
+    });
+    assert_eq!(entries(), there, "what it was about to write is fenced off");
+    other.kill().unwrap();
+    other.wait().unwrap();
     refused(&run, "was moved into files");
     refused(&["verify", "--dir", path(&second)], "was moved into files");
     set_database(&company.dir, None);
