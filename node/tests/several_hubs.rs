@@ -220,6 +220,69 @@ fn a_paused_hub_that_wakes_up_late_changes_nothing_and_goes_on_with_what_it_is_g
     hubs.into_iter().for_each(|hub| drop(hub.stop()));
 }
 
+/// Hubs that begin at the same moment see the same logs free, and only one of them has each: the others go on without it.
+#[test]
+fn hubs_that_begin_together_all_begin() {
+    let Some(chain) = Chain::new(3) else { return };
+    for hub in 0..3 {
+        // Where each listens is known from here on.
+        chain.start(hub).stop();
+    }
+    for _ in 0..3 {
+        let mut starts = Vec::new();
+        for hub in 0..3 {
+            let (dir, listen) = (chain.dirs[hub].clone(), chain.quic.borrow()[&hub].clone());
+            starts.push(std::thread::spawn(move || common::hub_at(&dir, &listen, &[]).0));
+        }
+        let hubs: Vec<Node> = starts.into_iter().map(|start| start.join().unwrap()).collect();
+        until("the logs are shared", || {
+            let held = chain
+                .server
+                .sql("SELECT count(*), count(DISTINCT hub) FROM tillsync.log WHERE lease_until > now()");
+            held == "5|3"
+        });
+        hubs.into_iter().for_each(|hub| drop(hub.stop()));
+    }
+}
+
+/// A database that is away for longer than the leases: each hub comes back to what it had, and none takes what the others are
+/// about to come back to, so no log is read anew and no till changes its hub.
+#[test]
+fn when_the_database_comes_back_every_hub_keeps_what_it_had() {
+    let Some(chain) = Chain::new(3) else { return };
+    let hubs = [chain.start(0), chain.start(1), chain.start(2)];
+    let writers = || {
+        chain.server.sql(
+            "SELECT encode(hub, 'hex'), encode(writer, 'hex') FROM tillsync.log WHERE lease_until > now() ORDER BY log_id",
+        )
+    };
+    let each = || {
+        let counts = chain.server.sql(
+            "SELECT string_agg(count::text, ' ' ORDER BY count) FROM
+            (SELECT count(*) FROM tillsync.log WHERE lease_until > now() GROUP BY hub) AS hubs",
+        );
+        counts == "1 2 2"
+    };
+    until("the logs are shared", each);
+    let dir = chain.join("north", "t-north", 0);
+    let till = till(&dir);
+    captured(&till, &sales("north", 0, 5));
+    until("at a hub", || online(&till) && waiting(&till) == 0);
+    for mode in ["immediate", "fast"] {
+        until("the logs are shared", each);
+        let before = writers();
+        chain.server.stop(mode);
+        std::thread::sleep(Duration::from_secs(7));
+        chain.server.resume();
+        until("the logs are held again", each);
+        std::thread::sleep(Duration::from_secs(6));
+        assert_eq!(writers(), before, "{mode}");
+    }
+    captured(&till, &sales("north", 5, 10));
+    until("at a hub", || online(&till) && waiting(&till) == 0);
+    hubs.into_iter().for_each(|hub| drop(hub.stop()));
+}
+
 fn signal(node: &Node, signal: &str) {
     assert!(Command::new("kill").args([signal, &node.pid().to_string()]).status().unwrap().success());
 }

@@ -44,8 +44,23 @@ struct Statement {
 /// What came of it.
 #[derive(Serialize, Deserialize)]
 enum Stated {
-    Recorded { id: RecordId, receipt: String, seq: u64, business_day: Day, repeated: bool },
+    Recorded {
+        id: RecordId,
+        receipt: String,
+        seq: u64,
+        business_day: Day,
+        repeated: bool,
+    },
     Not(String),
+    /// The hub has not got the store: nothing was recorded, and another one may have it.
+    NotHere,
+}
+
+/// Why nothing is known to be recorded.
+pub(super) enum NotStated {
+    /// The hub that was asked has not got the store.
+    NotHere,
+    Failed(StoreError),
 }
 
 /// The lines to other hubs.
@@ -93,7 +108,7 @@ impl Lines {
         store: &StoreId,
         record: HubRecord,
         receipt: String,
-    ) -> Result<Receipt, StoreError> {
+    ) -> Result<Receipt, NotStated> {
         let bytes = codec::encode(&Statement { record, receipt });
         let path = format!("{STATE}{}", data_encoding::HEXLOWER.encode(store.as_str().as_bytes()));
         let asked = async {
@@ -111,8 +126,11 @@ impl Lines {
             Ok(Ok(Stated::Recorded { id, receipt, seq, business_day, repeated })) => {
                 Ok(Receipt { id, receipt, seq, business_day, repeated })
             }
-            Ok(Ok(Stated::Not(reason)) | Err(reason)) => Err(StoreError::Elsewhere(reason)),
-            Err(_) => Err(StoreError::Elsewhere("it does not answer".to_owned())),
+            Ok(Ok(Stated::NotHere)) => Err(NotStated::NotHere),
+            Ok(Ok(Stated::Not(reason)) | Err(reason)) => {
+                Err(NotStated::Failed(StoreError::Elsewhere(reason)))
+            }
+            Err(_) => Err(NotStated::Failed(StoreError::Elsewhere("it does not answer".to_owned()))),
         }
     }
 }
@@ -166,7 +184,7 @@ async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let stated = match rooms.own_or_new(store) {
-        None => Stated::Not("it has not got the store any more".to_owned()),
+        None => Stated::NotHere,
         Some(handle) => match handle.state(statement.record, statement.receipt).await {
             Err(error) => Stated::Not(error.to_string()),
             Ok(receipt) => {

@@ -16,13 +16,14 @@ use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::lease::{HubName, shard_of};
-use engine::replica::{ReadBack, Replica};
+use engine::replica::{ReadBack, Receipt, Replica};
+use engine::transaction::HubRecord;
 use tokio::runtime::Handle;
 
-use super::between::Lines;
+use super::between::{Lines, NotStated};
 use super::table::{HubRow, Seen, log_id};
 use crate::database::Database;
-use crate::hub::{HubConfig, base_policy, replica_identity};
+use crate::hub::{HANDS_LOOK, HANDS_WAIT, HubConfig, base_policy, replica_identity};
 use crate::identity::NodeKey;
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
 use crate::runtime::clock::{Clock, now_ms};
@@ -130,6 +131,12 @@ impl Elsewhere {
         (holder != self.company.me).then(|| hub.address.clone())
     }
 
+    /// Whether this hub has a log by now.
+    fn is_mine(&self, number: u16) -> bool {
+        let seen = read(&self.seen);
+        seen.logs.iter().any(|log| log.number == number && log.holder == Some(self.company.me))
+    }
+
     /// Where tills reach every hub that is there, this one too.
     pub(crate) fn addresses(&self) -> Vec<String> {
         read(&self.seen).hubs.iter().map(|row| row.address.clone()).collect()
@@ -159,6 +166,31 @@ impl Elsewhere {
     /// This process has a log itself from now on: it is read along no more.
     pub(super) fn is_here(&self, number: u16) {
         lock(&self.readers).remove(&number);
+    }
+
+    /// Has a statement recorded by whoever has the store; waits while it changes hands.
+    async fn state(
+        &self,
+        number: u16,
+        store: &StoreId,
+        record: HubRecord,
+        receipt: String,
+    ) -> Result<Receipt, StoreError> {
+        let since = Instant::now();
+        loop {
+            let endpoint = read(&self.endpoint).clone();
+            if let Some((endpoint, address)) = endpoint.zip(self.address_of(number)) {
+                match self.lines.state(&endpoint, &address, store, record.clone(), receipt.clone()).await {
+                    Ok(receipt) => return Ok(receipt),
+                    Err(NotStated::Failed(error)) => return Err(error),
+                    Err(NotStated::NotHere) => {}
+                }
+            }
+            if self.is_mine(number) || since.elapsed() >= HANDS_WAIT {
+                return Err(StoreError::Elsewhere("no hub has it at the moment".to_owned()));
+            }
+            tokio::time::sleep(HANDS_LOOK).await;
+        }
     }
 
     fn number_of(&self, store: &StoreId) -> u16 {
@@ -285,19 +317,9 @@ impl Reading {
                 let (elsewhere, number, store) = (self.elsewhere.upgrade(), self.number, store.clone());
                 let stale = self.stale.clone();
                 self.runtime.spawn(async move {
-                    let nobody = || StoreError::Elsewhere("no hub has it at the moment".to_owned());
                     let stated = match elsewhere {
                         None => Err(StoreError::Stopping),
-                        Some(elsewhere) => {
-                            let endpoint = read(&elsewhere.endpoint).clone();
-                            match endpoint.zip(elsewhere.address_of(number)) {
-                                None => Err(nobody()),
-                                Some((endpoint, address)) => {
-                                    let lines = elsewhere.lines.clone();
-                                    lines.state(&endpoint, &address, &store, *record, receipt).await
-                                }
-                            }
-                        }
+                        Some(elsewhere) => elsewhere.state(number, &store, *record, receipt).await,
                     };
                     stale.store(true, Ordering::Release);
                     let _ = reply.send(stated);

@@ -193,6 +193,7 @@ class Storm:
         for node in [*self.chain.hubs, *self.chain.tills]:
             if not node.is_there():
                 self.troubles.append(f"{node.name} is not there at the end: {node.said()[-1000:]}")
+                self.begin(node)
 
 
 def verify(chain, server, books):
