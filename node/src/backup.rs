@@ -159,12 +159,14 @@ pub fn forget_restored(dir: &Path) -> Result<(), Failure> {
 /// # Errors
 /// The log is not in a database, a node holds the directory, nothing is missing, or the database cannot be asked.
 pub fn accept_loss(dir: &Path) -> Result<Value, Failure> {
-    let (known, end) = storage::accept_loss(dir).map_err(Failure::refused)?;
-    let note = Note { format: 1, made_at: rfc3339(now_ms()), end: end.0, complete: true };
-    note.write(&dir.join(RESTORED))?;
-    Ok(
-        json!({"dir": dir.display().to_string(), "known": known.0, "there": end.0, "missing": known.0 - end.0}),
-    )
+    let mut told = (0, 0);
+    storage::accept_loss(dir, |known, there| {
+        told = (known.0, there.0);
+        Note { format: 1, made_at: rfc3339(now_ms()), end: there.0, complete: true }
+            .write(&dir.join(RESTORED))
+    })?;
+    let (known, there) = told;
+    Ok(json!({"dir": dir.display().to_string(), "known": known, "there": there, "missing": known - there}))
 }
 
 impl Note {

@@ -3,7 +3,7 @@
 //! Rooms: `cli` (commands), `client` (the API for other programs), `hub` and `terminal` (the two roles), `api` (HTTP), `console` (the hub's pages),
 //! `till_page` (the till's), `metrics`, `runtime` (a task for each store),
 //! `transport` (QUIC), `identity` (keys, certificates, enrolment), `storage` (the log, its index and the key to both), `database` (the way to one), `central` (the books as tables there), `import` (logs
-//! of other POS), `export`, `verify`, `doctor`, `project`, `demo`.
+//! of other POS), `moving` (a log into a database and out of it), `export`, `verify`, `doctor`, `project`, `demo`.
 
 pub mod api;
 pub mod backup;
@@ -21,6 +21,7 @@ pub mod hub;
 pub mod identity;
 pub mod import;
 pub mod metrics;
+pub mod moving;
 pub mod project;
 pub mod runtime;
 pub mod storage;

@@ -15,8 +15,8 @@ use crate::api::views;
 use crate::error::Failure;
 use crate::hub::base_policy;
 use crate::runtime::clock::now_ms;
-use crate::runtime::restore::{Images, restore};
-use crate::storage::{Options, Storage};
+use crate::runtime::restore::restore_at_rest;
+use crate::storage::Logs;
 use crate::verify::{own_log, owner};
 
 /// Projects scenarios (a JSON list, or NDJSON) and gives `{"name","balances","cases"}` for each.
@@ -50,8 +50,8 @@ fn project_dir(
         .map_err(Failure::refused)?;
     let wanted = store.map(str::parse::<StoreId>).transpose().map_err(Failure::refused)?;
     let (key, hub, currency) = owner(dir)?;
-    let (storage, _) = Storage::open(dir, &Options::default()).map_err(Failure::refused)?;
-    let restored = restore(&storage, Images::None, |store| {
+    let logs = Logs::open(dir).map_err(Failure::refused)?;
+    let stores = restore_at_rest(&logs, |store| {
         // The directory's own log: under another name what waits unsealed in it would be another till's, and count twice.
         let log = own_log(dir, WriterId(key.public()) == hub);
         let (key, nonce) = (key.signing_key().clone(), [0; 16]);
@@ -60,9 +60,7 @@ fn project_dir(
             base_policy(currency),
         ))
     });
-    let restored = restored.map_err(Failure::from);
-    storage.close().map_err(Failure::refused)?;
-    let stores = restored?.stores;
+    let stores = stores?.stores;
     if let Some(wanted) = wanted.as_ref().filter(|wanted| !stores.contains_key(*wanted)) {
         let known: Vec<String> = stores.keys().map(ToString::to_string).collect();
         return Err(Failure::refused(format!(

@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::ids::{LogId, RecordId, StoreId, TerminalId, WriterId};
+use engine::lease::shard_of;
 use engine::ledger::{Account, JournalEntry};
 use engine::money::Currency;
 use engine::replica::{Identity as ReplicaIdentity, Input, Output, Replica};
@@ -15,11 +17,13 @@ use engine::time::Instant;
 use engine::transaction::Enrolment as ReplicaEnrolment;
 use serde_json::{Value, json};
 
+use crate::api::views;
 use crate::error::Failure;
 use crate::hub::{EXPORT_KIND, Exports, HubConfig, base_policy};
 use crate::identity::{Authority, Enrolment, NodeKey};
+use crate::runtime::audit::AUDIT_KIND;
 use crate::runtime::clock::now_ms;
-use crate::storage::{Options, Position, Scan, Storage, StorageError, audit, manifest};
+use crate::storage::{At, Logs, StorageError, audit, manifest};
 
 /// Problems listed at most; the first are the ones to look at.
 const PROBLEMS_LISTED: usize = 100;
@@ -28,6 +32,8 @@ const PROBLEMS_LISTED: usize = 100;
 struct Checker {
     hub: WriterId,
     currency: Currency,
+    /// Over how many shards the stores are spread; 0: everything is in one log.
+    shards: u16,
     stores: BTreeMap<StoreId, StoreCheck>,
     /// The hub's export batches, as they are in the log.
     exports: Vec<(u8, Vec<u8>)>,
@@ -40,10 +46,10 @@ struct StoreCheck {
     witness: Replica,
     number: u64,
     /// Where the batches stand, by ordinal.
-    batches: Vec<Position>,
+    batches: Vec<At>,
     /// Batches refused so far. A till may have captured before the hub's word of its enrolment arrived; peers deliver
     /// such a batch again, and so does this.
-    refused: Vec<(Carried, Position, String)>,
+    refused: Vec<(Carried, At, String)>,
     journal: VecDeque<JournalEntry>,
     /// What settling the restored books adds: records that arrived just before the node stopped.
     appended: Vec<JournalEntry>,
@@ -68,7 +74,7 @@ impl Report {
     }
 }
 
-/// Checks a data directory. No node may hold it.
+/// Checks a data directory. No node may hold it, unless its logs are those of several hubs.
 ///
 /// # Errors
 /// The directory is in use or is no node's. What is wrong inside it is in the answer, not here.
@@ -77,52 +83,31 @@ pub fn verify(dir: &Path) -> Result<Value, Failure> {
 }
 
 fn verify_dir(dir: &Path) -> Result<Value, Failure> {
-    let (key, hub, currency) = owner(dir)?;
-    let mut checker =
-        Checker { hub, currency, stores: BTreeMap::new(), exports: Vec::new(), report: Report::default() };
+    let owner = owner(dir)?;
     let frames = audit(dir).map_err(Failure::refused)?;
+    let mut checker = Checker::new(&owner);
     for problem in &frames.problems {
         checker.report.problem(problem.to_string());
     }
     if checker.report.problems.is_empty() {
-        checker.small_files(dir, &key)?;
-        let options = Options { scan: Scan::All, ..Options::default() };
-        let (storage, _) = Storage::open(dir, &options).map_err(Failure::refused)?;
-        let identity = |store: &StoreId, log: LogId| ReplicaIdentity {
-            store: store.clone(),
-            log,
-            key: key.signing_key().clone(),
-            nonce: [0; 16],
-            hub,
-        };
-        let read = storage.replay(Position(0), &mut |at, entry| {
-            checker.entry(&identity, dir, at, entry.kind, &entry.bytes);
-            Ok::<(), StorageError>(())
-        });
-        if let Err(error) = read {
-            checker.report.problem(error.to_string());
-        }
-        checker.conclude(&storage);
-        storage.close().map_err(Failure::refused)?;
+        checker.small_files(dir, &owner.0)?;
+        checker.logs(dir, &owner.0, &Logs::open(dir).map_err(Failure::refused)?);
     }
-    let Report { entries, batches, records, journal_entries, captured_unsealed, documents, problems } =
-        checker.report;
-    Ok(json!({
-        "ok": problems.is_empty(),
-        "checked": {
-            "segments": frames.segments,
-            "bytes": frames.bytes,
-            "entries": entries,
-            "stores": checker.stores.len(),
-            "batches": batches,
-            "records": records,
-            "captured_unsealed": captured_unsealed,
-            "documents": documents,
-            "journal_entries": journal_entries,
-            "export_batches": checker.exports.len(),
-        },
-        "problems": problems,
-    }))
+    let mut report = checker.told();
+    report["checked"]["segments"] = json!(frames.segments);
+    report["checked"]["bytes"] = json!(frames.bytes);
+    Ok(report)
+}
+
+/// Checks logs as those of a hub's directory, wherever they lie.
+///
+/// # Errors
+/// The directory is no node's.
+pub(crate) fn verify_logs(dir: &Path, logs: &Logs) -> Result<Value, Failure> {
+    let owner = owner(dir)?;
+    let mut checker = Checker::new(&owner);
+    checker.logs(dir, &owner.0, logs);
+    Ok(checker.told())
 }
 
 /// Whose directory it is: its key, its hub, its currency.
@@ -142,6 +127,67 @@ pub(crate) fn owner(dir: &Path) -> Result<(NodeKey, WriterId, Currency), Failure
 }
 
 impl Checker {
+    fn new((_, hub, currency): &(NodeKey, WriterId, Currency)) -> Self {
+        Self {
+            hub: *hub,
+            currency: *currency,
+            shards: 0,
+            stores: BTreeMap::new(),
+            exports: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Every entry, and what they make together.
+    fn logs(&mut self, dir: &Path, key: &NodeKey, logs: &Logs) {
+        let hub = self.hub;
+        let identity = |store: &StoreId, log: LogId| ReplicaIdentity {
+            store: store.clone(),
+            log,
+            key: key.signing_key().clone(),
+            nonce: [0; 16],
+            hub,
+        };
+        self.shards = logs.shards();
+        let read = logs.replay(&mut |at, entry| {
+            self.entry(&identity, dir, at, entry.kind, &entry.bytes);
+            Ok::<(), StorageError>(())
+        });
+        if let Err(error) = read {
+            self.report.problem(error.to_string());
+        }
+        self.conclude(logs);
+    }
+
+    /// What was found.
+    fn told(self) -> Value {
+        let Report { entries, batches, records, journal_entries, captured_unsealed, documents, problems } =
+            self.report;
+        let stores: BTreeMap<String, Value> =
+            self.stores.iter().map(|(store, check)| (store.to_string(), check.told())).collect();
+        let mut told = json!({
+            "ok": problems.is_empty(),
+            "checked": {
+                "segments": 0,
+                "bytes": 0,
+                "entries": entries,
+                "stores": stores.len(),
+                "batches": batches,
+                "records": records,
+                "captured_unsealed": captured_unsealed,
+                "documents": documents,
+                "journal_entries": journal_entries,
+                "export_batches": self.exports.len(),
+            },
+            "stores": stores,
+            "problems": problems,
+        });
+        if self.shards > 0 {
+            told["checked"]["shards"] = json!(self.shards);
+        }
+        told
+    }
+
     /// What the log does not prove: the small files beside it, and that key and certificates belong together.
     fn small_files(&mut self, dir: &Path, key: &NodeKey) -> Result<(), Failure> {
         let problems = manifest::problems(dir).map_err(Failure::refused)?;
@@ -167,12 +213,15 @@ impl Checker {
         &mut self,
         identity: &impl Fn(&StoreId, LogId) -> ReplicaIdentity,
         dir: &Path,
-        at: Position,
+        at: At,
         kind: u8,
         bytes: &[u8],
     ) {
         self.report.entries += 1;
         if kind >= NODE_KINDS_FROM {
+            if at.log > 0 && kind != AUDIT_KIND {
+                self.report.problem(format!("entry at {at}: it is the company's and stands in a shard"));
+            }
             if kind == EXPORT_KIND {
                 self.exports.push((kind, bytes.to_vec()));
             }
@@ -182,6 +231,9 @@ impl Checker {
             Ok(decoded) => decoded,
             Err(error) => return self.report.problem(format!("entry at {at}: {error}")),
         };
+        if self.shards > 0 && shard_of(store.as_str(), self.shards) != at.log {
+            self.report.problem(format!("entry at {at}: store {store} belongs into another shard"));
+        }
         let hub = self.hub;
         let policy = base_policy(self.currency);
         let check = self.stores.entry(store.clone()).or_insert_with(|| {
@@ -228,10 +280,10 @@ impl Checker {
         }
     }
 
-    fn conclude(&mut self, storage: &Storage) {
+    fn conclude(&mut self, logs: &Logs) {
         let hub = self.hub;
         for (store, check) in &mut self.stores {
-            check.conclude(store, hub, storage, &mut self.report);
+            check.conclude(store, hub, logs, &mut self.report);
         }
         let hashes = |check: &StoreCheck| check.journal.iter().map(|entry| entry.hash).collect();
         let journals = self.stores.iter().map(|(store, check)| (store.clone(), hashes(check))).collect();
@@ -243,8 +295,24 @@ impl Checker {
 }
 
 impl StoreCheck {
+    /// What the store's books say, for who compares them.
+    fn told(&self) -> Value {
+        let books = self.restored.books();
+        let mut balances: BTreeMap<String, Value> = BTreeMap::new();
+        for ((account, currency), sum) in books.balances() {
+            if sum != 0 {
+                balances.insert(format!("{account} {currency}"), views::amount(sum));
+            }
+        }
+        json!({
+            "records": self.restored.log_heads().values().sum::<u64>(),
+            "view_hash": HEXLOWER.encode(&books.view_hash()),
+            "balances": balances,
+        })
+    }
+
     /// Puts a batch through admission.
-    fn admit(&mut self, hub: WriterId, carried: &Carried, at: Position) {
+    fn admit(&mut self, hub: WriterId, carried: &Carried, at: At) {
         self.number += 1;
         let message = Message::Batches { number: self.number, batches: vec![carried.clone()] };
         let now = Instant::utc(now_ms());
@@ -274,7 +342,7 @@ impl StoreCheck {
         }
     }
 
-    fn conclude(&mut self, store: &StoreId, hub: WriterId, storage: &Storage, report: &mut Report) {
+    fn conclude(&mut self, store: &StoreId, hub: WriterId, logs: &Logs, report: &mut Report) {
         self.admit_again(hub, report);
         let now = Instant::utc(now_ms());
         self.restored.restored();
@@ -296,7 +364,7 @@ impl StoreCheck {
         }
         let batches = &self.batches;
         let read = |ordinal: u64| {
-            let entry = storage.read(*batches.get(usize::try_from(ordinal).ok()?)?).ok()?;
+            let entry = logs.read(*batches.get(usize::try_from(ordinal).ok()?)?).ok()?;
             match LogEntry::decode(entry.kind, &entry.bytes) {
                 Ok((_, LogEntry::Batch(batch))) => Some(batch.bytes),
                 _ => None,

@@ -7,6 +7,7 @@
 # Works in a copy of HEAD's tree; the tree you stand in is not touched (and what you have not committed is not seen).
 # Settings: SEEDS (how many seeds, 100), DAYS (2), TILLS (5), MUTANTS_DIR (where copy and target are kept, for a faster
 # next time). Only seeds count that hold without any patch. Exit code 1 if a patch is not caught.
+# A patch whose second line is `# with OPTIONS` is looked for in runs with these, such as --hubs 3.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -57,7 +58,8 @@ build() {
 # One seed: nothing if it holds, the invariant that complains if not. A panic is a complaint too: the product stopped.
 complaint() {
     local said
-    if said=$("$1" run --seed "$2" --tills "$tills" --days "$days" 2>&1); then
+    # What is shrunk is of no use to anybody here.
+    if said=$("$1" run --seed "$2" --tills "$tills" --days "$days" --shrink-tries 0 --out "$work" "${@:3}" 2>&1); then
         return 0
     fi
     # No early exit from a pipe here: with pipefail a closed pipe would end the script.
@@ -90,6 +92,7 @@ echo "|---|---|---|---|"
 for patch in "${patches[@]}"; do
     name=$(basename "$patch" .patch)
     words=$(sed -n '1s/^# //p' "$patch")
+    read -ra with <<<"$(sed -n '2s/^# with //p' "$patch")"
     fresh_tree
     if ! patch --quiet --forward -p1 -d "$tree" <"$patch" >&2; then
         echo "| $name | $words | - | **the patch does not apply** |"
@@ -105,7 +108,9 @@ for patch in "${patches[@]}"; do
     said=
     for seed in "${green[@]}"; do
         tried=$((tried + 1))
-        said=$(complaint "$CARGO_TARGET_DIR/release/tillsync-sim" "$seed")
+        said=$(complaint "$CARGO_TARGET_DIR/release/tillsync-sim" "$seed" "${with[@]}")
+        # What complains with these options without any patch, too, says nothing.
+        [[ -n $said && ${#with[@]} -gt 0 && -n $(complaint "$work/unpatched" "$seed" "${with[@]}") ]] && said=
         [[ -n $said ]] && break
     done
     if [[ -n $said ]]; then

@@ -20,7 +20,7 @@ use crate::compare;
 use crate::disk::Disk;
 use crate::kpis;
 use crate::truth::Truth;
-use crate::world::{HUB, World};
+use crate::world::{Company, World, is_hub};
 
 /// Records that a till may hold unsealed, and batches a peer may be owed: bounds on memory.
 const QUEUE_LIMIT: u64 = 100_000;
@@ -69,6 +69,11 @@ pub const CHECKED: &[&str] = &[
     "what was acknowledged is in the books",
     "what was acknowledged is in the books once",
     "the hub's disk is whole",
+    "nothing is committed under an old fence",
+    "the database has what hubs were told",
+    "every till is served again within 10 s",
+    "every log is at one hub, and the hubs share them evenly",
+    "a hub has what its log in the database has",
     "the journal is a chain",
     "the journal adds up to the books",
     "suspense explains itself",
@@ -91,11 +96,12 @@ pub const CHECKED: &[&str] = &[
 /// # Errors
 /// The first invariant that does not hold.
 pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
-    let hub_heads = world.nodes[HUB].is_up().then(|| world.nodes[HUB].replica().log_heads());
+    let hub = world.hub_node();
+    let hub_heads = hub.is_up().then(|| hub.replica().log_heads());
     for node in world.nodes.values().filter(|node| node.is_up()) {
         let replica = node.replica();
         balances_to_zero(&node.name, &replica.books().balances())?;
-        if let Some(heads) = hub_heads.as_ref().filter(|_| !truth.hub_lost && *node.name != *HUB) {
+        if let Some(heads) = hub_heads.as_ref().filter(|_| !truth.hub_lost && !is_hub(&node.name)) {
             let (believed, there) =
                 (replica.at_hub_through(), heads.get(&replica.identity().log).copied().unwrap_or(0));
             if believed > there {
@@ -128,7 +134,48 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
             return Err(Broken::new("what was acknowledged is held where it was acknowledged", found));
         }
     }
-    Ok(())
+    world.company.as_deref().map_or(Ok(()), hubs_keep_order)
+}
+
+/// Of several hubs, at every turn: no append came into a log that another had claimed since, the database has what hubs were
+/// told, and every till that could be served is.
+///
+/// # Errors
+/// The first of these that does not hold.
+pub fn hubs_keep_order(company: &Company) -> Result<(), Broken> {
+    if let Some(late) = company.database.late.first() {
+        return Err(Broken::new("nothing is committed under an old fence", late.clone()));
+    }
+    if let Some(behind) = &company.behind {
+        return Err(Broken::new("the database has what hubs were told", behind.clone()));
+    }
+    company.unserved.as_ref().map_or(Ok(()), |unserved| {
+        Err(Broken::new("every till is served again within 10 s", unserved.clone()))
+    })
+}
+
+/// Of several hubs, at the end: each log is at one of them that lives, as evenly as the plan wants; the one that serves the
+/// store has what the database has; and what any of them said is recorded is in the books.
+///
+/// # Errors
+/// The first of these that does not hold.
+pub fn hubs_are_level(world: &World, company: &Company) -> Result<(), Broken> {
+    if let Some(found) = company.not_spread(world.now_ms).into_iter().next() {
+        return Err(Broken::new("every log is at one hub, and the hubs share them evenly", found));
+    }
+    let hub = world.hub_node();
+    if !hub.disk.holds_the_same(company.database.log(company.shard)) {
+        let found = format!("{} has {} lines, or others", hub.name, hub.disk.durable());
+        return Err(Broken::new("a hub has what its log in the database has", found));
+    }
+    let books = hub.replica().books();
+    match company.stated.iter().find(|id| books.record(id).is_none()) {
+        None => Ok(()),
+        Some(id) => {
+            let found = format!("the hub's own record {id} was acknowledged and is not there");
+            Err(Broken::new("what was acknowledged is in the books", found))
+        }
+    }
 }
 
 /// Debits equal credits.
@@ -153,8 +200,11 @@ pub fn is_level(world: &World) -> bool {
 #[must_use]
 pub fn not_level(world: &World) -> Vec<String> {
     let mut found = Vec::new();
-    let hub = world.nodes[HUB].replica().digest();
-    let hub_heads = world.nodes[HUB].replica().log_heads();
+    if !world.hub_serves() {
+        return vec!["no hub serves the store".to_owned()];
+    }
+    let hub = world.hub_node().replica().digest();
+    let hub_heads = world.hub_node().replica().log_heads();
     for node in world.nodes.values().filter(|node| node.is_up()) {
         let waiting = node.replica().waiting().count;
         let refused = node.events.iter().rev().find_map(|event| match event {
@@ -193,11 +243,15 @@ pub fn not_level(world: &World) -> Vec<String> {
 pub fn at_the_end(world: &mut World, truth: &Truth) -> Result<(), Broken> {
     at_every_turn(world, truth)?;
     same_everywhere(world)?;
-    documents_hold_the_batches(&world.nodes[HUB].disk, world.nodes[HUB].replica())?;
-    let hub = world.nodes[HUB].replica().books();
+    let hub = world.hub_node();
+    documents_hold_the_batches(&hub.disk, hub.replica())?;
+    if let Some(company) = &world.company {
+        hubs_are_level(world, company)?;
+    }
+    let (disk, hub) = (&hub.disk, hub.replica().books());
     acknowledged_once(hub, truth)?;
     if !truth.hub_lost {
-        journal_adds_up(&world.nodes[HUB].disk, &hub.balances())?;
+        journal_adds_up(disk, &hub.balances())?;
     }
     suspense_explains_itself(hub, &hub.balances())?;
     conflicts_are_flagged(hub, truth)?;

@@ -120,6 +120,22 @@ impl Disk {
         Self { lines, durable: self.durable, batches, ..Self::default() }
     }
 
+    /// A copy of the first so many lines, all of them durable.
+    #[must_use]
+    pub fn prefix(&self, lines: usize) -> Self {
+        let whole = self.copy();
+        let batches = whole.batches.into_iter().filter(|line| *line < lines).collect();
+        let lines: Vec<Written> = whole.lines.into_iter().take(lines).collect();
+        Self { durable: lines.len(), lines, batches, ..Self::default() }
+    }
+
+    /// Whether the same is durable on another one.
+    #[must_use]
+    pub fn holds_the_same(&self, other: &Self) -> bool {
+        let checks = |disk: &Self| disk.lines[..disk.durable].iter().map(|row| row.check).collect::<Vec<_>>();
+        checks(self) == checks(other)
+    }
+
     /// A bit of a durable line flips. Gives the line; `None` of an empty disk.
     pub fn rot(&mut self, at: u64) -> Option<usize> {
         let line = usize::try_from(at % self.durable.max(1) as u64).ok().filter(|_| self.durable > 0)?;

@@ -297,6 +297,10 @@ pub fn write(scenario: &Scenario) -> String {
     line("seed", Value::from(integer(scenario.seed)));
     line("tills", Value::from(integer(scenario.tills)));
     line("days", Value::from(integer(scenario.days)));
+    if scenario.hubs > 0 {
+        line("hubs", Value::from(integer(scenario.hubs)));
+        line("shards", Value::from(i64::from(scenario.shards)));
+    }
     line("policy", Value::from(scenario.policy.clone()));
     line("swarm", Value::from(scenario.swarm));
     let speed = &scenario.speed;

@@ -19,7 +19,7 @@ use crate::clock::NodeClock;
 use crate::disk::Disk;
 use crate::figures::{self, Spread};
 use crate::truth::{Rung, Truth};
-use crate::world::{HUB, Node, World};
+use crate::world::{Node, World, is_hub};
 
 /// How late data is.
 pub const LATENCY: &str = "the hub's latency figures are true";
@@ -29,7 +29,7 @@ pub const CAPTURES: &str = "the hub's capture figures are true";
 pub const RECONCILIATION: &str = "the hub's reconciliation figures are true";
 
 fn honest<'a>(world: &'a World, truth: &'a Truth) -> impl Iterator<Item = &'a Node> {
-    world.nodes.values().filter(|node| *node.name != *HUB && !truth.suspicious.contains(&*node.name))
+    world.nodes.values().filter(|node| !is_hub(&node.name) && !truth.suspicious.contains(&*node.name))
 }
 
 /// When each number of a till's log was first on its disk, true ms.
@@ -85,8 +85,10 @@ fn enrolled(books: &Books) -> BTreeMap<LogId, i64> {
 /// # Errors
 /// One is told otherwise, or the distribution made of them is another.
 pub fn latency_is_true(world: &World, truth: &Truth) -> Result<(), Broken> {
-    let hub = &world.nodes[HUB];
-    if truth.suspicious.contains(HUB) || hub.clock != NodeClock::default() {
+    let hub = world.hub_node();
+    let mut hubs = world.nodes.values().filter(|node| is_hub(&node.name));
+    let wrong = |hub: &Node| truth.suspicious.contains(&*hub.name) || hub.clock != NodeClock::default();
+    if hubs.any(wrong) {
         return Ok(());
     }
     let replica = hub.replica();
@@ -146,7 +148,7 @@ pub fn latency_is_true(world: &World, truth: &Truth) -> Result<(), Broken> {
 /// # Errors
 /// It counts otherwise.
 pub fn captures_are_true(world: &World, truth: &Truth) -> Result<(), Broken> {
-    let hub = world.nodes[HUB].replica();
+    let hub = world.hub_node().replica();
     let (mut tills, mut numbers) = (0, 0);
     for node in honest(world, truth) {
         let used = written(node).len() as u64;
@@ -160,7 +162,8 @@ pub fn captures_are_true(world: &World, truth: &Truth) -> Result<(), Broken> {
         numbers += used;
     }
     let told = hub.kpi_captured();
-    if tills + 1 == world.nodes.len() && (told.committed, told.captured) != (numbers, numbers) {
+    let all = world.nodes.keys().filter(|name| !is_hub(name)).count();
+    if tills == all && (told.committed, told.captured) != (numbers, numbers) {
         return Err(Broken::new(CAPTURES, format!("tills used {numbers} numbers, told is {told:?}")));
     }
     let kept = truth.acknowledged.keys().filter(|receipt| !truth.destroyed.contains(*receipt)).count() as u64;
@@ -179,7 +182,7 @@ pub fn captures_are_true(world: &World, truth: &Truth) -> Result<(), Broken> {
 /// # Errors
 /// A sum is another, or a difference has no explanation.
 pub fn reconciliation_is_true(world: &World, truth: &Truth) -> Result<(), Broken> {
-    let hub = world.nodes[HUB].replica();
+    let hub = world.hub_node().replica();
     let days = || hub.batch_metas(0).map(|meta| meta.day);
     let (Some(first), Some(last)) = (days().min(), days().max()) else { return Ok(()) };
     let cells = hub.kpi_cells((first, last));

@@ -10,28 +10,27 @@ use engine::time::Instant;
 use crate::drafts;
 use crate::scenario::{Item, Lying, Paid};
 use crate::truth::Truth;
-use crate::world::{HUB, World, key, log_of};
+use crate::world::{World, key, log_of};
 
 /// Tells one lie over a till's link to the hub, if it has one. Gives whether it could.
 pub fn lie(world: &mut World, truth: &mut Truth, till: &str, how: Lying) -> bool {
-    if !world.connected(till, HUB) {
-        return false;
-    }
+    let linked = world.linked_hub(till);
+    let Some(hub) = linked.filter(|hub| world.nodes[&**hub].is_up()) else { return false };
     let receipt = format!("LIE-{}-{}", till, truth.lies.len());
     truth.lies.insert(receipt.clone());
     truth.suspicious.insert(till.to_owned());
     truth.forked.insert(till.to_owned());
-    for frame in frames(world, till, &receipt, how) {
-        world.put_frame(till, HUB, &frame);
+    for frame in frames(world, till, (&hub, &receipt), how) {
+        world.put_frame(till, &hub, &frame);
     }
     true
 }
 
-fn frames(world: &World, till: &str, receipt: &str, how: Lying) -> Vec<Vec<u8>> {
+fn frames(world: &World, till: &str, (hub, receipt): (&str, &str), how: Lying) -> Vec<Vec<u8>> {
     let now = world.nodes[till].clock.shows(world.now_ms);
     // The liar counts right, so that it is heard at all.
     let writer = world.nodes[till].writer();
-    let hub = world.nodes[HUB].replica();
+    let hub = world.nodes[hub].replica();
     let number = hub.peers().find(|(peer, _)| *peer == writer).map_or(1, |(_, state)| state.expects());
     let batches = |carried: Vec<Carried>| vec![Message::Batches { number, batches: carried }.encode()];
     match how {

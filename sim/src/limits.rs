@@ -7,10 +7,13 @@ use engine::policy::{Policy, PolicyChange};
 
 use crate::scenario::{Item, Scenario, What};
 use crate::trade::DAY_MS;
-use crate::world::HUB;
+use crate::world::{DATABASE, HUB, hub_names, is_hub};
 
 /// Most tills.
 pub const TILLS_LIMIT: u64 = 64;
+/// Most hubs, and most shards.
+pub const HUBS_LIMIT: u64 = 8;
+const SHARDS_LIMIT: u16 = 64;
 /// Most days.
 pub const DAYS_LIMIT: u64 = 366;
 /// Most transactions of a till and day, about.
@@ -46,6 +49,18 @@ pub fn check(scenario: &Scenario) -> Result<(), Problem> {
     }
     if !(1..=DAYS_LIMIT).contains(&scenario.days) {
         return own("days", format!("{} is no number of days; give 1 to {DAYS_LIMIT}", scenario.days));
+    }
+    if scenario.hubs > HUBS_LIMIT {
+        return own(
+            "hubs",
+            format!("{} is too many; give up to {HUBS_LIMIT}, or 0 for a hub on its disk", scenario.hubs),
+        );
+    }
+    if !(1..=SHARDS_LIMIT).contains(&scenario.shards) {
+        return own(
+            "shards",
+            format!("{} is no number of shards; give 1 to {SHARDS_LIMIT}", scenario.shards),
+        );
     }
     if i64::try_from(scenario.seed).is_err() {
         return own("seed", format!("{} is too large; give up to {}", scenario.seed, i64::MAX));
@@ -118,7 +133,11 @@ fn check_happenings(scenario: &Scenario) -> Result<(), Problem> {
             let days = scenario.days;
             return Err(wrong(("at", format!("it is not within the {days} days of this scenario"))));
         }
-        check_nodes(&timed.what, &tills, &copies, &names).map_err(wrong)?;
+        if scenario.hubs == 0 {
+            check_nodes(&timed.what, &tills, &copies, &names).map_err(wrong)?;
+        } else {
+            check_hubs(&timed.what, &tills, &copies, scenario).map_err(wrong)?;
+        }
         check_figures(&timed.what).map_err(wrong)?;
         if let Some(receipt) = timed.what.receipt() {
             if receipt.is_empty() || receipt.len() > 32 {
@@ -175,6 +194,8 @@ fn check_nodes(
         What::Block { .. } | What::Open { .. } => &["from", "to"],
         What::Gossip { .. } => &["one", "two"],
         What::Crash { .. }
+        | What::Kill { .. }
+        | What::Pause { .. }
         | What::Restart { .. }
         | What::DiskHangs { .. }
         | What::SyncFails { .. }
@@ -187,6 +208,14 @@ fn check_nodes(
         | What::Slow { .. } => &["node"],
         _ => &["till"],
     };
+    let several = match what {
+        What::Kill { .. } | What::Pause { .. } => Some("node"),
+        What::Database { .. } => Some("do"),
+        _ => None,
+    };
+    if let Some(key) = several {
+        return Err((key, "this happens to several hubs on a database; give hubs = 2 or more".to_owned()));
+    }
     let nodes = what.nodes();
     for (key, name) in keys.iter().zip(&nodes) {
         let fits = is_till(name) || (*key != "till" && name.as_str() == HUB);
@@ -199,6 +228,89 @@ fn check_nodes(
     }
     match nodes.as_slice() {
         [one, two] if one == two => Err((keys[1], format!("{one} has no link to itself; name two nodes"))),
+        _ => Ok(()),
+    }
+}
+
+/// The same where the company has several hubs: what happens to a hub or to the way to the database is of their kind, what
+/// happens to tills is as ever.
+fn check_hubs(
+    what: &What,
+    tills: &BTreeSet<&str>,
+    copies: &BTreeSet<&str>,
+    scenario: &Scenario,
+) -> Result<(), Wrong> {
+    let hubs = hub_names(scenario.hubs);
+    let known = |name: &str| hubs.iter().any(|hub| hub == name);
+    for name in what.nodes() {
+        let fits = known(name)
+            || *name == DATABASE
+            || tills.contains(name.as_str())
+            || copies.contains(name.as_str());
+        if !fits {
+            let there = format!("there are {} hubs from hub-1, {DATABASE}, and tills", scenario.hubs);
+            return Err(("node", format!("{name} is no node of this scenario; {there}")));
+        }
+    }
+    match what {
+        What::Kill { node, .. } | What::Pause { node, .. } if !known(node) => {
+            Err(("node", format!("{node} is no hub; name one from hub-1")))
+        }
+        What::Crash { node, .. }
+        | What::Restart { node }
+        | What::Clock { node, .. }
+        | What::Drift { node, .. }
+        | What::Slow { node, .. }
+            if node == DATABASE =>
+        {
+            Err(("node", "what happens to the database is do = \"database\"".to_owned()))
+        }
+        What::DiskHangs { node }
+        | What::SyncFails { node }
+        | What::DiskFull { node }
+        | What::Rot { node, .. }
+        | What::Backup { node }
+        | What::RestoreBackup { node }
+            if is_hub(node) || node == DATABASE =>
+        {
+            Err(("node", "hubs on a database have no disk of their own; name a till".to_owned()))
+        }
+        What::Block { from, to } | What::Open { from, to } => {
+            let till = |name: &String| !is_hub(name) && name != DATABASE;
+            let way = (till(from) || till(to)) && from != DATABASE && to != DATABASE;
+            match way || (known(from) && to == DATABASE) || (from == DATABASE && known(to)) {
+                true if from != to => Ok(()),
+                _ => Err((
+                    "to",
+                    format!("{from} does not talk to {to}; name a till and a hub, or a hub and {DATABASE}"),
+                )),
+            }
+        }
+        What::Gossip { one, two }
+            if !tills.contains(one.as_str()) || !tills.contains(two.as_str()) || one == two =>
+        {
+            Err(("two", "two tills talk; name two".to_owned()))
+        }
+        What::CloneDevice { till, copy }
+            if *copy != format!("{till}-copy") || !tills.contains(till.as_str()) =>
+        {
+            Err(("copy", format!("the copy of {till} is called {till}-copy")))
+        }
+        What::Wipe { till } | What::Revoke { till } | What::Lie { till, .. }
+            if is_hub(till) || till == DATABASE =>
+        {
+            Err(("till", "the hub does not do that; name a till".to_owned()))
+        }
+        What::Sale { till, .. }
+        | What::Refund { till, .. }
+        | What::Void { till, .. }
+        | What::Exchange { till, .. }
+        | What::Cash { till, .. }
+        | What::Close { till, .. }
+            if is_hub(till) || till == DATABASE =>
+        {
+            Err(("till", "the hub does not do that; name a till".to_owned()))
+        }
         _ => Ok(()),
     }
 }
@@ -237,6 +349,12 @@ fn check_figures(what: &What) -> Result<(), Wrong> {
             .map(drop)
             .map_err(|error| ("setting", error.to_string())),
         What::Crash { down_ms, .. } => within("down_ms", *down_ms, 0, 30 * DAY_MS),
+        What::Kill { down_ms, .. } => within("down_ms", *down_ms, 0, 30 * DAY_MS),
+        What::Pause { lasts_ms, .. } => within("lasts_ms", *lasts_ms, 0, DAY_MS),
+        What::Database { lasts_ms, once_in, .. } => {
+            within("lasts_ms", *lasts_ms, 0, DAY_MS)?;
+            within("once_in", i64::try_from(*once_in).unwrap_or(i64::MAX), 1, 1_000_000)
+        }
         What::Clock { ahead_ms: i64::MIN, .. } => Ok(()),
         What::Clock { ahead_ms, .. } => within("ahead_ms", *ahead_ms, -CLOCK_LIMIT_MS, CLOCK_LIMIT_MS),
         What::Drift { ppm, .. } => within("ppm", *ppm, -100_000, 100_000),

@@ -126,7 +126,6 @@ pub struct Departure {
 
 /// All links, partitions and rules. There are few links and fewer partitions, and every frame asks for them: short lists
 /// are looked through faster than a map of names is searched, and nothing is copied for the question.
-#[derive(Default)]
 pub struct Network {
     /// In the order of their ends.
     links: Vec<Link>,
@@ -136,12 +135,30 @@ pub struct Network {
     rules: Vec<Box<dyn Rule>>,
     /// When the next link dies of a partition; reckoned when links or partitions change.
     next_death_ms: Option<i64>,
+    /// A partition that lasts so long kills a link, ms.
+    pub idle_ms: i64,
     /// How often each rule struck.
     pub struck: BTreeMap<&'static str, u64>,
     /// Bytes and frames put on their way.
     pub bytes: u64,
     /// See `bytes`.
     pub frames: u64,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            links: Vec::new(),
+            next_link: 0,
+            blocked: Vec::new(),
+            rules: Vec::new(),
+            next_death_ms: None,
+            idle_ms: IDLE_MS,
+            struck: BTreeMap::new(),
+            bytes: 0,
+            frames: 0,
+        }
+    }
 }
 
 fn ends(one: &str, two: &str) -> (String, String) {
@@ -186,6 +203,12 @@ impl Network {
         self.blocked_since(one, two).is_none() && self.blocked_since(two, one).is_none()
     }
 
+    /// Whether something gets from one node to another.
+    #[must_use]
+    pub fn gets_through(&self, from: &str, to: &str) -> bool {
+        self.blocked_since(from, to).is_none()
+    }
+
     /// Makes a link. There is none between the two.
     pub fn link(&mut self, one: &str, two: &str) -> u64 {
         self.next_link += 1;
@@ -223,7 +246,7 @@ impl Network {
     #[must_use]
     pub fn dead(&self, now_ms: i64) -> Vec<(String, String)> {
         let old = |from: &str, to: &str| {
-            self.blocked_since(from, to).is_some_and(|since_ms| now_ms - since_ms >= IDLE_MS)
+            self.blocked_since(from, to).is_some_and(|since_ms| now_ms - since_ms >= self.idle_ms)
         };
         let dead = |link: &&Link| old(&link.ends.0, &link.ends.1) || old(&link.ends.1, &link.ends.0);
         self.links.iter().filter(dead).map(|link| link.ends.clone()).collect()
@@ -237,7 +260,7 @@ impl Network {
 
     fn reckon_death(&mut self) {
         let linked = self.blocked.iter().filter(|row| self.between(&row.0, &row.1).is_some());
-        self.next_death_ms = linked.map(|row| row.2 + IDLE_MS).min();
+        self.next_death_ms = linked.map(|row| row.2 + self.idle_ms).min();
     }
 
     /// Puts a frame on its way: when it arrives, once or twice; nothing if it is lost or there is no link.

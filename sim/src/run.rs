@@ -19,7 +19,7 @@ use crate::figures::{self, Ages};
 use crate::scenario::{Scenario, Timed, What};
 use crate::truth::{Rung, Sale, Truth};
 use crate::watch::Watch;
-use crate::world::{Delays, HUB, START_MS, World};
+use crate::world::{DATABASE, Delays, HUB, START_MS, World};
 
 use answers::Asked;
 
@@ -110,7 +110,7 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
     run.until(end_ms)?;
     let converged_ms = run.mend()?;
     checks::at_the_end(&mut run.world, &run.truth)?;
-    let hub = run.world.nodes[HUB].replica().books();
+    let hub = run.world.hub_node().replica().books();
     let mut cases: BTreeMap<String, u64> = BTreeMap::new();
     for case in hub.cases() {
         *cases.entry(case.key.case_type.as_str().to_owned()).or_default() += 1;
@@ -118,7 +118,10 @@ pub fn run_explicit(scenario: &Scenario, watch: bool) -> Result<(Outcome, Run), 
     for (rule, times) in &run.world.network.struck {
         *run.struck.entry((*rule).to_owned()).or_default() += times;
     }
-    let hub = run.world.nodes[HUB].replica();
+    for (what, times) in run.world.company.iter().flat_map(|company| &company.counts) {
+        *run.struck.entry((*what).to_owned()).or_default() += times;
+    }
+    let hub = run.world.hub_node().replica();
     let ways = figures::ways(hub, run.world.now_ms);
     let outcome = Outcome {
         transactions: run.truth.acknowledged.len() as u64,
@@ -153,11 +156,15 @@ impl Run {
         let speed = &scenario.speed;
         let delays = Delays { link_ms: speed.link_ms, disk_ms: speed.disk_ms };
         let tills = scenario.till_names();
-        let mut world = World::new(&tills, delays, &policy, scenario.seed);
+        let mut world = if scenario.hubs == 0 {
+            World::new(&tills, delays, &policy, scenario.seed)
+        } else {
+            World::of_company(&tills, delays, &policy, scenario.seed, (scenario.hubs, scenario.shards))
+        };
         for node in world.nodes.values_mut() {
             node.speed.bytes_a_ms = speed.bytes_a_ms;
         }
-        for till in &tills {
+        for till in tills.iter().filter(|_| scenario.hubs == 0) {
             world.connect(till, HUB);
             world.dial(till, HUB);
         }
@@ -166,7 +173,7 @@ impl Run {
         world.now_ms = world.now_ms.max(START_MS);
         if watch {
             let mut begun = Watch::default();
-            for till in tills.iter().filter(|till| world.connected(till, HUB)) {
+            for till in tills.iter().filter(|till| world.linked_hub(till).is_some()) {
                 begun.moment(0, till, "link-up", 0, String::new());
             }
             world.watch = Some(begun);
@@ -207,6 +214,10 @@ impl Run {
                 self.checked_ms = self.world.now_ms;
                 checks::at_every_turn(&self.world, &self.truth)?;
                 self.world.keep_checkpoints();
+                // With a hub that died, an enrolment may have died of which nobody was told that it is recorded.
+                if self.world.company.is_some() && self.world.hub_records() {
+                    self.enrol_again();
+                }
             }
         }
         self.collect();
@@ -240,7 +251,7 @@ impl Run {
 
     fn happen(&mut self, timed: &Timed) {
         // A copy of a device is there only once somebody could copy it.
-        let missing = |name: &&String| !self.world.nodes.contains_key(*name);
+        let missing = |name: &&String| *name != DATABASE && !self.world.nodes.contains_key(*name);
         if !matches!(timed.what, What::CloneDevice { .. }) && timed.what.nodes().iter().any(missing) {
             return;
         }

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::database::Ailing;
 use crate::swarm;
 use crate::trade;
 use crate::world::HUB;
@@ -25,6 +26,12 @@ pub struct Scenario {
     pub tills: u64,
     /// Simulated days, each from 08:00.
     pub days: u64,
+    /// Hubs of the company, `hub-1` and so on, on one database; 0: one, called `hub`, on its disk.
+    #[serde(default)]
+    pub hubs: u64,
+    /// Logs of the company besides its own, which several hubs share.
+    #[serde(default = "shards")]
+    pub shards: u16,
     /// Settings of the policy, such as `sync_interval=5s`.
     #[serde(default)]
     pub policy: Vec<String>,
@@ -57,6 +64,17 @@ pub struct Trade {
 
 fn four() -> u64 {
     4
+}
+
+/// Shards that a company has unless something else is said.
+#[must_use]
+pub fn shards() -> u16 {
+    4
+}
+
+/// Once in so many statements, unless something else is said.
+fn now_and_then() -> u64 {
+    20
 }
 
 fn yes() -> bool {
@@ -239,6 +257,30 @@ pub enum What {
         #[serde(default)]
         survive: usize,
     },
+    /// The process of one of several hubs is killed, and started again after a while.
+    Kill {
+        /// The hub.
+        node: String,
+        /// For so long, ms.
+        down_ms: i64,
+    },
+    /// One of several hubs does nothing for a while, and does not know it.
+    Pause {
+        /// The hub.
+        node: String,
+        /// For so long, ms.
+        lasts_ms: i64,
+    },
+    /// The database of several hubs ails.
+    Database {
+        /// How.
+        how: Ailing,
+        /// For so long, ms.
+        lasts_ms: i64,
+        /// What strikes now and then strikes one in so many statements.
+        #[serde(default = "now_and_then")]
+        once_in: u64,
+    },
     /// A node is stopped and started again in an orderly way.
     Restart {
         /// The node.
@@ -356,12 +398,15 @@ impl What {
             | Self::Loss { .. }
             | Self::Meddle { .. }
             | Self::Heal => (HUB, String::new()),
+            Self::Database { how, lasts_ms, .. } => (HUB, format!("{how:?} for {lasts_ms} ms")),
             Self::Policy { setting } => (HUB, setting.clone()),
             Self::Block { from, to } | Self::Open { from, to } => {
                 (if from == HUB { to } else { from }, format!("{from} to {to}"))
             }
             Self::Gossip { one, two } => (one, format!("with {two}")),
             Self::Crash { node, down_ms, .. } => (node, format!("down for {} s", down_ms / 1_000)),
+            Self::Kill { node, down_ms } => (node, format!("down for {} s", down_ms / 1_000)),
+            Self::Pause { node, lasts_ms } => (node, format!("for {lasts_ms} ms")),
             Self::Restart { node }
             | Self::DiskHangs { node }
             | Self::SyncFails { node }
@@ -399,6 +444,8 @@ macro_rules! nodes_of {
             What::Block { from, to } | What::Open { from, to } => vec![from, to],
             What::Gossip { one, two } => vec![one, two],
             What::Crash { node, .. }
+            | What::Kill { node, .. }
+            | What::Pause { node, .. }
             | What::Restart { node }
             | What::DiskHangs { node }
             | What::SyncFails { node }
@@ -415,6 +462,7 @@ macro_rules! nodes_of {
             | What::Policy { .. }
             | What::Loss { .. }
             | What::Meddle { .. }
+            | What::Database { .. }
             | What::Heal => Vec::new(),
         }
     };
@@ -517,6 +565,8 @@ impl Scenario {
             seed,
             tills,
             days,
+            hubs: 0,
+            shards: shards(),
             policy: Vec::new(),
             trade: Some(Trade { transactions, mischief_percent: 4, closes: true }),
             swarm: faults,
@@ -539,7 +589,8 @@ impl Scenario {
             happens.extend(trade::think_up(self.seed, &self.till_names(), self.days, trade));
         }
         if self.swarm {
-            happens.extend(swarm::draw(self.seed, &self.till_names(), self.days));
+            let drawn = swarm::draw(self.seed, &self.till_names(), self.days);
+            happens.extend(if self.hubs == 0 { drawn } else { swarm::for_hubs(drawn, self) });
         }
         happens.sort_by_key(|timed| timed.at_ms);
         Self { trade: None, swarm: false, happens, ..self.clone() }

@@ -22,6 +22,8 @@ pub const ALL: &[Shipped] = &[
     Shipped { name: "slow-2g", text: include_str!("../scenarios/slow-2g.toml") },
     Shipped { name: "bad-disks", text: include_str!("../scenarios/bad-disks.toml") },
     Shipped { name: "two-days-of-abuse", text: include_str!("../scenarios/two-days-of-abuse.toml") },
+    Shipped { name: "three-hubs", text: include_str!("../scenarios/three-hubs.toml") },
+    Shipped { name: "database-at-noon", text: include_str!("../scenarios/database-at-noon.toml") },
 ];
 
 impl Shipped {

@@ -39,6 +39,7 @@ pub fn shrink(
     loop {
         let before = size(&shrinker.best.scenario);
         shrinker.fewer_days();
+        shrinker.fewer_hubs();
         shrinker.fewer_tills();
         shrinker.fewer_happenings();
         shrinker.plainer();
@@ -51,9 +52,9 @@ pub fn shrink(
 }
 
 /// What gets smaller with every step.
-fn size(scenario: &Scenario) -> (u64, u64, usize, usize, bool) {
+fn size(scenario: &Scenario) -> (u64, u64, u64, usize, usize, bool) {
     let plain = scenario.speed == Speed::default();
-    (scenario.days, scenario.tills, scenario.happens.len(), scenario.policy.len(), !plain)
+    (scenario.days, scenario.hubs, scenario.tills, scenario.happens.len(), scenario.policy.len(), !plain)
 }
 
 /// Leaves out what makes no sense without what was left out before: a void of a sale that nobody rings.
@@ -161,6 +162,19 @@ impl Shrinker<'_> {
                 end = end.min(self.best.scenario.tills);
             }
             chunk /= 2;
+        }
+    }
+
+    /// The last hub goes, with what happens to it; of several at least one stays, because one on its disk is another world.
+    fn fewer_hubs(&mut self) {
+        while self.best.scenario.hubs > 1 {
+            let last = format!("hub-{}", self.best.scenario.hubs);
+            let mut fewer = self.best.scenario.clone();
+            fewer.hubs -= 1;
+            fewer.happens.retain(|timed| !timed.what.nodes().contains(&&last));
+            if !self.attempt(fewer) {
+                return;
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 //! always strikes hides what only its absence allows.
 
 use crate::chance::Chance;
-use crate::scenario::{Lying, Meddling, Timed, What};
+use crate::database::Ailing;
+use crate::scenario::{Lying, Meddling, Scenario, Timed, What};
 use crate::trade::DAY_MS;
-use crate::world::HUB;
+use crate::world::{DATABASE, HUB, hub_names};
 
 /// Names of the faults, as the report counts them.
 pub const FAULTS: &[&str] = &[
@@ -40,6 +41,21 @@ pub const FAULTS: &[&str] = &[
     "forgotten-till",
 ];
 
+/// Names of what only several hubs and their database suffer, as they are drawn.
+const OF_HUBS: &[&str] = &[
+    "kill",
+    "crash",
+    "restart",
+    "pause",
+    "short-pause",
+    "cut",
+    "cut-from-till",
+    "one-way",
+    "slow",
+    "database",
+    "together",
+];
+
 struct Drawer<'a> {
     tills: &'a [String],
     chance: Chance,
@@ -47,10 +63,15 @@ struct Drawer<'a> {
     happens: Vec<Timed>,
 }
 
+/// Nothing is drawn for the last two hours, ms.
+fn end_of(days: u64) -> i64 {
+    i64::try_from(days).unwrap_or(1) * DAY_MS - 2 * 3_600_000
+}
+
 /// The faults of a seed.
 #[must_use]
 pub fn draw(seed: u64, tills: &[String], days: u64) -> Vec<Timed> {
-    let end_ms = i64::try_from(days).unwrap_or(1) * DAY_MS - 2 * 3_600_000;
+    let end_ms = end_of(days);
     let mut drawer = Drawer { tills, chance: Chance::new(seed, "swarm"), end_ms, happens: Vec::new() };
     for fault in FAULTS {
         // About a third of the faults are in a run.
@@ -262,6 +283,131 @@ impl Drawer<'_> {
             }
             "forgotten-till" => self.forget(&till, at_ms),
             _ => self.put(at_ms, What::Lock),
+        }
+    }
+}
+
+/// The faults of a seed where the company has several hubs on a database: what was drawn for the hub strikes one of them, or
+/// its way to all; what was drawn for its disk falls away; and what only they suffer is drawn besides.
+#[must_use]
+pub fn for_hubs(drawn: Vec<Timed>, scenario: &Scenario) -> Vec<Timed> {
+    let hubs = hub_names(scenario.hubs);
+    let mut chance = Chance::new(scenario.seed, "swarm of hubs");
+    let mut happens = Vec::new();
+    for Timed { at_ms, what } in drawn {
+        match &what {
+            What::Block { from, to } | What::Open { from, to } if from == HUB || to == HUB => {
+                for hub in &hubs {
+                    let mut way = what.clone();
+                    for name in way.nodes_mut().into_iter().filter(|name| *name == HUB) {
+                        name.clone_from(hub);
+                    }
+                    happens.push(Timed { at_ms, what: way });
+                }
+            }
+            What::DiskHangs { node }
+            | What::SyncFails { node }
+            | What::DiskFull { node }
+            | What::Backup { node }
+            | What::RestoreBackup { node }
+                if node == HUB => {}
+            _ => {
+                let (mut what, hub) = (what.clone(), chance.pick(&hubs).clone());
+                for name in what.nodes_mut().into_iter().filter(|name| *name == HUB) {
+                    name.clone_from(&hub);
+                }
+                happens.push(Timed { at_ms, what });
+            }
+        }
+    }
+    let (tills, end_ms) = (scenario.till_names(), end_of(scenario.days));
+    let mut drawer = Drawer { tills: &tills, chance, end_ms, happens };
+    for fault in OF_HUBS {
+        if !drawer.chance.once_in(2) {
+            continue;
+        }
+        for _ in 0..2 + drawer.chance.below(4 + 4 * scenario.days) {
+            drawer.strike_hubs(fault, &hubs);
+        }
+    }
+    drawer.happens
+}
+
+impl Drawer<'_> {
+    fn strike_hubs(&mut self, fault: &str, hubs: &[String]) {
+        // Half of it happens while the shops are busiest, when something is on its way.
+        let mut at_ms = self.when();
+        if self.chance.once_in(2) {
+            at_ms = at_ms / DAY_MS * DAY_MS + 4 * 3_600_000 + self.chance.between(0, 3_600_000);
+        }
+        let (hub, till) = (self.chance.pick(hubs).clone(), self.till());
+        if self.chance.once_in(2) {
+            self.hurry(&till, 'U', at_ms - 6_000, 12);
+        }
+        match fault {
+            "kill" => {
+                let down_ms = self.chance.between(100, 120_000);
+                self.put(at_ms, What::Kill { node: hub, down_ms });
+            }
+            "crash" => {
+                let down_ms = self.chance.between(1_000, 600_000);
+                self.put(at_ms, What::Crash { node: hub, down_ms, survive: 0 });
+            }
+            "restart" => self.put(at_ms, What::Restart { node: hub }),
+            "pause" => {
+                let lasts_ms = self.chance.between(500, 120_000);
+                self.put(at_ms, What::Pause { node: hub, lasts_ms });
+            }
+            // One after the other, so that whoever has the store wakes up when another has just taken it, or is about to.
+            "short-pause" => {
+                for (hub, later_ms) in hubs.iter().zip([0, 60_000, 120_000, 180_000]) {
+                    let lasts_ms = self.chance.between(4_000, 8_000);
+                    self.put(at_ms + later_ms, What::Pause { node: hub.clone(), lasts_ms });
+                }
+            }
+            "cut" => {
+                let for_ms = self.chance.between(500, 60_000);
+                self.cut(&hub, DATABASE, at_ms, for_ms);
+            }
+            "cut-from-till" => {
+                let for_ms = self.chance.between(500, 600_000);
+                self.cut(&till, &hub, at_ms, for_ms);
+            }
+            "one-way" => {
+                let for_ms = self.chance.between(500, 30_000);
+                let (mut from, mut to) = (hub, DATABASE.to_owned());
+                if self.chance.once_in(2) {
+                    std::mem::swap(&mut from, &mut to);
+                }
+                self.put(at_ms, What::Block { from: from.clone(), to: to.clone() });
+                self.put(at_ms + for_ms, What::Open { from, to });
+            }
+            "slow" => {
+                let (disk_ms, link_ms) = (self.chance.between(1, 400), self.chance.between(5, 1_000));
+                self.put(at_ms, What::Slow { node: hub, disk_ms, link_ms, bytes_a_ms: 0 });
+            }
+            "database" => {
+                let how = *self.chance.pick(Ailing::ALL);
+                let often = matches!(how, Ailing::Crosses | Ailing::Loses);
+                let lasts_ms = self.chance.between(200, if often { 1_800_000 } else { 40_000 });
+                let once_in = 2 + self.chance.below(30);
+                self.put(at_ms, What::Database { how, lasts_ms, once_in });
+                if often {
+                    let till = self.till();
+                    self.hurry(&till, 'W', at_ms, 60);
+                }
+            }
+            // One thing comes while another lasts.
+            _ => {
+                let other = self.chance.pick(hubs).clone();
+                let lasts_ms = self.chance.between(1_000, 12_000);
+                self.put(at_ms, What::Pause { node: hub, lasts_ms });
+                let how = *self.chance.pick(&[Ailing::FailsOver, Ailing::Restarts, Ailing::Hangs]);
+                let after_ms = self.chance.between(0, 8_000);
+                self.put(at_ms + after_ms, What::Database { how, lasts_ms: lasts_ms / 2, once_in: 1 });
+                let after_ms = self.chance.between(0, 8_000);
+                self.put(at_ms + after_ms, What::Kill { node: other, down_ms: 20_000 });
+            }
         }
     }
 }

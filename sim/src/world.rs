@@ -2,6 +2,7 @@
 //! order of virtual time, ties in the order in which they were made. Nothing here decides what a node does: it carries
 //! out the host's effects, as the node's task does.
 
+mod hubs;
 mod power;
 mod turns;
 mod watching;
@@ -27,6 +28,10 @@ use crate::network::{LinkSpeed, Network};
 use crate::saved::Saved;
 use crate::watch::Watch;
 
+use hubs::Stir;
+
+pub use hubs::{Company, DATABASE, SERVED_MS, hub_names};
+
 /// First instant of every run: 2026-11-23T08:00:00Z.
 pub const START_MS: i64 = 1_795_420_800_000;
 /// The only store.
@@ -48,6 +53,8 @@ enum Happening {
     Wake { node: Name, start: u32 },
     /// A node tries to reach another.
     Dial { from: Name, to: Name },
+    /// Something among several hubs and their database.
+    Stir(Stir),
 }
 
 /// How long things take.
@@ -177,11 +184,19 @@ pub struct World {
     pub watch: Option<Watch>,
     /// Tills that believed more to be at the hub than was durable there at that moment, with what they believed.
     pub overstated: BTreeMap<String, String>,
+    /// Several hubs and their database, instead of one hub on its disk.
+    pub company: Option<Box<Company>>,
     queue: BTreeMap<(i64, u64), Happening>,
     made: u64,
     tokens: u64,
     seed: u64,
     chance: Chance,
+}
+
+/// Whether a node of that name is a hub.
+#[must_use]
+pub fn is_hub(name: &str) -> bool {
+    name == HUB || name.starts_with("hub-")
 }
 
 /// The key of a node, by name and incarnation.
@@ -208,6 +223,7 @@ pub fn log_of(name: &str, incarnation: u32) -> LogId {
 }
 
 fn identity(name: &str, incarnation: u32, nonce: u64) -> Identity {
+    let name = if is_hub(name) { HUB } else { name };
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&nonce.to_le_bytes());
     let store: StoreId = STORE.parse().expect("the store has a name");
@@ -224,7 +240,18 @@ impl World {
     /// A hub that has enrolled the tills; nobody is connected, and nobody dials.
     #[must_use]
     pub fn new(tills: &[String], delays: Delays, policy: &Policy, seed: u64) -> Self {
-        let mut world = Self {
+        let mut world = Self::empty(policy, seed);
+        for name in std::iter::once(HUB).chain(tills.iter().map(String::as_str)) {
+            world.add(name, 1, delays);
+        }
+        for name in tills {
+            world.enrol(name, 1);
+        }
+        world
+    }
+
+    fn empty(policy: &Policy, seed: u64) -> Self {
+        Self {
             nodes: BTreeMap::new(),
             network: Network::default(),
             now_ms: START_MS,
@@ -233,19 +260,13 @@ impl World {
             policy: policy.clone(),
             watch: None,
             overstated: BTreeMap::new(),
+            company: None,
             queue: BTreeMap::new(),
             made: 0,
             tokens: 0,
             seed,
             chance: Chance::new(seed, "delays"),
-        };
-        for name in std::iter::once(HUB).chain(tills.iter().map(String::as_str)) {
-            world.add(name, 1, delays);
         }
-        for name in tills {
-            world.enrol(name, 1);
-        }
-        world
     }
 
     fn add(&mut self, name: &str, incarnation: u32, delays: Delays) {
@@ -292,8 +313,8 @@ impl World {
     pub fn state(&mut self, record: HubRecord) -> Option<u64> {
         self.tokens += 1;
         let (token, receipt) = (self.tokens, format!("hub-{}", self.tokens));
-        let up = self.nodes.get(HUB).is_some_and(Node::is_up);
-        self.give(HUB, Input::State { token, record: Box::new(record), receipt });
+        let (hub, up) = (self.hub().to_owned(), self.hub_serves());
+        self.give(&hub, Input::State { token, record: Box::new(record), receipt });
         up.then_some(token)
     }
 
@@ -314,7 +335,10 @@ impl World {
             let replaced: Vec<String> = self.network.linked_to(own).filter(same).map(str::to_owned).collect();
             for linked in replaced {
                 self.cut(own, &linked);
-                self.node(&linked).replaced_ms = Some(self.now_ms);
+                // The hubs of a company have one key, and none of them is a copy.
+                if !is_hub(&linked) {
+                    self.node(&linked).replaced_ms = Some(self.now_ms);
+                }
             }
         }
         if !self.nodes[one].is_up() || !self.nodes[two].is_up() {
@@ -337,8 +361,9 @@ impl World {
         self.give(one, Input::PeerDown(second));
         self.give(two, Input::PeerDown(first));
         for (from, to) in [(one, two), (two, one)] {
-            if self.nodes[from].dials.as_deref() == Some(to) {
-                self.dial_later(from, to);
+            let called = if self.company.is_some() && is_hub(to) { HUB } else { to };
+            if self.nodes[from].dials.as_deref() == Some(called) {
+                self.dial_later(from, called);
             }
         }
     }
@@ -350,7 +375,8 @@ impl World {
     }
 
     fn dial_later(&mut self, from: &str, to: &str) {
-        let at_ms = self.now_ms + self.chance.between(200, 8_000);
+        let latest_ms = if self.company.is_some() { 1_000 } else { 8_000 };
+        let at_ms = self.now_ms + self.chance.between(200, latest_ms);
         self.put(at_ms, Happening::Dial { from: from.into(), to: to.into() });
     }
 

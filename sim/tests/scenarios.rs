@@ -27,6 +27,10 @@ fn every_shipped_scenario_holds_and_does_what_it_is_about() {
             "two-days-of-abuse" => {
                 &["lie", "clone", "crash", "disk-full", "sync-fails", "rot", "loss", "revoke"]
             }
+            "three-hubs" => &["hub-killed", "hub-paused", "partition", "log-taken-over", "log-handed-over"],
+            "database-at-noon" => {
+                &["database-loses", "database-fails-over", "commit-found", "commit-written-again"]
+            }
             other => panic!("say here what {other} must do"),
         };
         for fault in wanted {
@@ -54,7 +58,8 @@ fn what_is_written_reads_as_the_same_scenario() {
     for seed in 0..40 {
         let scenario = Scenario::swarm(seed, 4, 3, 6, true);
         let explicit = Scenario { policy: vec!["sync_interval=5s".to_owned()], ..scenario.explicit() };
-        for scenario in [scenario, explicit] {
+        let hubs = Scenario { hubs: 2 + seed % 3, ..scenario.clone() }.explicit();
+        for scenario in [scenario, explicit, hubs] {
             let text = write(&scenario);
             assert_eq!(read("written", &text).unwrap_or_else(|bad| panic!("{bad}\n{text}")), scenario);
         }

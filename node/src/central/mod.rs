@@ -11,9 +11,11 @@
 //! gather.rs  asks a store's task what is new
 //! rows.rs    what is new, as columns
 //! write.rs   one transaction
+//! forget.rs  a company whose log has left the database
 //! webhooks/  the feed that comes of it, brought to receivers
 //! ```
 
+mod forget;
 mod gather;
 mod rows;
 pub(crate) mod webhooks;
@@ -32,6 +34,7 @@ use crate::database::{DatabaseError, Link};
 use crate::hub::{Room, Rooms};
 use crate::runtime::store::{StoreError, StoreHandle};
 use crate::storage::Kept;
+pub(crate) use forget::forget;
 use gather::{Known, News, gather};
 use write::{Cursor, Target};
 

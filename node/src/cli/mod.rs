@@ -26,6 +26,7 @@ mod kpi;
 mod lines;
 mod local;
 mod manual;
+mod moving;
 mod out;
 mod people;
 mod reversal;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::authority::Ca;
 use super::client::{CallError, Client, Role, Where, escape};
+use super::moving::Move;
 use super::out::Out;
 use super::people::People;
 use super::table::{Side, Table};
@@ -33,6 +34,7 @@ pub(super) enum Hub {
     /// For a company whose hub keeps its logs in a database, in shards (`hub run --database … --shards N`). The directory
     /// holds the company's key: whoever has it can speak for the company.
     Add(AddHub),
+    Move(Move),
     /// List the hubs that serve the company, and which stores each has
     List(HubList),
     /// Make a one-time join code for a till
@@ -222,6 +224,7 @@ impl Hub {
                 crate::hub::run(&run.dir, &run.listen, &run.http, &options)
             }
             Self::Add(add) => add.run(out),
+            Self::Move(it) => it.run(out),
             Self::List(list) => list.run(out),
             Self::Enroll(enroll) => enroll.run(out),
             Self::Revoke(revoke) => revoke.run(out),

@@ -4,7 +4,7 @@
 //! whatever a hub does with a log that is not its own any more changes nothing (storage/postgres).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use crate::central;
 use crate::error::Failure;
 use crate::hub::{Door, Hub, Papers, Room, Rooms, RunOptions, fresh_replica, log_options};
 use crate::runtime::StopSignal;
+use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::now_ms;
 use crate::runtime::links::{address_of, listen};
@@ -28,7 +29,7 @@ use crate::runtime::restore::{Images, Restored, restore};
 use crate::runtime::run_file::RunFile;
 use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
-use crate::storage::{self, Storage, StorageError, hold, manifest, this_process};
+use crate::storage::{self, Storage, StorageError, folder_of, hold, manifest, this_process};
 
 /// How often the tables are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -56,8 +57,9 @@ pub(crate) async fn run(
     let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
     // Its own for good: what a process that died here had is this one's at once.
     let me: HubName = storage::name_of(&dir);
-    let audit = AuditLog::in_memory();
+    let (audit, alarms) = (AuditLog::in_memory(), Alarms::default());
     let elsewhere = Arc::new(Elsewhere::new(Company {
+        dir: dir.clone(),
         database: cluster.database.clone(),
         log_id: cluster.company,
         shards: cluster.shards,
@@ -67,11 +69,19 @@ pub(crate) async fn run(
         key: key.clone(),
         vault: vault.clone(),
         audit: audit.clone(),
+        alarms: alarms.clone(),
     }));
     let advertised = options.advertise.clone().or_else(|| config.advertise.clone());
     let identity = authority.hub_identity(key.clone()).map_err(Failure::refused)?;
-    let rooms =
-        Rooms::new(dir.clone(), config, key, authority, audit, cluster.shards, Some(elsewhere.clone()))?;
+    let rooms = Rooms::new(
+        dir.clone(),
+        config,
+        key,
+        authority,
+        (audit, alarms),
+        cluster.shards,
+        Some(elsewhere.clone()),
+    )?;
     let rooms = Arc::new(rooms);
     rooms.audit.note_changed(now_ms(), &changed);
 
@@ -101,7 +111,8 @@ pub(crate) async fn run(
     };
     if member.restored {
         return Err(Failure::refused(
-            "this directory was restored from a backup, which is for a hub that is alone; start it without a database",
+            "this directory was restored from a backup, or took a loss of its database; bring its log into files (`tillsync hub \
+             move --to files`), run it there until it has met its tills, and move it in again",
         ));
     }
     if let Some(Door { endpoint, .. }) = rooms.door.get() {
@@ -397,7 +408,7 @@ fn open(
     vault: Option<Vault>,
 ) -> Result<Option<Box<(Room, Restored)>>, Failure> {
     let during = |error: StorageError| Failure::refused(format!("{}: {error}", name_of(number)));
-    let dir = folder(&rooms.dir, number);
+    let dir = folder_of(&rooms.dir, number);
     let mut options = log_options(&cluster.database, Some(me));
     options.log_id = Some(log_id(cluster.company, number));
     options.vault = vault;
@@ -424,9 +435,4 @@ fn open(
     };
     let audit = rooms.audit.kept_in(storage, std::mem::take(&mut restored.audit));
     Ok(Some(Box::new((Room::new(home, audit), restored))))
-}
-
-/// The folder of a log that is held here: what can be made again of it.
-fn folder(dir: &Path, number: u16) -> PathBuf {
-    dir.join("logs").join(format!("{number:03}"))
 }

@@ -21,14 +21,14 @@ use std::path::Path;
 
 use crate::database::{Database, Link, schema};
 use crate::error::Failure;
-use crate::storage::{Place, tie};
+use crate::storage::{Place, StorageError, gone, tie};
 
 pub(crate) use member::run;
 pub(crate) use reading::Elsewhere;
-pub(crate) use table::log_id;
+pub(crate) use table::{begin, log_id};
 
 /// Most shards. Each is a thread and two connections to the database wherever it is held.
-const SHARDS_MAX: u16 = 256;
+pub(crate) const SHARDS_MAX: u16 = 256;
 
 /// A company that several hubs can serve, as a directory and the database say.
 #[derive(Clone)]
@@ -72,6 +72,10 @@ pub(crate) async fn of(dir: &Path, shards: Option<u16>) -> Result<Option<Cluster
             company
         }
     };
+    if let Some(gone) = gone(&link, company).await.map_err(Failure::refused)? {
+        let place = database.shown().to_owned();
+        return Err(Failure::refused(StorageError::Moved { place, holder: gone.holder }));
+    }
     let known = match table::shards(&link, company).await.map_err(Failure::refused)? {
         None => {
             if let Some(count) = shards {

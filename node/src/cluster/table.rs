@@ -5,6 +5,7 @@ use engine::ids::{LogId, StoreId, WriterId};
 use engine::lease::{Held, HubName, Member};
 
 use crate::database::{Database, DatabaseError, Link, ToSql};
+pub(crate) use crate::storage::{log_id, shards};
 
 /// How long a hub counts as there after it has said so.
 const BEAT: &str = "INSERT INTO tillsync.hub (company, hub, address, holder, software, alive_until)
@@ -27,7 +28,6 @@ const TELL: &str = "INSERT INTO tillsync.device (company, writer, store, termina
     ON CONFLICT (company, writer) DO UPDATE SET revoked = excluded.revoked, changed_at = now()
         WHERE device.revoked <> excluded.revoked";
 const BEGIN: &str = "INSERT INTO tillsync.company (log_id, shards) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-const SHARDS: &str = "SELECT shards FROM tillsync.company WHERE log_id = $1";
 const BEGUN: &str = "SELECT count(*) FROM tillsync.log WHERE log_id = $1";
 
 /// What the tables say of a hub.
@@ -57,28 +57,6 @@ pub(crate) struct Device {
     pub(crate) store: StoreId,
     pub(crate) log: LogId,
     pub(crate) revoked: bool,
-}
-
-/// The id of a log of a company: its own, and those of its shards, which follow from it.
-#[must_use]
-pub(crate) fn log_id(company: [u8; 16], number: u16) -> [u8; 16] {
-    if number == 0 {
-        return company;
-    }
-    let mut hasher = blake3::Hasher::new_derive_key("tillsync 2026 shard of a company v1");
-    hasher.update(&company).update(&number.to_le_bytes());
-    let mut id = [0; 16];
-    hasher.finalize_xof().fill(&mut id);
-    id
-}
-
-/// How many shards a company has; `None`: its stores are all in its own log.
-///
-/// # Errors
-/// The database cannot be asked.
-pub(crate) async fn shards(link: &Link, company: [u8; 16]) -> Result<Option<u16>, DatabaseError> {
-    let rows = link.query("reading how many shards there are", SHARDS, &[&&company[..]]).await?;
-    Ok(rows.first().map(|row| u16::try_from(row.get::<_, i32>(0)).unwrap_or(0)))
 }
 
 /// Writes down that a company has so many shards, unless its log was begun without.

@@ -11,9 +11,10 @@ use super::{Finding, Node, Role};
 use crate::backup;
 use crate::error::Failure;
 use crate::hub::base_policy;
+use crate::moving;
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent};
 use crate::storage::vault::{self, Vault};
-use crate::storage::{StorageError, look, manifest, private};
+use crate::storage::{Logs, StorageError, manifest, private};
 use crate::verify::{own_log, owner};
 
 /// What a stopped till's log tells.
@@ -92,6 +93,13 @@ pub(super) fn files(dir: &Path, found: &mut Vec<Finding>) {
         )),
         Err(error) => found.push(Finding::of_error("directory", &error)),
     }
+    if let Some((since, to)) = moving::begun(dir) {
+        found.push(Finding::note(
+            "move",
+            format!("a move of the log (--to {to}) was begun on {since} and is not finished"),
+            "stop the hub and run the same `tillsync hub move` again; docs/database.md, \"Move\"",
+        ));
+    }
     if private::others_can_enter(dir) {
         found.push(Finding::note(
             "directory",
@@ -129,14 +137,19 @@ pub(super) fn told(dir: &Path, role: Role, node: &Node, found: &mut Vec<Finding>
         return None;
     }
     let read = match role {
-        Role::Till => till_log(dir).map(Some),
-        Role::Hub => look(dir, &mut |_, _| Ok::<(), StorageError>(()))
-            .map(|()| None)
+        Role::Till => till_log(dir).map(|told| (Some(told), 0)),
+        Role::Hub => Logs::open(dir)
+            .and_then(|logs| logs.replay(&mut |_, _| Ok::<(), StorageError>(())).map(|()| logs.shards()))
+            .map(|shards| (None, shards))
             .map_err(|error| Failure::refused(&error)),
     };
     match read {
-        Ok(told) => {
-            found.push(Finding::well("log", "every entry reads as it was written"));
+        Ok((told, shards)) => {
+            let where_it_is = match shards {
+                0 => String::new(),
+                shards => format!(", in the company's log and its {shards} shards"),
+            };
+            found.push(Finding::well("log", format!("every entry reads as it was written{where_it_is}")));
             told
         }
         Err(error) => {
@@ -156,7 +169,7 @@ fn till_log(dir: &Path) -> Result<Told, Failure> {
     let log = own_log(dir, WriterId(key.public()) == hub);
     let mut replica: Option<Replica> = None;
     let mut heard_ms = None;
-    look(dir, &mut |at, entry| {
+    Logs::open(dir).map_err(Failure::refused)?.replay(&mut |at, entry| {
         let failed =
             |reason: String| Failure::refused(format!("the entry at position {at} does not fit: {reason}"));
         if entry.kind == AUDIT_KIND {

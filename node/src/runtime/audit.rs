@@ -187,8 +187,45 @@ impl AuditEvent {
     }
 }
 
+/// The newest events of a log as they are read from it. A log that was made of several (a backup of a company whose stores are
+/// spread, `hub move`) has them one log after the other, each numbered by the process that noted it: they are put in the order
+/// of their times and numbered anew.
+#[derive(Default)]
+pub(super) struct Gathered {
+    events: VecDeque<AuditEvent>,
+    mixed: bool,
+}
+
+impl Gathered {
+    pub(super) fn take(&mut self, event: AuditEvent) {
+        self.mixed |= self.events.back().is_some_and(|last| event.number <= last.number);
+        self.events.push_back(event);
+        if self.events.len() == 2 * RING_EVENTS {
+            self.settle();
+        }
+    }
+
+    /// Those that are kept, oldest first, their numbers rising.
+    pub(super) fn in_order(mut self) -> VecDeque<AuditEvent> {
+        self.settle();
+        if self.mixed {
+            for (number, event) in (1..).zip(&mut self.events) {
+                event.number = number;
+            }
+        }
+        self.events
+    }
+
+    fn settle(&mut self) {
+        if self.mixed {
+            self.events.make_contiguous().sort_by_key(|event| event.at_ms);
+        }
+        self.events.drain(..self.events.len().saturating_sub(RING_EVENTS));
+    }
+}
+
 /// Keeps an event in a ring of the newest.
-pub(super) fn keep(ring: &mut VecDeque<AuditEvent>, event: AuditEvent) {
+fn keep(ring: &mut VecDeque<AuditEvent>, event: AuditEvent) {
     if ring.len() == RING_EVENTS {
         ring.pop_front();
     }

@@ -9,14 +9,14 @@ use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::replica::{ReadBack, Replica, Stale};
 
-use super::audit::{self, AUDIT_KIND, AuditEvent};
+use super::audit::{AUDIT_KIND, AuditEvent, Gathered};
 use super::checkpoint::Saved;
 use super::filing::{Filing, Misfit, Stopped};
 use super::notes::ToldCases;
 use super::positions::Positions;
 use super::workroom::Home;
 use crate::error::Failure;
-use crate::storage::{Entry, Position, Scratch, Storage, StorageError};
+use crate::storage::{At, Entry, Logs, Position, Scratch, Storage, StorageError};
 
 /// A store as the log left it.
 pub struct RestoredStore {
@@ -116,20 +116,21 @@ pub fn restore(
         Images::Of(_) => Saved::read(storage, store),
         Images::None => None,
     };
-    let read = catch_unwind(AssertUnwindSafe(|| read_log(storage, &mut fresh, saved)));
+    let replay = |visit: &mut Visit<'_>| storage.replay(Position(0), visit).map(drop);
+    let read = catch_unwind(AssertUnwindSafe(|| read_log(&replay, &mut fresh, saved)));
     let restored = match read {
         Ok(Err(Unread::Log(failure))) => return Err(failure),
         Ok(Ok(restored)) => restored,
         Ok(Err(Unread::Image(store, stale))) => {
             tracing::warn!(%store, "{stale}");
-            without_images(storage, &mut fresh)?
+            without_images(&replay, &mut fresh)?
         }
         Err(panic) => match images {
             Images::None => resume_unwind(panic),
             // A piece that an image names cannot be read: everything is in the log.
             Images::Of(_) => {
                 tracing::warn!("a checkpoint cannot be used; everything is read from the log");
-                without_images(storage, &mut fresh)?
+                without_images(&replay, &mut fresh)?
             }
         },
     };
@@ -139,15 +140,41 @@ pub fn restore(
     Ok(restored)
 }
 
+/// As `restore`, from every log of a directory that no node runs on. A store is in one log, and positions are those in it.
+///
+/// # Errors
+/// A log is damaged or contradicts itself.
+pub fn restore_at_rest(
+    logs: &Logs,
+    mut fresh: impl FnMut(&StoreId) -> Result<Replica, String>,
+) -> Result<Restored, RestoreFailure> {
+    let replay = |visit: &mut Visit<'_>| {
+        logs.replay(&mut |at: At, entry| {
+            visit(at.position, entry).map_err(|failure| match failure {
+                RestoreFailure::Entry { reason, .. } if at.log > 0 => {
+                    RestoreFailure::Entry { at: at.position, reason: format!("shard {}: {reason}", at.log) }
+                }
+                other => other,
+            })
+        })
+    };
+    without_images(&replay, &mut fresh)
+}
+
 fn without_images(
-    storage: &Storage,
+    replay: Replay<'_>,
     fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
 ) -> Result<Restored, RestoreFailure> {
-    read_log(storage, fresh, |_| None).map_err(|unread| match unread {
+    read_log(replay, fresh, |_| None).map_err(|unread| match unread {
         Unread::Log(failure) => failure,
         Unread::Image(..) => unreachable!("there is none"),
     })
 }
+
+/// What is done with an entry.
+type Visit<'a> = dyn FnMut(Position, Entry) -> Result<(), RestoreFailure> + 'a;
+/// Gives every entry to a visitor, in order.
+type Replay<'a> = &'a dyn Fn(&mut Visit<'_>) -> Result<(), RestoreFailure>;
 
 /// Why a log was not read to its end.
 enum Unread {
@@ -157,18 +184,18 @@ enum Unread {
 
 /// Reads the log from its start; stores begin with what is saved of them.
 fn read_log(
-    storage: &Storage,
+    replay: Replay<'_>,
     fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
     saved: impl Fn(&StoreId) -> Option<Saved>,
 ) -> Result<Restored, Unread> {
-    let mut restored = Restored::default();
+    let (mut restored, mut events) = (Restored::default(), Gathered::default());
     let (read, filed) = std::thread::scope(|scope| {
         let mut filing = Filing::new(scope);
         let mut begin = |filing: &mut Filing<'_>, store: &StoreId| {
             filing.begin(store, RestoredStore::of(fresh(store)?), saved(store)).map_err(stopped)
         };
-        let read = storage.replay(Position(0), &mut |at, entry| {
-            take(&mut restored, &mut filing, &mut begin, at, entry)
+        let read = replay(&mut |at, entry| {
+            take(&mut restored, &mut events, &mut filing, &mut begin, at, entry)
                 .map_err(|reason| RestoreFailure::Entry { at, reason })
         });
         (read, filing.finish())
@@ -179,6 +206,7 @@ fn read_log(
         Misfit::Image(store, stale) => Unread::Image(store, stale),
     })?;
     read.map_err(Unread::Log)?;
+    restored.audit = events.in_order();
     for (store, made) in &mut restored.stores {
         made.replica.restored();
         let records = made.replica.books().len();
@@ -228,6 +256,7 @@ pub fn restore_store(
 
 fn take(
     restored: &mut Restored,
+    events: &mut Gathered,
     filing: &mut Filing<'_>,
     begin: &mut impl FnMut(&mut Filing<'_>, &StoreId) -> Result<(), String>,
     at: Position,
@@ -238,7 +267,7 @@ fn take(
             if let Some(store) = &event.store {
                 restored.told.entry(store.clone()).or_default().note(&event);
             }
-            audit::keep(&mut restored.audit, event);
+            events.take(event);
         }
         return Ok(());
     }

@@ -3,13 +3,12 @@
 //! This is the storage half of `tillsync verify`. It takes the lock if the folder has one, so it never judges a tail
 //! that is being written, and it writes nothing, so it may be run on the only copy there is.
 
-use super::frame::Seal;
 use super::inspect::{Paths, inspect};
+use super::logs::audit_spread;
 use super::postgres::{self, Place};
-use super::reader::Reader;
 use super::recovery::take_lock;
 use super::vault::Vault;
-use super::{Damage, Entry, Options, Position, Scan, StorageError};
+use super::{Damage, Options, Position, Scan, StorageError};
 use std::ops::Range;
 use std::path::Path;
 
@@ -43,6 +42,15 @@ pub enum Problem {
     Unreadable(StorageError),
     /// Both slots of the mark are damaged or its file is gone; the next opening writes it anew.
     MarkLost,
+    /// What is wrong with one of several logs.
+    OfShard(u16, Box<Problem>),
+}
+
+impl Problem {
+    /// Says in which log it is, if not in the only one.
+    pub(super) fn of_shard(self, number: u16) -> Problem {
+        if number == 0 { self } else { Problem::OfShard(number, Box::new(self)) }
+    }
 }
 
 impl std::fmt::Display for Problem {
@@ -51,6 +59,7 @@ impl std::fmt::Display for Problem {
             Problem::Damaged(damage) => write!(f, "damaged: {damage}"),
             Problem::Unreadable(error) => write!(f, "unreadable: {error}"),
             Problem::MarkLost => f.write_str("the high-water mark is lost; the next start writes it anew"),
+            Problem::OfShard(number, problem) => write!(f, "shard {number}: {problem}"),
         }
     }
 }
@@ -65,12 +74,15 @@ pub fn audit(dir: &Path) -> Result<Audit, StorageError> {
 /// # Errors
 /// As `audit`.
 pub fn audit_with(dir: &Path, options: &Options) -> Result<Audit, StorageError> {
-    match (Place::of(dir)?, options.database.clone()) {
-        (Some(place), Some(kept)) => postgres::audit(dir, &place, kept.database, options.vault.as_ref()),
-        (Some(place), None) => {
-            postgres::audit(dir, &place, postgres::given(dir, &place)?, options.vault.as_ref())
-        }
-        (None, _) => audit_files(dir, options.vault.as_ref()),
+    let vault = options.vault.as_ref();
+    let Some(place) = Place::of(dir)? else { return audit_files(dir, vault) };
+    let database = match options.database.clone() {
+        Some(kept) => kept.database,
+        None => postgres::given(dir, &place)?,
+    };
+    match postgres::spread(&database, place.log_id)? {
+        0 => postgres::audit(dir, &place, &database, vault),
+        shards => audit_spread(dir, &place, shards, &database, vault),
     }
 }
 
@@ -112,29 +124,4 @@ pub fn is_in_use(dir: &Path) -> Result<bool, StorageError> {
         Err(StorageError::InUse { .. }) => Ok(true),
         Err(error) => Err(error),
     }
-}
-
-/// Visits every entry of a log that is at rest, in order, verified; writes nothing, so it needs no right to write and
-/// leaves no file of another owner behind.
-///
-/// # Errors
-/// The folder is in use, the log is damaged, or `visit` says no.
-pub fn look<E: From<StorageError>>(
-    dir: &Path,
-    visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
-) -> Result<(), E> {
-    if let Some(place) = Place::of(dir)? {
-        return postgres::look(dir, &place, visit);
-    }
-    let paths = Paths::new(dir);
-    let _lock = if paths.lock.is_file() { Some(take_lock(&paths, false)?) } else { None };
-    let vault = Vault::of(dir).map_err(StorageError::from)?;
-    let Some(found) = inspect(&paths, Scan::Tail, [0; 16], vault.as_ref())? else { return Ok(()) };
-    let end = found.end();
-    if let Some(damage) = found.damage.into_iter().next() {
-        return Err(StorageError::Damaged(damage).into());
-    }
-    let seal = Seal::new(&found.log_id, vault.as_ref());
-    let reader = Reader::new(paths.log, seal, found.lost, found.bases, end.0);
-    reader.replay(Position(0), visit).map(drop)
 }

@@ -231,13 +231,36 @@ pub enum StorageError {
     },
     /// The directory has a log of its own, and a database was named.
     #[error(
-        "storage: the log of {} is in the directory itself and stays there; run without --database and TILLSYNC_DATABASE, or \
-         begin a new hub in the database",
+        "storage: the log of {} is in the directory itself; run without --database and TILLSYNC_DATABASE, or bring it into the \
+         database with `tillsync hub move`",
         dir.display()
     )]
     KeptInFiles {
         /// The data folder.
         dir: PathBuf,
+    },
+    /// The stores of the directory's company are in several logs.
+    #[error(
+        "storage: the stores of the company in {} are spread over {shards} logs, which only a running hub can take; start the hub \
+         (`tillsync hub run --dir {}`) and say it again",
+        dir.display(), dir.display()
+    )]
+    Spread {
+        /// The data folder.
+        dir: PathBuf,
+        /// How many.
+        shards: u16,
+    },
+    /// The log was moved out of the database.
+    #[error(
+        "storage: the log in the database {place} is one no more: it was {holder}; run the hub there. If that move was cut off, \
+         run the same `tillsync hub move` again"
+    )]
+    Moved {
+        /// Which database.
+        place: String,
+        /// Where it went.
+        holder: String,
     },
     /// The database does not have the directory's log.
     #[error(

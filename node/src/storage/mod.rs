@@ -21,8 +21,8 @@
 //!
 //! Rooms: options.rs says how a log is opened and what was found; shared.rs is what writers and the door share, reading.rs
 //! reads from wherever the log lies; writer.rs commits (one thread, group by group) what queue.rs collects; reader.rs reads
-//! what is durable; inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; disk.rs holds
-//! the system calls and the fault hook.
+//! what is durable; inspect.rs tells a torn tail from a damaged middle; recovery.rs opens; audit.rs verifies; logs.rs reads all logs
+//! of a directory that no node runs on; disk.rs holds the system calls and the fault hook.
 //!
 //! An append is durable as a whole or not acknowledged. A crash may keep any of its first entries without
 //! acknowledgement: what must stand or fall together belongs into one entry.
@@ -33,6 +33,7 @@ mod error;
 mod frame;
 mod index;
 mod inspect;
+mod logs;
 mod lost;
 pub mod manifest;
 mod mark;
@@ -53,14 +54,19 @@ mod tests;
 pub mod vault;
 mod writer;
 
-pub use audit::{Audit, Problem, audit, audit_with, is_in_use, look};
+pub use audit::{Audit, Problem, audit, audit_with, is_in_use};
 pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
 pub use index::{Index, KEY_BYTES_MAX, Pair, Put};
+pub use logs::{At, Logs};
+pub(crate) use logs::{all_marked, folder_of};
 pub use options::{IndexState, OnDamage, Options, Recovery, Scan};
+pub(crate) use postgres::{
+    Held, Kept, LogReader, Place, begins_like, gone, hold, log_id, name_of, note_mark, shards, spread,
+    this_process, tie, where_it_went,
+};
 pub use postgres::{InDatabase, StoreOf};
-pub(crate) use postgres::{Kept, LogReader, Place, hold, name_of, this_process, tie};
 pub use scratch::Scratch;
 pub use snapshot::{Snapshot, snapshot};
 pub use space::{Space, space, try_disk};
@@ -468,13 +474,17 @@ impl Drop for Inner {
     }
 }
 
-/// Accepts that the database of a directory has less than was acknowledged; see `StorageError::DatabaseBehind`. Returns what
-/// the directory knew and what is there. The caller sees to it that the node takes back from others what they hold.
+/// Accepts that the database of a directory has less than was acknowledged; see `StorageError::DatabaseBehind`. `agreed` hears what
+/// the directory knew and what is there before anything is changed, and sees to it that the node takes back from others what they
+/// hold.
 ///
 /// # Errors
-/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
-pub fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
-    postgres::accept_loss(dir)
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked; or `agreed` says no.
+pub fn accept_loss<E: From<StorageError>>(
+    dir: &Path,
+    agreed: impl FnOnce(Position, Position) -> Result<(), E>,
+) -> Result<(), E> {
+    postgres::accept_loss(dir, agreed)
 }
 
 /// Opens the index over a log that is open.

@@ -48,6 +48,27 @@ pub fn copied(from: &Path, to: &Path) {
     }
 }
 
+/// Commands about a hub's directory are given this database from now on; `None`: none.
+pub fn set_database(dir: &Path, url: Option<String>) {
+    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    match url {
+        Some(url) => databases.insert(path(dir).to_owned(), url),
+        None => databases.remove(path(dir)),
+    };
+}
+
+/// As `tillsync`, begun and not waited for; its standard error can be read.
+pub fn begin(arguments: &[&str]) -> Child {
+    let program = env!("CARGO_BIN_EXE_tillsync");
+    let mut command = Command::new(program);
+    let command = in_surroundings(&mut command, arguments).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn has_database(dir: &Path) -> bool {
+    DATABASES.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path(dir))
+}
+
 /// Gives a command the database of the hub whose directory it names, if it has one, and nothing else of the surroundings.
 fn in_surroundings<'a>(command: &'a mut Command, arguments: &[&str]) -> &'a mut Command {
     let command =
@@ -200,6 +221,8 @@ impl Company {
         let listen = self.quic.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let run = ["hub", "run", "--listen", &listen, "--http", "127.0.0.1:0", "--dir", path(&self.dir)];
         let spread = std::env::var_os(ON_POSTGRES).is_some_and(|value| value == "shards");
+        // One that was brought back from a backup runs without a database.
+        let spread = spread && has_database(&self.dir);
         let shards: &[&str] = if spread && !more.contains(&"--shards") { &["--shards", "4"] } else { &[] };
         let arguments = [&run[..], &strs(&self.key), shards, more].concat();
         let (node, fields) = start(&self.dir, &arguments, ignoring_file_size);

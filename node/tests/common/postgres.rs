@@ -16,7 +16,7 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// Accounts that may run it where we are root.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 /// The password of the role `postgres`.
-const PASSWORD: &str = "till roll";
+pub const PASSWORD: &str = "till roll";
 
 /// A running server.
 pub struct Server {

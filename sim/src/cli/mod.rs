@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use sim::chance::Chance;
 use sim::file;
-use sim::limits::{self, DAYS_LIMIT, TILLS_LIMIT, TRANSACTIONS_LIMIT};
+use sim::limits::{self, DAYS_LIMIT, HUBS_LIMIT, TILLS_LIMIT, TRANSACTIONS_LIMIT};
 use sim::scenario::{Scenario, Trade};
 use sim::shipped::{self, Shipped};
 
@@ -91,6 +92,10 @@ struct Run {
     /// Transactions of a till and day, about [default: 12, or what the file of --faults says].
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=TRANSACTIONS_LIMIT))]
     transactions: Option<u64>,
+    /// Hubs on one database: 1 to 8; 0 is one hub on its disk; `drawn` draws it from each seed: half of them one on its disk,
+    /// the others 2 to 4 [default: 0, or what the file of --faults says].
+    #[arg(long, value_name = "N|drawn", value_parser = parse_hubs)]
+    hubs: Option<Hubs>,
     /// Which faults: `swarm` draws some from each seed, `none` has none, a scenario file (or a name that `scenarios`
     /// lists) gives its own, together with the trade of each seed.
     #[arg(long, default_value = "swarm", value_name = "swarm|none|FILE")]
@@ -114,6 +119,23 @@ struct Run {
 
 /// Largest seed: TOML has no larger numbers.
 const SEED_LIMIT: u64 = i64::MAX.unsigned_abs();
+
+/// How many hubs.
+#[derive(Debug, Clone, Copy)]
+enum Hubs {
+    /// So many.
+    Count(u64),
+    /// Each seed says it.
+    Drawn,
+}
+
+fn parse_hubs(text: &str) -> Result<Hubs, String> {
+    if text == "drawn" {
+        return Ok(Hubs::Drawn);
+    }
+    let count = text.parse::<u64>().ok().filter(|count| *count <= HUBS_LIMIT);
+    count.map(Hubs::Count).ok_or_else(|| format!("write 0 to {HUBS_LIMIT}, or drawn"))
+}
 
 fn parse_range(text: &str) -> Result<RangeInclusive<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("write first and last seed, such as 1..40")?;
@@ -173,7 +195,10 @@ fn run(arguments: &Run) -> Result<bool, Refused> {
     let (from, count) = (first, usize::try_from(seeds.end() - first + 1).unwrap_or(usize::MAX));
     let job = |at: usize| {
         let seed = from + at as u64;
-        pool::Job { scenario: seeded(&base, seed), page: at == 0 && arguments.report.is_some() }
+        pool::Job {
+            scenario: with_hubs(seeded(&base, seed), arguments.hubs),
+            page: at == 0 && arguments.report.is_some(),
+        }
     };
     let stop = interruption()?;
     let mut summary = Summary::new(&base.name, (from, *seeds.end()), workers);
@@ -184,7 +209,7 @@ fn run(arguments: &Run) -> Result<bool, Refused> {
     }
     summary.stop_clock();
     if let Some(failure) = summary.failures.first_mut() {
-        let scenario = seeded(&base, failure.seed);
+        let scenario = with_hubs(seeded(&base, failure.seed), arguments.hubs);
         // Who interrupts does not want to wait for hundreds of runs more.
         let tries = if stop.load(Ordering::Relaxed) { 0 } else { arguments.shrink_tries };
         failure.shrink(&scenario, tries, &arguments.out)?;
@@ -238,6 +263,18 @@ fn base_of(arguments: &Run) -> Result<Scenario, Refused> {
 
 fn seeded(base: &Scenario, seed: u64) -> Scenario {
     Scenario { seed, name: format!("{}, seed {seed}", base.name), ..base.clone() }
+}
+
+fn with_hubs(mut scenario: Scenario, hubs: Option<Hubs>) -> Scenario {
+    scenario.hubs = match hubs {
+        None => scenario.hubs,
+        Some(Hubs::Count(count)) => count,
+        Some(Hubs::Drawn) => {
+            let mut chance = Chance::new(scenario.seed, "how many hubs");
+            if chance.once_in(2) { 0 } else { 2 + chance.below(3) }
+        }
+    };
+    scenario
 }
 
 fn replay(name: &str, report: Option<&Path>, json: bool) -> Result<bool, Refused> {

@@ -9,7 +9,6 @@ use engine::review::{Case, CaseState, Knowledge};
 
 use super::{count, escape, grouped, words};
 use crate::run::Run;
-use crate::world::HUB;
 
 /// Drawers are told one by one up to so many; beyond, as a sum with the list folded away.
 const DRAWERS_SHOWN: usize = 8;
@@ -18,7 +17,7 @@ const CASES_SHOWN: usize = 300;
 
 /// The section with the books.
 pub(super) fn section(html: &mut String, run: &Run) {
-    let books = run.world.nodes[HUB].replica().books();
+    let books = run.world.hub_node().replica().books();
     html.push_str("<section>\n<h2>The books at the end</h2>\n<div class=\"cards wide\">\n");
     trial_balance(html, books);
     suspense(html, books);

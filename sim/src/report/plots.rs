@@ -9,7 +9,6 @@ use engine::review::CaseState;
 use super::{escape, grouped, words};
 use crate::run::CONVERGENCE_MS;
 use crate::run::{Outcome, Run};
-use crate::world::HUB;
 
 /// Upper ends of the bars, ms, and what stands beside them.
 const BINS: &[(i64, &str)] = &[
@@ -108,7 +107,7 @@ fn histogram(html: &mut String, name: &str, about: &str, durations: Vec<i64>, cl
 
 /// Cases by type and state, as bars.
 fn cases(html: &mut String, run: &Run) {
-    let books = run.world.nodes[HUB].replica().books();
+    let books = run.world.hub_node().replica().books();
     let mut types: BTreeMap<(u8, &str), [u64; 3]> = BTreeMap::new();
     for case in books.cases() {
         let state = match case.state {

@@ -4,15 +4,14 @@ use engine::review::CaseState;
 use engine::transaction::{Decision, DecisionAction, HubRecord, Lock};
 
 use super::Run;
-use crate::world::HUB;
 
 impl Run {
     pub(super) fn revoke(&mut self, till: &str) {
-        if !self.world.nodes[HUB].is_up() || !self.revoked.insert(till.to_owned()) {
+        if !self.world.hub_serves() || !self.revoked.insert(till.to_owned()) {
             return;
         }
         let log = self.world.nodes[till].identity().log.clone();
-        let last_valid_seq = self.world.nodes[HUB].replica().log_heads().get(&log).copied().unwrap_or(0);
+        let last_valid_seq = self.world.hub_node().replica().log_heads().get(&log).copied().unwrap_or(0);
         let record =
             HubRecord::Revoke { terminal: log.terminal, incarnation: Some(log.incarnation), last_valid_seq };
         if self.world.state(record).is_some() {
@@ -22,10 +21,11 @@ impl Run {
     }
 
     pub(super) fn decide(&mut self, draw: u64) {
-        if !self.world.nodes[HUB].is_up() {
+        if !self.world.hub_serves() {
             return;
         }
-        let replica = self.world.node(HUB).replica_mut();
+        let hub = self.world.hub().to_owned();
+        let replica = self.world.node(&hub).replica_mut();
         let open: Vec<_> =
             replica.books().cases().filter(|case| case.state == CaseState::Open).cloned().collect();
         let Some(case) = usize::try_from(draw % open.len().max(1) as u64).ok().and_then(|at| open.get(at))
@@ -60,11 +60,11 @@ impl Run {
     }
 
     pub(super) fn lock(&mut self) {
-        if !self.world.nodes[HUB].is_up() {
+        if !self.world.hub_serves() {
             return;
         }
-        let today = self.world.nodes[HUB].clock.shows(self.world.now_ms).day();
-        let books = self.world.nodes[HUB].replica().books();
+        let today = self.world.hub_node().clock.shows(self.world.now_ms).day();
+        let books = self.world.hub_node().replica().books();
         if books.open_day().is_some_and(|open| open >= today) {
             return;
         }

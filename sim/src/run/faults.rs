@@ -10,7 +10,7 @@ use crate::disk::DiskState;
 use crate::liar;
 use crate::network::{Broken as BrokenTransport, LinkSpeed, Loss, Verdict};
 use crate::scenario::{Meddling, What};
-use crate::world::HUB;
+use crate::world::{DATABASE, HUB, is_hub};
 
 impl Run {
     /// What the hub states, and what goes wrong.
@@ -37,12 +37,18 @@ impl Run {
             }
             What::Revoke { till } => self.revoke(till),
             What::Block { from, to } => {
-                if self.world.nodes.contains_key(from) && self.world.nodes.contains_key(to) {
+                let known = |name: &String| name == DATABASE || self.world.nodes.contains_key(name);
+                if known(from) && known(to) {
                     let now_ms = self.world.now_ms;
                     self.world.network.block(from, to, now_ms);
                     self.cut.insert((from.clone(), to.clone()));
                     self.strike("partition");
-                    self.tell(if from == HUB { to } else { from }, "block", 0, from.clone());
+                    self.tell(
+                        if is_hub(from) && to != DATABASE { to } else { from },
+                        "block",
+                        0,
+                        from.clone(),
+                    );
                 }
             }
             What::Open { from, to } => {
@@ -50,7 +56,7 @@ impl Run {
                 if self.cut.remove(&(from.clone(), to.clone())) {
                     self.outage_ended_ms = Some(self.world.now_ms);
                 }
-                self.tell(if from == HUB { to } else { from }, "open", 0, from.clone());
+                self.tell(if is_hub(from) && to != DATABASE { to } else { from }, "open", 0, from.clone());
             }
             What::Gossip { one, two } => {
                 if self.world.network.is_open(one, two) && one != two {
@@ -60,12 +66,30 @@ impl Run {
             }
             What::Crash { node, down_ms, survive } => self.crash(node, *down_ms, *survive),
             What::Restart { node } => {
-                if self.world.nodes[node].is_up() {
+                if self.world.is_up(node) {
                     self.collect();
                     self.world.shut_down(node);
                     self.start(node);
                     self.strike("restart");
                 }
+            }
+            What::Kill { node, down_ms } => {
+                if self.world.is_up(node) {
+                    self.collect();
+                    self.world.kill_hub(node, false);
+                    self.strike("hub-killed");
+                    self.restarts.insert((self.world.now_ms + (*down_ms).max(1), node.clone()));
+                }
+            }
+            What::Pause { node, lasts_ms } => {
+                if self.world.is_up(node) {
+                    self.world.pause_hub(node, (*lasts_ms).max(1));
+                    self.strike("hub-paused");
+                }
+            }
+            What::Database { how, lasts_ms, once_in } => {
+                self.world.ail(*how, *lasts_ms, *once_in);
+                self.strike(how.name());
             }
             What::DiskHangs { node } => self.disk(node, DiskState::Hangs, "disk-hangs"),
             What::SyncFails { node } => self.disk(node, DiskState::SyncFails, "sync-fails"),
@@ -140,7 +164,7 @@ impl Run {
     }
 
     pub(super) fn crash(&mut self, node: &str, down_ms: i64, survive: usize) {
-        if !self.world.nodes.contains_key(node) || !self.world.nodes[node].is_up() {
+        if !self.world.nodes.contains_key(node) || !self.world.is_up(node) {
             return;
         }
         self.collect();
@@ -171,7 +195,7 @@ impl Run {
 
     pub(super) fn rot(&mut self, node: &str, draw: u64) {
         // A damaged device is enrolled anew, so the hub has to be there.
-        if node == HUB || !self.world.nodes[node].is_up() || !self.hub_enrols() {
+        if is_hub(node) || !self.world.nodes[node].is_up() || !self.hub_enrols() {
             return;
         }
         self.collect();
@@ -184,8 +208,7 @@ impl Run {
 
     /// Whether the hub can enrol somebody: an operator who is refused comes back another day.
     fn hub_enrols(&self) -> bool {
-        let hub = &self.world.nodes[HUB];
-        hub.disk.state == DiskState::Works && hub.host().is_some_and(|host| host.failed().is_none())
+        self.world.hub_records()
     }
 
     /// A damaged device is enrolled anew; what only it held is gone.

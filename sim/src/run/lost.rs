@@ -9,7 +9,7 @@ use engine::transaction::HubRecord;
 
 use super::Run;
 use crate::saved::Saved;
-use crate::world::{HUB, Node};
+use crate::world::{HUB, Node, is_hub};
 
 impl Run {
     /// Receipts that a node holds.
@@ -78,11 +78,11 @@ impl Run {
 
     /// The office goes through its devices: one that was enrolled after the hub's backup was made, and that no other node
     /// knows of, is enrolled again.
-    fn enrol_again(&mut self) {
+    pub(super) fn enrol_again(&mut self) {
         let running = || self.world.nodes.values().filter(|node| node.is_up());
         let known =
             |writer: WriterId| running().any(|node| node.replica().registry().log_of(&writer).is_some());
-        let tills = self.world.nodes.values().filter(|node| *node.name != *HUB);
+        let tills = self.world.nodes.values().filter(|node| !is_hub(&node.name));
         let lost: Vec<_> = tills.filter(|node| !known(node.writer())).map(Node::enrolment).collect();
         for enrolment in lost {
             self.world.state(HubRecord::Enrol(enrolment));

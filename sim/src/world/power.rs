@@ -4,7 +4,7 @@ use engine::entry::Entry;
 use engine::host::Host;
 use engine::replica::Input;
 
-use super::{Delays, HUB, Name, World, fresh};
+use super::{Delays, HUB, Name, World, fresh, is_hub};
 use crate::chance::Chance;
 use crate::disk::{Disk, Rotten};
 use crate::saved::Saved;
@@ -18,6 +18,9 @@ impl World {
 
     /// A node loses power and stays down. Of what it had not synced, `survive` lines happen to be on the disk.
     pub fn stop(&mut self, name: &str, survive: usize) {
+        if self.company.is_some() && is_hub(name) {
+            return self.kill_hub(name, true);
+        }
         self.unlink_all(name);
         let node = self.node(name);
         node.host = None;
@@ -27,13 +30,21 @@ impl World {
 
     /// A node is stopped in an orderly way: it keeps what it judged for a faster start.
     pub fn shut_down(&mut self, name: &str) {
+        if self.company.is_some() && is_hub(name) {
+            return self.stop_hub(name);
+        }
+        self.keep_image(name);
+        self.stop(name, 0);
+    }
+
+    /// A node keeps what it judged, if nothing is on its way.
+    pub(super) fn keep_image(&mut self, name: &str) {
         let node = self.node(name);
         let settled = node.host.as_ref().is_some_and(|host| host.is_settled() && host.failed().is_none());
         if let Some(host) = node.host.as_mut().filter(|_| settled) {
             node.saved.keep(host.replica_mut(), node.disk.durable(), true);
         }
         node.checkpoint_of = None;
-        self.stop(name, 0);
     }
 
     /// Every node that has nothing on its way keeps what it judged, as nodes do now and then: a crash later starts from
@@ -58,7 +69,7 @@ impl World {
         }
     }
 
-    fn unlink_all(&mut self, name: &str) {
+    pub(super) fn unlink_all(&mut self, name: &str) {
         let others: Vec<String> = self.network.linked_to(name).map(str::to_owned).collect();
         for other in others {
             self.cut(name, &other);
@@ -73,6 +84,10 @@ impl World {
     /// # Panics
     /// If an undamaged log does not restore: then it was written wrong.
     pub fn start(&mut self, name: &str) -> Result<(), Rotten> {
+        if self.company.is_some() && is_hub(name) {
+            self.start_hub(name);
+            return Ok(());
+        }
         let (policy, nonce) = (self.policy.clone(), self.chance.draw());
         let node = self.node(name);
         if node.is_up() {
@@ -112,10 +127,13 @@ impl World {
         Ok(())
     }
 
-    /// A copy of what a node has on its disk.
+    /// A copy of what a node has on its disk; of several hubs, of what the database has.
     #[must_use]
     pub fn backup(&self, name: &str) -> Disk {
-        self.nodes[name].disk.copy()
+        match &self.company {
+            Some(company) if is_hub(name) => company.database.log(company.shard).copy(),
+            _ => self.nodes[name].disk.copy(),
+        }
     }
 
     /// A node loses its disk and starts from a backup.

@@ -5,7 +5,7 @@ use engine::ids::WriterId;
 use engine::replica::Input;
 use engine::sync::{Carried, Message};
 
-use super::{HUB, Happening, Name, Node, World};
+use super::{Happening, Name, Node, World, is_hub};
 use crate::disk::DiskState;
 use crate::network::Frame;
 
@@ -19,7 +19,7 @@ const EVENTS_KEPT: usize = 10_000;
 impl Node {
     /// What a till believes to be at the hub, if that is more than before: its key and the number of the record.
     fn newly_believes(&mut self) -> Option<(WriterId, u64)> {
-        if *self.name == *HUB {
+        if is_hub(&self.name) {
             return None;
         }
         let believed = self.host.as_ref().map_or(0, |host| host.replica().at_hub_through());
@@ -67,7 +67,9 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
+        let Some(happening) = self.hold_back(happening) else { return };
         match happening {
+            Happening::Stir(stir) => self.happen_among_hubs(stir),
             Happening::Arrive { from, to, link, bytes } => match self.network.arrives(&from, &to, link) {
                 None => {}
                 // Sent again and again by the transport until it gets through or the link dies.
@@ -76,6 +78,7 @@ impl World {
                 }
                 Some(true) => {
                     self.messages += 1;
+                    self.watch_stale(&to);
                     self.trace.update(&self.now_ms.to_le_bytes());
                     self.trace.update(&bytes);
                     let writer = self.nodes[&*from].writer();
@@ -95,13 +98,18 @@ impl World {
             }
             Happening::Dial { from, to } => {
                 let wanted = self.nodes.get(&*from).is_some_and(|node| node.dials.as_deref() == Some(&*to));
-                if !wanted || self.connected(&from, &to) || !self.nodes[&*from].is_up() {
+                let calls_hubs = self.company.is_some() && is_hub(&to);
+                let there =
+                    if calls_hubs { self.linked_hub(&from).is_some() } else { self.connected(&from, &to) };
+                if !wanted || there || !self.nodes[&*from].is_up() {
                     return;
                 }
                 let replaced_ms = self.nodes[&*from].replaced_ms;
                 if replaced_ms.is_some_and(|at_ms| self.now_ms - at_ms < REPLACED_REST_MS) {
                     let at_ms = self.now_ms + self.chance.between(REPLACED_REST_MS / 2, REPLACED_REST_MS);
                     self.put(at_ms, Happening::Dial { from, to });
+                } else if calls_hubs {
+                    self.ask_hubs(&from);
                 } else if self.nodes[&*to].is_up() && self.network.is_open(&from, &to) {
                     self.connect(&from, &to);
                 } else {
@@ -128,6 +136,7 @@ impl World {
     }
 
     pub(super) fn give(&mut self, at: &str, input: Input) {
+        let Some(input) = self.hold_input(at, input) else { return };
         let now_ms = self.now_ms;
         let Some(node) = self.nodes.get_mut(at) else { return };
         let now = node.clock.shows(now_ms);
@@ -137,7 +146,7 @@ impl World {
     }
 
     /// Does what a node's host asks for until it asks for nothing more, as the node's task does.
-    fn turn(&mut self, at: &str) {
+    pub(super) fn turn(&mut self, at: &str) {
         loop {
             let now_ms = self.now_ms;
             let Some(node) = self.nodes.get_mut(at) else { return };
@@ -173,6 +182,11 @@ impl World {
                 self.trace.update(&token.to_le_bytes());
                 self.trace.update(&[u8::from(result.is_ok())]);
                 self.watch_commit(at, &result);
+                if let (Some(company), Ok(receipt)) = (&mut self.company, &result)
+                    && is_hub(at)
+                {
+                    company.stated.push(receipt.id);
+                }
                 let answers = &mut self.node(at).answers;
                 assert!(answers.insert(token, result).is_none(), "an answer is given once");
             }
@@ -204,6 +218,9 @@ impl World {
     }
 
     fn append(&mut self, at: &str, lines: Vec<engine::host::Line>) {
+        if self.company.is_some() && is_hub(at) {
+            return self.append_to_log(at, lines);
+        }
         let now_ms = self.now_ms;
         let node = self.nodes.get_mut(at).expect("a node of that name");
         if node.disk.state == DiskState::Full {
@@ -274,9 +291,15 @@ impl World {
 
     /// What a till newly believes to be at the hub must be durable there at this very moment.
     fn watch_custody(&mut self, at: &str, writer: WriterId, believed: u64) {
-        let there = self.node(HUB).disk.durable_head(&writer);
+        let there = match &mut self.company {
+            Some(company) => {
+                let shard = company.shard;
+                company.database.log_mut(shard).durable_head(&writer)
+            }
+            None => self.node(super::HUB).disk.durable_head(&writer),
+        };
         if believed > there {
-            let found = format!("{at} believes {believed}, on the hub's disk is {there}");
+            let found = format!("{at} believes {believed}, in the hub's log is {there}");
             self.overstated.entry(at.to_owned()).or_insert(found);
         }
     }

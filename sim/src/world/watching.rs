@@ -4,7 +4,7 @@ use engine::host::NotRecorded;
 use engine::replica::{Receipt, SyncEvent};
 use engine::review::{CaseChange, CaseEvent};
 
-use super::{HUB, Node, START_MS, World};
+use super::{Node, START_MS, World, is_hub};
 use crate::watch::{SAMPLE_MS, Way};
 
 impl World {
@@ -17,7 +17,7 @@ impl World {
 
     pub(super) fn watch_link(&mut self, one: &str, two: &str, up: bool) {
         match (one, two) {
-            (till, HUB) | (HUB, till) => {
+            (till, hub) | (hub, till) if is_hub(hub) && !is_hub(till) => {
                 self.moment(till, if up { "link-up" } else { "link-down" }, 0, String::new);
             }
             _ => {}
@@ -25,9 +25,9 @@ impl World {
     }
 
     pub(super) fn watch_commit(&mut self, at: &str, result: &Result<Receipt, NotRecorded>) {
-        let (at_ms, offline) = (self.now_ms - START_MS, !self.connected(at, HUB));
+        let (at_ms, offline) = (self.now_ms - START_MS, self.linked_hub(at).is_none());
         if let (Some(watch), Ok(receipt)) = (&mut self.watch, result)
-            && at != HUB
+            && !is_hub(at)
         {
             let way = Way { till: at.to_owned(), committed_ms: at_ms, offline, arrived_ms: None };
             watch.ways.entry(receipt.id).or_insert(way);
@@ -38,17 +38,17 @@ impl World {
     pub(super) fn watch_event(&mut self, at: &str, event: &SyncEvent) {
         let at_ms = self.now_ms - START_MS;
         if let (SyncEvent::Acknowledged { .. }, Some(watch)) = (event, &mut self.watch)
-            && let Some(host) = self.nodes.get(at).filter(|node| *node.name != *HUB).and_then(Node::host)
+            && let Some(host) = self.nodes.get(at).filter(|node| !is_hub(&node.name)).and_then(Node::host)
         {
             watch.waits(at_ms, at, host.replica().waiting_records().count() as u64);
         }
         let SyncEvent::Admitted { peer, records, .. } = event else { return };
         let from = self.linked_writer(at, *peer);
-        let Some(watch) = self.watch.as_mut().filter(|_| at == HUB) else { return };
+        let Some(watch) = self.watch.as_mut().filter(|_| is_hub(at)) else { return };
         if let Some(from) = from {
             watch.moment(at_ms, &from, "sync", *records as u64, String::new());
         }
-        let Some(host) = self.nodes.get(HUB).and_then(Node::host) else { return };
+        let Some(host) = self.nodes.get(at).and_then(Node::host) else { return };
         // A hub that was restored from a backup holds fewer than before.
         for meta in host.replica().batch_metas(watch.batches) {
             let Some(node) = self.nodes.values().find(|node| node.writer() == meta.writer) else { continue };
@@ -63,14 +63,14 @@ impl World {
     }
 
     pub(super) fn watch_case(&mut self, at: &str, event: &CaseEvent) {
-        if at != HUB || event.change != CaseChange::Opened || self.watch.is_none() {
+        if !is_hub(at) || event.change != CaseChange::Opened || self.watch.is_none() {
             return;
         }
         let case = &event.case;
-        let books = self.nodes.get(HUB).and_then(Node::host).map(|host| host.replica().books());
+        let books = self.nodes.get(at).and_then(Node::host).map(|host| host.replica().books());
         let record =
             case.held.keys().chain(&case.members).find_map(|id| books.and_then(|books| books.record(id)));
-        let till = record.map_or_else(|| HUB.to_owned(), |record| record.log.terminal.to_string());
+        let till = record.map_or_else(|| at.to_owned(), |record| record.log.terminal.to_string());
         let severity = u64::from(case.severity);
         self.moment(&till, "case", severity, || format!("{}: {}", case.key.case_type, case.about));
     }
@@ -81,7 +81,7 @@ impl World {
         while START_MS + watch.sample_ms <= until_ms {
             for node in self.nodes.values() {
                 let Some(host) = &node.host else { continue };
-                if *node.name != *HUB {
+                if !is_hub(&node.name) {
                     let waiting = host.replica().waiting_records().count() as u64;
                     watch.waits(watch.sample_ms, &node.name, waiting);
                 }

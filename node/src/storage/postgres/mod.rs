@@ -21,10 +21,14 @@
 //! reader.rs   by position, or all in pages
 //! audit.rs    verify, and a copy as segment files
 //! along.rs    reading a log that another hub writes
+//! company.rs  which logs a company with shards has
+//! held.rs     all of them held by who moves them, and marked as moved
 //! ```
 
 mod along;
 mod audit;
+mod company;
+mod held;
 mod place;
 mod reader;
 mod row;
@@ -32,7 +36,10 @@ mod session;
 mod writer;
 
 pub(crate) use along::LogReader;
-pub(super) use audit::{audit, look, snapshot};
+pub(super) use along::{AtRest, at_rest};
+pub(super) use audit::{audit, audit_rows, marked, snapshot};
+pub(crate) use company::{log_id, shards, spread};
+pub(crate) use held::{Held, begins_like, gone, where_it_went};
 pub(crate) use place::{Place, name_of, this_process};
 pub(super) use reader::Reader;
 
@@ -177,6 +184,16 @@ impl Opening {
     fn run(&self, log: &Log) -> Result<(tokio::runtime::Runtime, Session, Claimed, Mark), StorageError> {
         let runtime = runtime(&self.dir)?;
         let link = runtime.block_on(session::connect(&log.database))?;
+        // Who opens one log alone would take the company's own for everything.
+        if self.hub.is_none()
+            && let Some(shards) = runtime.block_on(shards(&link, log.log_id))?
+        {
+            let place = log.database.shown().to_owned();
+            return Err(match runtime.block_on(gone(&link, log.log_id))? {
+                Some(gone) => StorageError::Moved { place, holder: gone.holder },
+                None => StorageError::Spread { dir: self.dir.clone(), shards },
+            });
+        }
         if self.fresh {
             let place = Place { log_id: log.log_id, begun_at: log.database.shown().to_owned() };
             drop(self.new_mark(log, NO_SEGMENT, 0)?);
@@ -200,7 +217,10 @@ impl Opening {
             Outcome::Held { holder, until } => {
                 // Still the one before, should it be this one's after all.
                 before.map_or(Ok(()), |before| place::note_writer(&self.dir, before))?;
-                return Err(StorageError::LeaseHeld { place, holder, until });
+                return Err(match until.starts_with(session::FOR_GOOD) {
+                    true => StorageError::Moved { place, holder },
+                    false => StorageError::LeaseHeld { place, holder, until },
+                });
             }
         };
         let marked = self.mark.filter(|mark| mark.log_id == log.log_id).map_or(0, |mark| mark.end);
@@ -219,28 +239,59 @@ impl Opening {
     }
 }
 
-/// Takes a database that has less than this directory knows for the log from now on. Returns what the directory knew and what
-/// is there.
+/// Takes a database that has less than this directory knows for its log, or its logs, from now on. `agreed` hears what the
+/// directory knew and what is there, of all that have less, before anything is changed.
 ///
 /// # Errors
-/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked.
-pub(super) fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageError> {
+/// The log is not in a database, a node holds the directory, the database has everything, or cannot be asked; or `agreed` says no.
+pub(super) fn accept_loss<E: From<StorageError>>(
+    dir: &Path,
+    agreed: impl FnOnce(Position, Position) -> Result<(), E>,
+) -> Result<(), E> {
     let nothing = |reason: &str| {
         let next = "there is nothing to accept";
         StorageError::Database(DatabaseError::never("accepting a loss", reason, next))
     };
-    let Some(place) = Place::of(dir)? else { return Err(nothing("the log lies in the directory itself")) };
-    let (_lock, path) = (take_lock(&Paths::new(dir), true)?, dir.join(MARK));
-    let marked = mark::load(&path)?.filter(|slot| slot.log_id == place.log_id);
-    let end = reader_of(&place, given(dir, &place)?, Vault::of(dir)?.as_ref())?.end();
-    let Some(marked) = marked.filter(|slot| slot.end > end) else {
-        return Err(nothing("the database has everything that this hub knows of"));
+    let Some(place) = Place::of(dir)? else {
+        return Err(nothing("the log lies in the directory itself").into());
     };
-    // What the index knows may come from what is lost: the next opening throws it away.
-    Disk::default().replace_file(Role::Manifest, &dir.join("index.doubt"), b"")?;
-    let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
-    drop(Mark::create(Disk::default(), &path, slot)?);
-    Ok((Position(marked.end), Position(end)))
+    let _lock = take_lock(&Paths::new(dir), true)?;
+    let short = short_logs(dir, &place)?;
+    if short.is_empty() {
+        return Err(nothing("the database has everything that this hub knows of").into());
+    }
+    let sum = |of: fn(&(PathBuf, Slot, u64)) -> u64| Position(short.iter().map(of).sum());
+    agreed(sum(|(_, marked, _)| marked.end), sum(|(.., end)| *end))?;
+    for (folder, marked, end) in short {
+        // What the index knows may come from what is lost: the next opening throws it away.
+        Disk::default().replace_file(Role::Manifest, &folder.join("index.doubt"), b"")?;
+        let slot = Slot { sequence: marked.sequence + 2, end, ..marked };
+        drop(Mark::create(Disk::default(), &folder.join(MARK), slot)?);
+    }
+    Ok(())
+}
+
+/// Logs of a directory that end before its mark: their folders, the marks, and where they end.
+fn short_logs(dir: &Path, place: &Place) -> Result<Vec<(PathBuf, Slot, u64)>, StorageError> {
+    let database = given(dir, place)?;
+    let shards = spread(&database, place.log_id)?;
+    let ids: Vec<_> = (0..=shards).map(|number| log_id(place.log_id, number)).collect();
+    let logs = at_rest(&database, &ids, Vault::of(dir)?.as_ref())?;
+    let mut short = Vec::new();
+    for ((number, id), log) in (0..).zip(ids).zip(logs) {
+        let end = match log {
+            Some(log) => log.end(),
+            None if shards > 0 => 0,
+            None => {
+                let (log_id, place) = (hex(&id), database.shown().to_owned());
+                return Err(StorageError::LogNotInDatabase { log_id, place });
+            }
+        };
+        let folder = if shards == 0 { dir.to_path_buf() } else { super::logs::folder_of(dir, number) };
+        let marked = mark::load(&folder.join(MARK))?.filter(|slot| slot.log_id == id && slot.end > end);
+        short.extend(marked.map(|marked| (folder, marked, end)));
+    }
+    Ok(short)
 }
 
 /// Ties a directory to a log in a database, before anything of that log exists.
@@ -249,6 +300,17 @@ pub(super) fn accept_loss(dir: &Path) -> Result<(Position, Position), StorageErr
 /// The disk refuses.
 pub(crate) fn tie(dir: &Path, database: &Database, log_id: [u8; 16]) -> Result<(), StorageError> {
     Place { log_id, begun_at: database.shown().to_owned() }.write(&Disk::default(), dir)
+}
+
+/// Notes in a directory how far a log in a database is durable, as its hub would.
+///
+/// # Errors
+/// The disk refuses.
+pub(crate) fn note_mark(dir: &Path, log_id: [u8; 16], end: Position) -> Result<(), StorageError> {
+    let path = dir.join(MARK);
+    let sequence = mark::load(&path)?.map_or(0, |slot| slot.sequence + 2);
+    let slot = Slot { sequence, end: end.0, base: 0, log_id };
+    Mark::create(Disk::default(), &path, slot).map(drop)
 }
 
 /// Holds a directory for this process, as long as what is returned lives.
@@ -271,11 +333,11 @@ pub(super) fn has_segments(dir: &Path) -> bool {
     paths.mark.exists() || paths.log.exists()
 }
 
-/// A directory's log for reading only.
-fn reader_of(place: &Place, database: Database, vault: Option<&Vault>) -> Result<Reader, StorageError> {
-    let (log_id, seal) = (place.log_id, Seal::new(&place.log_id, vault));
+/// A log for reading only.
+fn reader_of(database: &Database, log_id: [u8; 16], vault: Option<&Vault>) -> Result<Reader, StorageError> {
+    let (database, seal, hidden) = (database.clone(), Seal::new(&log_id, vault), vault.is_some());
     let writer = rand::random();
-    Reader::at_rest(Log { database, log_id, writer, seal, store_of: |_, _| None, hidden: vault.is_some() })
+    Reader::at_rest(Log { database, log_id, writer, seal, store_of: |_, _| None, hidden })
 }
 
 /// The database that this process was given for a directory that needs one.
@@ -284,7 +346,7 @@ pub(super) fn given(dir: &Path, place: &Place) -> Result<Database, StorageError>
         .ok_or_else(|| StorageError::KeptInDatabase { dir: dir.to_path_buf(), place: place.begun_at.clone() })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 

@@ -40,6 +40,9 @@ const INSERT: &str = "INSERT INTO tillsync.entry (log_id, position, kind, store,
 const LOOK: &str = "UPDATE tillsync.log SET lease_until = now() + interval '5 seconds'
     WHERE log_id = $1 AND fence = $2 AND next_position = $3";
 
+/// How the time begins until which a log is held that was moved away.
+pub(super) const FOR_GOOD: &str = "9999-";
+
 /// How long a hub that is alone waits for another one's lease to end, a little longer than a lease.
 const LEASE_WAIT: Duration = Duration::from_secs(8);
 
@@ -182,8 +185,9 @@ impl Session {
             }
             let held = link.query(operation, HOLDER, &[&id]).await?;
             let Some(row) = held.first() else { break rows };
-            if began.elapsed() >= wait {
-                return Ok(Outcome::Held { holder: row.get(0), until: row.get(1) });
+            let (holder, until): (String, String) = (row.get(0), row.get(1));
+            if began.elapsed() >= wait || until.starts_with(FOR_GOOD) {
+                return Ok(Outcome::Held { holder, until });
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         };
