@@ -138,6 +138,8 @@ enum Deed {
     LoseCommit,
     /// The next COMMIT arrives, and its answer does not.
     LoseAnswer,
+    /// Whoever sends the next COMMIT stands still before it: nothing more comes from it, and its connection stays.
+    StandStill,
     /// Nothing passes in either direction, and nobody is told.
     Hang,
     /// So many bytes more in one direction, then the connection ends, in the middle of whatever it is.
@@ -197,6 +199,11 @@ fn pass(
                 match std::mem::replace(&mut *deed, Deed::Pass) {
                     Deed::LoseCommit => break,
                     Deed::LoseAnswer => silent.store(true, Ordering::SeqCst),
+                    Deed::StandStill => {
+                        drop(deed);
+                        thread::sleep(Duration::from_secs(30));
+                        break;
+                    }
                     other => *deed = other,
                 }
             }
@@ -392,6 +399,34 @@ fn a_paused_hub_that_wakes_up_late_appends_nothing() {
     // An idle hub whose log was taken notices without an append.
     server.sql("UPDATE tillsync.log SET fence = fence + 1");
     until("the idle one notices", || second.is_poisoned().is_some());
+}
+
+/// A hub stands still between its append and COMMIT, with the row of the log locked. Its transaction is ended for it before its
+/// lease is over, so nobody waits for the row longer than for the lease; and what it had in hand changes nothing.
+#[test]
+fn a_hub_that_stands_still_before_its_commit_holds_nobody_up() {
+    let Some((server, _turn)) = server() else { return };
+    let relay = Relay::start(server.port);
+    let dir = temp();
+    let (first, _) = Storage::open(dir.path(), &at(&relay.url(&server))).expect("open");
+    first.append_blocking(vec![numbered(0)]).expect("append");
+    let twin = twin_of(dir.path());
+    relay.set(Deed::StandStill);
+    let (send, answer) = mpsc::channel();
+    first.append_urgent(vec![numbered(100)], move |result| send.send(result).expect("send"));
+    until("it stands still", || relay.get() == Deed::Pass);
+    // A process that is paused does not come back over another connection.
+    relay.set(Deed::Hang);
+    let stood = Instant::now();
+    let (second, report) = Storage::open(twin.path(), &at(&server.url("postgres"))).expect("the lease ended");
+    assert!(stood.elapsed() < Duration::from_secs(8), "{:?}", stood.elapsed());
+    assert_eq!(report.end, Position(1));
+    second.append_blocking(vec![numbered(1)]).expect("append");
+    relay.set(Deed::Pass);
+    let refused = answer.recv_timeout(Duration::from_secs(60)).expect("answered").expect_err("fenced");
+    assert!(refused.to_string().contains("another hub was started on it"), "{refused}");
+    assert_eq!(replayed(&second), (0..2).map(numbered).collect::<Vec<_>>());
+    assert!(first.close().is_err());
 }
 
 /// Rows that were changed, swapped or removed behind Tillsync's back are found when they are read, and all of them are

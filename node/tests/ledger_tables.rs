@@ -248,3 +248,36 @@ fn a_reader_is_woken_and_can_only_read() {
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("does not exist"), "{nobody:?}");
     hub.stop();
 }
+
+/// A hub that stood still wakes up: its log is another process's by now, whose follower has brought the tables further than this
+/// one's log reaches. To it they look like tables of a log that was replaced; it empties nothing.
+#[test]
+fn a_hub_whose_log_was_taken_neither_empties_tables_nor_writes_into_them() {
+    let Some(server) = Server::start() else { return };
+    let url = server.url("postgres");
+    let mut company = Company::new();
+    for round in 1..=3 {
+        let hub = company.hub_with(&["--database", &url], false);
+        if round == 1 {
+            let node = till(&company.join("store-1", "till-01"));
+            captured(&node, &sales("A", 0, 5));
+            until_level(&company, &server, 5);
+        }
+        let follower = "FROM pg_stat_activity WHERE application_name = 'tillsync hub ledger'";
+        until("it follows", || server.sql(&format!("SELECT count(*) {follower}")) == "1");
+        // What the next hub would have done; and its own follower has to begin anew at once.
+        server.sql(
+            "UPDATE tillsync.log SET fence = fence + 1, writer = decode(repeat('00', 16), 'hex');
+            UPDATE tillsync.follower SET batches = batches + 1000",
+        );
+        server.sql(&format!("SELECT pg_terminate_backend(pid) {follower}"));
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let ready = format!("{}/readyz", hub.http);
+        until("it has noticed", || agent.get(&ready).call().is_ok_and(|answer| answer.status() == 503));
+        hub.ended();
+        server.sql("UPDATE tillsync.follower SET batches = batches - 1000");
+        assert_eq!(count(&server, "ledger.receipts"), 5, "round {round}");
+        assert_eq!(count(&server, "ledger.changes WHERE topic = 'store_emptied'"), 0, "round {round}");
+        assert_consistent(&server);
+    }
+}

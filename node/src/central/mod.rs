@@ -2,8 +2,9 @@
 //!
 //! A follower in the hub brings over, store by store, what is durable in the log: receipts batch by batch, the journal entry
 //! by entry, and what was decided since (cases, custody, days). Rows and the cursor that says how far they reach are
-//! written in one transaction, which changes nothing if the cursor is not where this follower left it; so whatever breaks
-//! off is there once or not at all. It is never in the way of an acknowledgement, and nothing in these tables is believed
+//! written in one transaction, which changes nothing if the cursor is not where this follower left it, or the log is another
+//! process's by now; so whatever breaks off is there once or not at all, and a hub that was paused and wakes up late neither
+//! writes nor empties anything. It is never in the way of an acknowledgement, and nothing in these tables is believed
 //! by the hub: they can be dropped and are filled anew.
 //!
 //! ```text
@@ -141,7 +142,7 @@ async fn run(
     failures: &mut u32,
 ) -> Broken {
     let target = match Link::connect(&kept.database, "hub ledger").await {
-        Ok(link) => Target::new(link, kept.log_id, Arc::clone(written)).await,
+        Ok(link) => Target::new(link, kept, Arc::clone(written)).await,
         Err(error) => Err(error),
     };
     let mut target = match target {
@@ -252,16 +253,15 @@ async fn bring_exports(
     done: &mut Option<u64>,
 ) -> Result<(), DatabaseError> {
     let Some(hub) = rooms.company() else { return Ok(()) };
-    let from = match *done {
-        Some(from) => from,
-        None => {
-            let logs: Vec<[u8; 16]> = (0..=rooms.shards).map(|number| log_id(company, number)).collect();
-            target.exports(&logs).await?
-        }
-    };
-    let (ranges, through) = hub.export_ranges(from).await;
+    let log_of = |store: &StoreId| log_id(company, rooms.number_of(store));
+    let (mut ranges, through) = hub.export_ranges(done.unwrap_or(0)).await;
+    if done.is_none() {
+        // What the tables have may be of a log that was replaced by an older copy.
+        let logs: Vec<[u8; 16]> = (0..=rooms.shards).map(|number| log_id(company, number)).collect();
+        target.keep_exports(&logs, &mut ranges, log_of).await?;
+    }
     if !ranges.is_empty() {
-        target.write_exports(&ranges, |store| log_id(company, rooms.number_of(store))).await?;
+        target.write_exports(&ranges, log_of).await?;
     }
     *done = Some(through);
     Ok(())

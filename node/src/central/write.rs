@@ -1,5 +1,6 @@
 //! Writing news: rows, numbers of the change feed and the cursor in one transaction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::ids::StoreId;
@@ -11,6 +12,7 @@ use super::rows::DayRow;
 use crate::database::{DatabaseError, Link, Passes, ToSql};
 use crate::hub::ExportRange;
 use crate::runtime::clock::rfc3339;
+use crate::storage::Kept;
 
 /// The channel that is notified after each transaction; who listens reads `ledger.changes` then.
 const CHANNEL: &str = "tillsync_changes";
@@ -78,7 +80,9 @@ const DAYS: &str = "INSERT INTO tillsync.store_day (log_id, store, day, terminal
         records = excluded.records, not_arrived = excluded.not_arrived, closed = excluded.closed,
         z_agrees = excluded.z_agrees";
 const MOVE: &str = "UPDATE tillsync.follower SET batches = $5, journal = $6, open_day = $7::text::date
-    WHERE log_id = $1 AND store = $2 AND batches = $3 AND journal = $4";
+    WHERE log_id = $1 AND store = $2 AND batches = $3 AND journal = $4
+        AND EXISTS (SELECT 1 FROM tillsync.log WHERE log.log_id = $1 AND log.writer = $8)";
+const MINE: &str = "SELECT 1 FROM tillsync.log WHERE log_id = $1 AND writer = $2";
 const NUMBER: &str = "UPDATE tillsync.feed SET last_seq = last_seq + $2 WHERE log_id = $1 RETURNING last_seq";
 const CHANGES: &str = "INSERT INTO tillsync.change (log_id, seq, topic, store, subject)
     SELECT $1::bytea, seq, topic, store, subject
@@ -88,6 +92,10 @@ const EXPORTS: &str =
     SELECT log_id, number, store, first_number, last_number, at::timestamptz
     FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])
         AS rows (log_id, number, store, first_number, last_number, at)";
+
+const FORGET_EXPORTS: &str = "DELETE FROM tillsync.export_range
+    USING unnest($1::bytea[], $2::bigint[], $3::text[]) AS rows (log_id, number, store)
+    WHERE export_range.log_id = rows.log_id AND export_range.number = rows.number AND export_range.store = rows.store";
 
 /// How far the tables reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +108,8 @@ pub(super) struct Cursor {
 pub(super) struct Target {
     link: Link,
     log_id: [u8; 16],
+    /// Whose the log must be (`Kept`).
+    writer: [u8; 16],
     /// Whether the server knows NOTIFY.
     notifies: bool,
     /// Who waits in this process for something new.
@@ -110,14 +120,11 @@ pub(super) struct Target {
 type Feed = (Vec<&'static str>, Vec<String>, Vec<String>);
 
 impl Target {
-    pub(super) async fn new(
-        link: Link,
-        log_id: [u8; 16],
-        written: Arc<Notify>,
-    ) -> Result<Self, DatabaseError> {
+    pub(super) async fn new(link: Link, kept: &Kept, written: Arc<Notify>) -> Result<Self, DatabaseError> {
+        let Kept { log_id, writer, .. } = *kept;
         let first = "INSERT INTO tillsync.feed (log_id, last_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING";
         link.execute(WRITING, first, &[&&log_id[..]]).await?;
-        Ok(Self { link, log_id, notifies: true, written })
+        Ok(Self { link, log_id, writer, notifies: true, written })
     }
 
     /// What the tables say of a store.
@@ -169,10 +176,19 @@ impl Target {
         Ok(there == entry.map(|entry| (signed(number), entry.hash.to_vec())))
     }
 
+    /// Begins a transaction, if the log is still this process's: otherwise what led to it may be long out of date, because the
+    /// next hub's follower has moved on in the tables.
+    async fn begin_if_mine(&self) -> Result<(), DatabaseError> {
+        self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+        let (id, me) = (&self.log_id[..], &self.writer[..]);
+        let mine = self.link.query(WRITING, MINE, &[&id, &me]).await?;
+        if mine.is_empty() { Err(moved_on()) } else { Ok(()) }
+    }
+
     /// Takes everything of a store out of the tables, and says so in the feed.
     pub(super) async fn empty(&mut self, store: &str) -> Result<(), DatabaseError> {
         let id = &self.log_id[..];
-        self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+        self.begin_if_mine().await?;
         // The cursor first: its row is what two hubs meet at.
         for table in [
             "follower",
@@ -187,8 +203,6 @@ impl Target {
             let sql = format!("DELETE FROM tillsync.{table} WHERE log_id = $1 AND store = $2");
             self.link.execute(WRITING, &sql, &[&id, &store]).await?;
         }
-        // Of all stores: a batch is brought over as a whole.
-        self.link.execute(WRITING, "DELETE FROM tillsync.export_range WHERE log_id = $1", &[&id]).await?;
         self.write_feed(&(vec!["store_emptied"], vec![store.to_owned()], vec![store.to_owned()])).await?;
         self.link.batch(WRITING, "COMMIT").await
     }
@@ -233,11 +247,11 @@ impl Target {
         let [batches, entries] = [from.batches, from.journal].map(signed);
         let [next_batches, next_entries] = [to.batches, to.journal].map(signed);
         let open_day = news.open_day.map(|day| day.to_string());
-        let values: [&(dyn ToSql + Sync); 7] =
-            [&id, &store, &batches, &entries, &next_batches, &next_entries, &open_day];
+        let me = &self.writer[..];
+        let values: [&(dyn ToSql + Sync); 8] =
+            [&id, &store, &batches, &entries, &next_batches, &next_entries, &open_day, &me];
         if link.execute(WRITING, MOVE, &values).await? != 1 {
-            let next = "the hub begins again from what the tables say";
-            return Err(DatabaseError::never(WRITING, "another hub has moved on in them", next));
+            return Err(moved_on());
         }
         self.write_receipts(store, news).await?;
         self.write_journal(store, journal).await?;
@@ -410,12 +424,41 @@ impl Target {
         }
     }
 
-    /// How many export batches the tables know, over all logs of the company.
-    pub(super) async fn exports(&self, logs: &[[u8; 16]]) -> Result<u64, DatabaseError> {
-        let logs: Vec<&[u8]> = logs.iter().map(|id| &id[..]).collect();
-        let sql = "SELECT coalesce(max(number), 0) FROM tillsync.export_range WHERE log_id = ANY($1)";
-        let rows = self.link.query(WRITING, sql, &[&logs]).await?;
-        Ok(rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
+    /// Takes the exports out of the tables that are not among these, and out of these what the tables have.
+    pub(super) async fn keep_exports(
+        &mut self,
+        logs: &[[u8; 16]],
+        ranges: &mut Vec<ExportRange>,
+        log_of: impl Fn(&StoreId) -> [u8; 16],
+    ) -> Result<(), DatabaseError> {
+        let ids: Vec<&[u8]> = logs.iter().map(|id| &id[..]).collect();
+        let sql = "SELECT log_id, number, store, first_number, last_number FROM tillsync.export_range WHERE log_id = ANY($1)";
+        let there = self.link.query(WRITING, sql, &[&ids]).await?;
+        let there = there.iter().map(|row| {
+            let key = (row.get::<_, Vec<u8>>(0), row.get::<_, i64>(1), row.get::<_, String>(2));
+            (key, (row.get::<_, i64>(3), row.get::<_, i64>(4)))
+        });
+        let mut there: BTreeMap<_, _> = there.collect();
+        ranges.retain(|range| {
+            let key = (log_of(&range.store).to_vec(), signed(range.number), range.store.to_string());
+            let same = there.get(&key) == Some(&(signed(range.first), signed(range.last)));
+            if same {
+                there.remove(&key);
+            }
+            !same
+        });
+        let (mut logs, mut numbers, mut stores) = (Vec::new(), Vec::new(), Vec::new());
+        for (log, number, store) in there.into_keys() {
+            logs.push(log);
+            numbers.push(number);
+            stores.push(store);
+        }
+        if logs.is_empty() {
+            return Ok(());
+        }
+        self.begin_if_mine().await?;
+        self.link.execute(WRITING, FORGET_EXPORTS, &[&logs, &numbers, &stores]).await?;
+        self.link.batch(WRITING, "COMMIT").await
     }
 
     /// Writes ranges of exports; `log_of` tells the log that a store is in.
@@ -431,13 +474,18 @@ impl Target {
         let last: Vec<i64> = ranges.iter().map(|range| signed(range.last)).collect();
         let at: Vec<String> = ranges.iter().map(|range| rfc3339(range.at_ms)).collect();
         let subjects: Vec<String> = number.iter().map(ToString::to_string).collect();
-        self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+        self.begin_if_mine().await?;
         self.link.execute(WRITING, EXPORTS, &[&logs, &number, &store, &first, &last, &at]).await?;
         self.write_feed(&(vec!["export"; ranges.len()], store, subjects)).await?;
         self.link.batch(WRITING, "COMMIT").await?;
         self.notify().await;
         Ok(())
     }
+}
+
+fn moved_on() -> DatabaseError {
+    let next = "the hub begins again from what the tables say";
+    DatabaseError::never(WRITING, "another hub has moved on in them", next)
 }
 
 /// What changed, one line a thing.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::api::problem::Problem;
 use crate::api::serve::{answer_of, answer_on, ask_on};
-use crate::hub::{Hub, Rooms};
+use crate::hub::{HANDS_LOOK, Hub, Rooms};
 use crate::runtime::alarms::Told;
 use crate::runtime::store::StoreError;
 use crate::transport::{Endpoint, HubLine, HubStream};
@@ -50,6 +50,9 @@ pub(super) struct Doing {
     pub(super) alarms: Vec<Told>,
 }
 
+/// The tables are looked at twice a second.
+const NEWS_WAIT: Duration = Duration::from_secs(1);
+
 /// A statement of the hub for one store.
 #[derive(Serialize, Deserialize)]
 struct Statement {
@@ -62,8 +65,23 @@ struct Statement {
 /// What came of it.
 #[derive(Serialize, Deserialize)]
 enum Stated {
-    Recorded { id: RecordId, receipt: String, seq: u64, business_day: Day, repeated: bool },
+    Recorded {
+        id: RecordId,
+        receipt: String,
+        seq: u64,
+        business_day: Day,
+        repeated: bool,
+    },
     Not(String),
+    /// The hub has not got the store: nothing was recorded, and another one may have it.
+    NotHere,
+}
+
+/// Why nothing is known to be recorded.
+pub(super) enum NotStated {
+    /// The hub that was asked has not got the store.
+    NotHere,
+    Failed(StoreError),
 }
 
 /// The lines to other hubs.
@@ -122,7 +140,7 @@ impl Lines {
         address: &str,
         store: &StoreId,
         (by, record, receipt): (HubName, HubRecord, String),
-    ) -> Result<Receipt, StoreError> {
+    ) -> Result<Receipt, NotStated> {
         let bytes = codec::encode(&Statement { by, record, receipt });
         let path = format!("{STATE}{}", data_encoding::HEXLOWER.encode(store.as_str().as_bytes()));
         let asked = async {
@@ -140,8 +158,11 @@ impl Lines {
             Ok(Ok(Stated::Recorded { id, receipt, seq, business_day, repeated })) => {
                 Ok(Receipt { id, receipt, seq, business_day, repeated })
             }
-            Ok(Ok(Stated::Not(reason)) | Err(reason)) => Err(StoreError::Elsewhere(reason)),
-            Err(_) => Err(StoreError::Elsewhere("it does not answer".to_owned())),
+            Ok(Ok(Stated::NotHere)) => Err(NotStated::NotHere),
+            Ok(Ok(Stated::Not(reason)) | Err(reason)) => {
+                Err(NotStated::Failed(StoreError::Elsewhere(reason)))
+            }
+            Err(_) => Err(NotStated::Failed(StoreError::Elsewhere("it does not answer".to_owned()))),
         }
     }
 }
@@ -202,11 +223,10 @@ async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {
     let Ok(statement) = codec::decode::<Statement, STATEMENT_BYTES>(&bytes) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    // One that was paused and woke up does not know yet that another one decides.
-    let serves = rooms.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.has(statement.by, 0));
+    let serves = serves_company(rooms, statement.by).await;
     let stated = match rooms.own_or_new(store) {
         _ if !serves => Stated::Not("the hub that asked does not serve the company any more".to_owned()),
-        None => Stated::Not("it has not got the store any more".to_owned()),
+        None => Stated::NotHere,
         Some(handle) => match handle.state(statement.record.clone(), statement.receipt).await {
             Err(error) => Stated::Not(error.to_string()),
             Ok(receipt) => {
@@ -219,6 +239,20 @@ async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {
         },
     };
     codec::encode(&stated).into_response()
+}
+
+/// Whether a hub serves the company: one that was paused and woke up does not know yet that another one decides. One that has
+/// just begun to may be known here a moment later only.
+async fn serves_company(rooms: &Rooms, hub: HubName) -> bool {
+    let Some(elsewhere) = &rooms.elsewhere else { return false };
+    let since = Instant::now();
+    while !elsewhere.has(hub, 0) {
+        if since.elapsed() >= NEWS_WAIT {
+            return false;
+        }
+        tokio::time::sleep(HANDS_LOOK).await;
+    }
+    true
 }
 
 /// Nobody serves the company, or cannot be reached.

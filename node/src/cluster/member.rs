@@ -35,6 +35,9 @@ use crate::storage::{self, Storage, StorageError, folder_of, hold, manifest, thi
 const TICK: Duration = Duration::from_millis(500);
 /// A log that could not be opened is tried again after so long.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// A hub that comes back to a database that was away leaves the others so long to do the same before it takes what they had:
+/// as long as a lease, and longer than a writer's pause between two tries.
+const OTHERS_COME_BACK: Duration = Duration::from_secs(5);
 /// Addresses of hubs that tills are told.
 const HUBS_TOLD: usize = 16;
 /// Longest that stopping waits for what is being answered.
@@ -94,6 +97,7 @@ pub(crate) async fn run(
         elsewhere: elsewhere.clone(),
         vault,
         table: None,
+        back: None,
         since: String::new(),
         told: BTreeSet::new(),
         told_version: 0,
@@ -142,8 +146,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// A log that was opened: its number, and the room with what its log holds.
-type Opened = (u16, Result<Box<(Room, Restored)>, Failure>);
+/// A log that was opened: its number, and the room with what its log holds; `None`: another hub has taken it.
+type Opened = (u16, Result<Option<Box<(Room, Restored)>>, Failure>);
 
 struct Member {
     me: HubName,
@@ -156,6 +160,8 @@ struct Member {
     vault: Option<Vault>,
     /// `None` while the database is away.
     table: Option<Table>,
+    /// It was away, and is back since then.
+    back: Option<Instant>,
     /// Up to where the devices of other hubs were read.
     since: String,
     /// What was told of this hub's own.
@@ -188,8 +194,10 @@ impl Member {
                 _ = ticks.tick() => {
                     if let Err(error) = self.tick().await {
                         self.table = None;
+                        if self.elsewhere.cut_off().is_none() {
+                            tracing::warn!("the other hubs are not seen for now: {error}");
+                        }
                         self.elsewhere.is_cut_off(error.to_string());
-                        tracing::warn!("the other hubs are not seen for now: {error}");
                     }
                 }
             }
@@ -202,6 +210,7 @@ impl Member {
         if self.table.is_none() {
             let Cluster { database, company, shards } = &self.cluster;
             self.table = Some(Table::connect(database, *company, *shards, self.me).await?);
+            self.back = self.elsewhere.cut_off().map(|_| Instant::now());
         }
         let Some(table) = &self.table else { return Ok(()) };
         table.beat(&self.address, &self.holder).await?;
@@ -228,8 +237,11 @@ impl Member {
         for number in mine.into_iter().filter(|number| !held.contains_key(number)) {
             self.begin_opening(number);
         }
+        let others_come_back = self.back.is_some_and(|since| since.elapsed() < OTHERS_COME_BACK);
         for step in steps {
             match step {
+                // Nobody's for now, as every lease after a database's long absence.
+                Step::Take(_) if others_come_back => {}
                 Step::Take(number) if !held.contains_key(&number) => self.begin_opening(number),
                 // It is held here, and its own writer will say whether it still is.
                 Step::Take(_) => {}
@@ -257,7 +269,11 @@ impl Member {
         let (number, opened) = opened.map_err(Failure::refused)?;
         self.busy.remove(&number);
         let (room, restored) = match opened {
-            Ok(opened) => *opened,
+            Ok(Some(opened)) => *opened,
+            Ok(None) => {
+                self.failed.insert(number, Instant::now());
+                return Ok(());
+            }
             Err(failure) => {
                 self.failed.insert(number, Instant::now());
                 return Err(failure);
@@ -390,13 +406,21 @@ fn open(
     number: u16,
     me: HubName,
     vault: Option<Vault>,
-) -> Result<Box<(Room, Restored)>, Failure> {
+) -> Result<Option<Box<(Room, Restored)>>, Failure> {
     let during = |error: StorageError| Failure::refused(format!("{}: {error}", name_of(number)));
     let dir = folder_of(&rooms.dir, number);
     let mut options = log_options(&cluster.database, Some(me));
     options.log_id = Some(log_id(cluster.company, number));
     options.vault = vault;
-    let (storage, recovery) = Storage::open(&dir, &options).map_err(during)?;
+    let (storage, recovery) = match Storage::open(&dir, &options) {
+        Ok(opened) => opened,
+        // It was nobody's when this hub looked. Two that begin at the same moment want the same.
+        Err(StorageError::LeaseHeld { holder, .. }) => {
+            tracing::info!(number, holder, "another hub was faster");
+            return Ok(None);
+        }
+        Err(error) => return Err(during(error)),
+    };
     tracing::info!(number, end = recovery.end.0, "log taken");
     let home = Home::of_node(&dir, &storage);
     let read = restore(&storage, Images::of(&home), |store| {
@@ -410,5 +434,5 @@ fn open(
         }
     };
     let audit = rooms.audit.kept_in(storage, std::mem::take(&mut restored.audit));
-    Ok(Box::new((Room::new(home, audit), restored)))
+    Ok(Some(Box::new((Room::new(home, audit), restored))))
 }

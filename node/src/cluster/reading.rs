@@ -18,13 +18,14 @@ use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::lease::{HubName, shard_of};
 use engine::ledger::WorkLimits;
-use engine::replica::{ReadBack, Replica};
+use engine::replica::{ReadBack, Receipt, Replica};
+use engine::transaction::HubRecord;
 use tokio::runtime::Handle;
 
-use super::between::{Doing, Lines};
+use super::between::{Doing, Lines, NotStated};
 use super::table::{HubRow, Seen, log_id};
 use crate::database::Database;
-use crate::hub::{HubConfig, base_policy, replica_identity};
+use crate::hub::{HANDS_LOOK, HANDS_WAIT, HubConfig, base_policy, replica_identity};
 use crate::identity::NodeKey;
 use crate::runtime::alarms::{Alarms, Told};
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
@@ -173,6 +174,32 @@ impl Elsewhere {
         lock(&self.readers).remove(&number);
     }
 
+    /// Has a statement recorded by whoever has the store; waits while it changes hands.
+    async fn state(
+        &self,
+        number: u16,
+        store: &StoreId,
+        record: HubRecord,
+        receipt: String,
+    ) -> Result<Receipt, StoreError> {
+        let since = Instant::now();
+        loop {
+            let endpoint = read(&self.endpoint).clone();
+            if let Some((endpoint, address)) = endpoint.zip(self.address_of(number)) {
+                let statement = (self.company.me, record.clone(), receipt.clone());
+                match self.lines.state(&endpoint, &address, store, statement).await {
+                    Ok(receipt) => return Ok(receipt),
+                    Err(NotStated::Failed(error)) => return Err(error),
+                    Err(NotStated::NotHere) => {}
+                }
+            }
+            if self.has(self.company.me, number) || since.elapsed() >= HANDS_WAIT {
+                return Err(StoreError::Elsewhere("no hub has it at the moment".to_owned()));
+            }
+            tokio::time::sleep(HANDS_LOOK).await;
+        }
+    }
+
     fn number_of(&self, store: &StoreId) -> u16 {
         shard_of(store.as_str(), self.company.shards)
     }
@@ -308,20 +335,9 @@ impl Reading {
                 let (elsewhere, number, store) = (self.elsewhere.upgrade(), self.number, store.clone());
                 let stale = self.stale.clone();
                 self.runtime.spawn(async move {
-                    let nobody = || StoreError::Elsewhere("no hub has it at the moment".to_owned());
                     let stated = match elsewhere {
                         None => Err(StoreError::Stopping),
-                        Some(elsewhere) => {
-                            let endpoint = read(&elsewhere.endpoint).clone();
-                            match endpoint.zip(elsewhere.address_of(number)) {
-                                None => Err(nobody()),
-                                Some((endpoint, address)) => {
-                                    let lines = elsewhere.lines.clone();
-                                    let by = elsewhere.company.me;
-                                    lines.state(&endpoint, &address, &store, (by, *record, receipt)).await
-                                }
-                            }
-                        }
+                        Some(elsewhere) => elsewhere.state(number, &store, *record, receipt).await,
                     };
                     stale.store(true, Ordering::Release);
                     let _ = reply.send(stated);

@@ -78,12 +78,13 @@ impl Link {
     }
 
     /// What every session needs. No `statement_timeout`: it would also cut a commit short that waits for its standby, and
-    /// PostgreSQL reports such a commit as done. A transaction that this side has left is ended by the server.
+    /// PostgreSQL reports such a commit as done. A transaction in which this side stands still is ended by the server, sooner
+    /// than a lease on a log (5 s): a hub that was paused before its COMMIT would otherwise keep the log's row from the next.
     async fn settle(&self) -> Result<(), DatabaseError> {
         self.batch(
             "setting up the session",
             "SET synchronous_commit TO on; SET statement_timeout TO 0; SET lock_timeout TO '10s'; \
-             SET idle_in_transaction_session_timeout TO '15s'",
+             SET idle_in_transaction_session_timeout TO '3s'",
         )
         .await?;
         let unsafe_setting = |what: String| {

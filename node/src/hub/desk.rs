@@ -130,7 +130,7 @@ impl Hub {
     async fn enrol(&self, store: &str, terminal: &str, writer: WriterId) -> Result<LogId, Failure> {
         let store: StoreId = store.parse().map_err(Failure::refused)?;
         let terminal: TerminalId = terminal.parse().map_err(Failure::refused)?;
-        let handle = self.store_or_new(&store)?;
+        let handle = self.store_or_new(&store).await?;
         self.bring_company_policy(&handle).await?;
         let name = terminal.clone();
         let (known, incarnation) = handle

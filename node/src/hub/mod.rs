@@ -19,7 +19,7 @@ mod vouch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::entry::Entry as LogEntry;
 use engine::ids::{StoreId, TerminalId, WriterId};
@@ -65,6 +65,10 @@ use crate::storage::{InDatabase, Options, RESERVE_BYTES, Storage, manifest, priv
 
 /// Kind byte of a join code's state in the hub's log.
 pub const JOIN_KIND: u8 = 65;
+
+/// A store that changes hands is waited for, so long and so often: a lease, and what taking it over costs.
+pub(crate) const HANDS_WAIT: Duration = Duration::from_secs(8);
+pub(crate) const HANDS_LOOK: Duration = Duration::from_millis(100);
 
 /// What `hub init` made.
 #[derive(Debug)]
@@ -362,12 +366,21 @@ impl Hub {
     }
 
     /// A store, made if it is not there.
-    fn store_or_new(&self, store: &StoreId) -> Result<StoreHandle, Failure> {
-        self.rooms.store_or_new(store).ok_or_else(|| {
-            Failure::refused(format!(
-                "store {store} belongs to another hub of the company that is not there at the moment; try again in a few seconds"
-            ))
-        })
+    async fn store_or_new(&self, store: &StoreId) -> Result<StoreHandle, Failure> {
+        let since = Instant::now();
+        loop {
+            match self.rooms.store_or_new(store) {
+                Some(handle) => return Ok(handle),
+                // It is changing hands.
+                None if since.elapsed() < HANDS_WAIT => tokio::time::sleep(HANDS_LOOK).await,
+                None => {
+                    return Err(Failure::refused(format!(
+                        "store {store} belongs to another hub of the company that is not there at the moment; try again in a \
+                         few seconds"
+                    )));
+                }
+            }
+        }
     }
 
     /// The hubs that serve the company, each with its stores. A hub that is alone has all of them.
@@ -465,7 +478,7 @@ impl Hub {
                 "terminal {terminal}{device} is not enrolled here; `tillsync terminals` lists them"
             )));
         };
-        let handle = self.store_or_new(&store)?;
+        let handle = self.store_or_new(&store).await?;
         let arrived = log.clone();
         let last = handle.ask(move |replica| replica.log_heads().get(&arrived).copied().unwrap_or(0)).await;
         let last_valid_seq = after_seq.unwrap_or(last.map_err(Failure::refused)?);

@@ -48,7 +48,8 @@ pub(in crate::storage) fn at_rest(
     let log = |id: &[u8; 16]| {
         let (end, bytes) = *heads.get(&id[..])?;
         let (seal, database) = (Seal::new(id, vault), database.clone());
-        let log = Log { database, log_id: *id, seal, store_of: |_, _| None, hidden: vault.is_some() };
+        let (store_of, hidden) = (|_: u8, _: &[u8]| None, vault.is_some());
+        let log = Log { database, log_id: *id, writer: rand::random(), seal, store_of, hidden };
         Some(AtRest { log, end, bytes })
     };
     Ok(ids.iter().map(log).collect())
@@ -71,7 +72,8 @@ impl LogReader {
         vault: Option<&Vault>,
     ) -> Result<Option<Self>, StorageError> {
         let seal = Seal::new(&log_id, vault);
-        let log = Log { database, log_id, seal, store_of: |_, _| None, hidden: vault.is_some() };
+        let (store_of, hidden) = (|_: u8, _: &[u8]| None, vault.is_some());
+        let log = Log { database, log_id, writer: rand::random(), seal, store_of, hidden };
         match Reader::at_rest(log) {
             Ok(reader) => Ok(Some(Self { reader: Arc::new(reader) })),
             Err(StorageError::LogNotInDatabase { .. }) => Ok(None),

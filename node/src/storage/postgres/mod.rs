@@ -82,6 +82,8 @@ pub struct InDatabase {
 pub(crate) struct Kept {
     pub(crate) database: Database,
     pub(crate) log_id: [u8; 16],
+    /// Who writes it here: as long as its row names this one, it is this process's.
+    pub(crate) writer: [u8; 16],
     /// Nothing of it may be written down in plain.
     pub(crate) encrypted: bool,
 }
@@ -98,6 +100,8 @@ pub(super) struct Opened {
 struct Log {
     database: Database,
     log_id: [u8; 16],
+    /// Under which it is claimed, if it is.
+    writer: [u8; 16],
     seal: Seal,
     store_of: StoreOf,
     /// Bytes say nothing about themselves in an encrypted log.
@@ -129,6 +133,7 @@ pub(super) fn open(
     let log = Log {
         database: kept.database,
         log_id,
+        writer: rand::random(),
         seal: Seal::new(&log_id, vault),
         store_of: kept.store_of,
         hidden: vault.is_some(),
@@ -195,7 +200,7 @@ impl Opening {
             place.write(&self.disk, &self.dir)?;
         }
         let existed = !self.fresh && self.mark.is_none_or(|mark| mark.base != NO_SEGMENT);
-        let (writer, holder) = (rand::random(), place::this_process(&self.dir));
+        let (writer, holder) = (log.writer, place::this_process(&self.dir));
         let before = place::last_writer(&self.dir);
         let taker = Taker { writer, holder, hub: self.hub };
         let claim = match existed {
@@ -331,7 +336,8 @@ pub(super) fn has_segments(dir: &Path) -> bool {
 /// A log for reading only.
 fn reader_of(database: &Database, log_id: [u8; 16], vault: Option<&Vault>) -> Result<Reader, StorageError> {
     let (database, seal, hidden) = (database.clone(), Seal::new(&log_id, vault), vault.is_some());
-    Reader::at_rest(Log { database, log_id, seal, store_of: |_, _| None, hidden })
+    let writer = rand::random();
+    Reader::at_rest(Log { database, log_id, writer, seal, store_of: |_, _| None, hidden })
 }
 
 /// The database that this process was given for a directory that needs one.

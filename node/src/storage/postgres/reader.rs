@@ -107,8 +107,8 @@ impl Reader {
     }
 
     pub(in crate::storage) fn kept(&self) -> Kept {
-        let Log { database, log_id, hidden, .. } = self.log.clone();
-        Kept { database, log_id, encrypted: hidden }
+        let Log { database, log_id, writer, hidden, .. } = self.log.clone();
+        Kept { database, log_id, writer, encrypted: hidden }
     }
 
     pub(in crate::storage) fn end(&self) -> u64 {
