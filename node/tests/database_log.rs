@@ -5,11 +5,9 @@
 //! server has heard COMMIT.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,10 +16,13 @@ use node::storage::{
     Audit, Entry, InDatabase, Options, Position, Problem, Storage, StorageError, audit_with,
 };
 use postgres::Server;
+use relay::{Deed, Relay};
 use tempfile::TempDir;
 
 #[path = "common/postgres.rs"]
 mod postgres;
+#[path = "common/relay.rs"]
+mod relay;
 
 /// The tests of this file wait for each other: a child that has just been forked for a server's program holds for a moment
 /// what this process holds, a folder's lock too.
@@ -124,127 +125,13 @@ fn a_storm_of_cut_connections_loses_nothing_and_doubles_nothing() {
     assert!(audited(dir.path(), &options).problems.is_empty());
 }
 
-/// A relay that ends the connection when the hub says COMMIT: before the server hears it, or before the hub hears that
-/// it was done.
-struct Relay {
-    port: u16,
-    deed: Arc<Mutex<Deed>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Deed {
-    Pass,
-    /// The next COMMIT does not arrive.
-    LoseCommit,
-    /// The next COMMIT arrives, and its answer does not.
-    LoseAnswer,
-    /// Whoever sends the next COMMIT stands still before it: nothing more comes from it, and its connection stays.
-    StandStill,
-    /// Nothing passes in either direction, and nobody is told.
-    Hang,
-    /// So many bytes more in one direction, then the connection ends, in the middle of whatever it is.
-    CutAfter {
-        from_hub: bool,
-        bytes: usize,
-    },
-}
-
-impl Relay {
-    fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let port = listener.local_addr().expect("address").port();
-        let deed = Arc::new(Mutex::new(Deed::Pass));
-        let shared = Arc::clone(&deed);
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
-                let silent = Arc::new(AtomicBool::new(false));
-                let ends = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
-                pass(client, server, Arc::clone(&shared), Arc::clone(&silent), true);
-                pass(ends.1, ends.0, Arc::clone(&shared), silent, false);
-            }
-        });
-        Relay { port, deed }
-    }
-
-    fn url(&self, server: &Server) -> String {
-        server.url("postgres").replace(&format!(":{}/", server.port), &format!(":{}/", self.port))
-    }
-
-    fn set(&self, deed: Deed) {
-        *self.deed.lock().expect("deed") = deed;
-    }
-
-    fn get(&self) -> Deed {
-        *self.deed.lock().expect("deed")
-    }
-}
-
-fn pass(
-    mut from: TcpStream,
-    mut to: TcpStream,
-    deed: Arc<Mutex<Deed>>,
-    silent: Arc<AtomicBool>,
-    from_hub: bool,
-) {
-    thread::spawn(move || {
-        let mut buffer = [0; 64 << 10];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            while *deed.lock().expect("deed") == Deed::Hang {
-                thread::sleep(Duration::from_millis(10));
-            }
-            let commits = from_hub && buffer[..count].windows(7).any(|it| it == b"COMMIT\0");
-            if commits {
-                let mut deed = deed.lock().expect("deed");
-                match std::mem::replace(&mut *deed, Deed::Pass) {
-                    Deed::LoseCommit => break,
-                    Deed::LoseAnswer => silent.store(true, Ordering::SeqCst),
-                    Deed::StandStill => {
-                        drop(deed);
-                        thread::sleep(Duration::from_secs(30));
-                        break;
-                    }
-                    other => *deed = other,
-                }
-            }
-            if !from_hub && silent.load(Ordering::SeqCst) {
-                break;
-            }
-            if let Some(last) = last_bytes(&deed, from_hub, count) {
-                let _ = to.write_all(&buffer[..last]);
-                break;
-            }
-            if to.write_all(&buffer[..count]).is_err() {
-                break;
-            }
-        }
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-    });
-}
-
-/// How much of what came passes before the connection ends, if it is to end in it.
-fn last_bytes(deed: &Mutex<Deed>, from_hub: bool, count: usize) -> Option<usize> {
-    let mut deed = deed.lock().expect("deed");
-    match *deed {
-        Deed::CutAfter { from_hub: meant, bytes } if meant == from_hub => {
-            if bytes <= count {
-                *deed = Deed::Pass;
-                return Some(bytes);
-            }
-            *deed = Deed::CutAfter { from_hub, bytes: bytes - count };
-            None
-        }
-        _ => None,
-    }
-}
-
 /// The connection ends after any number of bytes in either direction: in the middle of a statement, of an answer, of a
 /// greeting. Every append is acknowledged in the end, at its place, and is there once.
 #[test]
 fn a_connection_may_end_at_any_byte() {
     let Some((server, _turn)) = server() else { return };
     let relay = Relay::start(server.port);
-    let (dir, options) = (temp(), at(&relay.url(&server)));
+    let (dir, options) = (temp(), at(&relay.url(&server.url("postgres"), server.port)));
     let (storage, _) = Storage::open(dir.path(), &options).expect("open");
     let mut number = 0;
     let mut ended = 0;
@@ -271,7 +158,7 @@ fn a_connection_may_end_at_any_byte() {
 fn an_unknown_outcome_is_looked_up_before_it_is_acknowledged() {
     let Some((server, _turn)) = server() else { return };
     let relay = Relay::start(server.port);
-    let (dir, options) = (temp(), at(&relay.url(&server)));
+    let (dir, options) = (temp(), at(&relay.url(&server.url("postgres"), server.port)));
     let (storage, _) = Storage::open(dir.path(), &options).expect("open");
     for number in 0..40 {
         let deed = if number % 2 == 0 { Deed::LoseCommit } else { Deed::LoseAnswer };
@@ -293,7 +180,7 @@ fn an_unknown_outcome_is_looked_up_before_it_is_acknowledged() {
 fn a_database_that_is_away_is_waited_for() {
     let Some((server, _turn)) = server() else { return };
     let relay = Relay::start(server.port);
-    let (dir, options) = (temp(), at(&relay.url(&server)));
+    let (dir, options) = (temp(), at(&relay.url(&server.url("postgres"), server.port)));
     let (storage, _) = Storage::open(dir.path(), &options).expect("open");
     storage.append_blocking(vec![numbered(0)]).expect("append");
     for hangs in [false, true] {
@@ -379,7 +266,8 @@ fn a_paused_hub_that_wakes_up_late_appends_nothing() {
     let Some((server, _turn)) = server() else { return };
     let relay = Relay::start(server.port);
     let dir = temp();
-    let (first, _) = Storage::open(dir.path(), &at(&relay.url(&server))).expect("open");
+    let (first, _) =
+        Storage::open(dir.path(), &at(&relay.url(&server.url("postgres"), server.port))).expect("open");
     first.append_blocking(vec![numbered(0)]).expect("append");
     let twin = twin_of(dir.path());
     relay.set(Deed::Hang);
@@ -408,7 +296,8 @@ fn a_hub_that_stands_still_before_its_commit_holds_nobody_up() {
     let Some((server, _turn)) = server() else { return };
     let relay = Relay::start(server.port);
     let dir = temp();
-    let (first, _) = Storage::open(dir.path(), &at(&relay.url(&server))).expect("open");
+    let (first, _) =
+        Storage::open(dir.path(), &at(&relay.url(&server.url("postgres"), server.port))).expect("open");
     first.append_blocking(vec![numbered(0)]).expect("append");
     let twin = twin_of(dir.path());
     relay.set(Deed::StandStill);

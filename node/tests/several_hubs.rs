@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::relay::{Deed, Relay};
 use common::{Node, captured, json, path, postgres, sale, sales, till, tillsync, until};
 use serde_json::Value;
 
@@ -226,6 +227,8 @@ fn a_paused_hub_that_wakes_up_late_changes_nothing_and_goes_on_with_what_it_is_g
         let enrolment = std::fs::read_to_string(dir.join("identity/enrolment.json")).unwrap();
         told.as_array().unwrap().iter().all(|hub| enrolment.contains(hub["address"].as_str().unwrap()))
     });
+    // It may be changing hands, as long as the logs are being shared out.
+    until("a hub has it", || chain.holder(0, "north").is_some());
     let holder = chain.holder(0, "north").unwrap();
     let paused = usize::from(chain.quic.borrow()[&1] == holder);
     let other = 1 - paused;
@@ -309,6 +312,41 @@ fn when_the_database_comes_back_every_hub_keeps_what_it_had() {
 
 fn signal(node: &Node, signal: &str) {
     assert!(Command::new("kill").args([signal, &node.pid().to_string()]).status().unwrap().success());
+}
+
+/// A hub that does not reach the database can acknowledge nothing, though tills reach it well: it sends them to the other one,
+/// which has their stores once the leases are over. Nothing tells it so: the connections stay and are silent.
+#[test]
+fn a_hub_that_is_cut_off_from_the_database_sends_its_tills_to_the_other() {
+    let Some(chain) = Chain::new(2) else { return };
+    let relay = Relay::start(chain.server.port);
+    let direct = chain.server.url("postgres");
+    common::in_database(&chain.dirs[0], &relay.url(&direct, chain.server.port));
+    let hubs = [chain.start(0), chain.start(1)];
+    let stores = ["north", "south", "east", "west"];
+    let dirs: Vec<PathBuf> = stores.iter().map(|store| chain.join(store, &format!("t-{store}"), 0)).collect();
+    let tills: Vec<Node> = dirs.iter().map(|dir| till(dir)).collect();
+    for (till, store) in tills.iter().zip(stores) {
+        captured(till, &sales(store, 0, 5));
+    }
+    until("everything is at a hub", || tills.iter().all(|till| online(till) && waiting(till) == 0));
+    until("the logs are shared", || {
+        let list = chain.ask(1, &["hub", "list"]);
+        let list = list.as_array().unwrap();
+        list.len() == 2 && list.iter().all(|hub| !hub["stores"].as_array().unwrap().is_empty())
+    });
+    relay.set(Deed::Hang);
+    for (till, store) in tills.iter().zip(stores) {
+        captured(till, &sales(store, 5, 10));
+    }
+    until("everything is at the other", || tills.iter().all(|till| online(till) && waiting(till) == 0));
+    until("the other has all of it", || chain.records(1) == 40);
+    relay.set(Deed::Pass);
+    for (till, store) in tills.iter().zip(stores) {
+        captured(till, &sales(store, 10, 15));
+    }
+    until("both see all of it", || chain.records(0) == 60 && chain.records(1) == 60);
+    hubs.into_iter().for_each(|hub| drop(hub.stop()));
 }
 
 /// What is refused, and how.

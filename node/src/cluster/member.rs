@@ -134,16 +134,36 @@ pub(crate) async fn run(
     let _guard = run_file.publish(&dir)?;
     let serving =
         tokio::spawn(api::serve::serve(http_listener, front::router(rooms.clone()), stopped.clone()));
+    let watching = tokio::spawn(watch_sight(rooms.clone(), elsewhere.clone()));
     rooms.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
     println!("ready quic={quic} http={http_address}");
     tokio::select! {
         () = stop_signal.comes() => {}
         () = member.live() => {}
     }
+    watching.abort();
     member.leave().await;
     let _ = stop.send(true);
     let _ = tokio::time::timeout(FAREWELL, serving).await;
     Ok(())
+}
+
+/// Sends every till away once this hub has not seen the tables for longer than its leases last: another hub may have their
+/// stores by now, and here nothing can be acknowledged. Beside the ticks, which may be waiting for the database.
+async fn watch_sight(rooms: Arc<Rooms>, elsewhere: Arc<Elsewhere>) {
+    let mut saw = true;
+    loop {
+        tokio::time::sleep(TICK).await;
+        let sees = !elsewhere.is_blind();
+        if saw
+            && !sees
+            && let Some(door) = rooms.door.get()
+        {
+            tracing::warn!("the database is out of sight: tills are sent to the other hubs");
+            door.endpoint.peers().iter().for_each(|peer| door.endpoint.send_elsewhere(peer, ""));
+        }
+        saw = sees;
+    }
 }
 
 /// A log that was opened: its number, and the room with what its log holds; `None`: another hub has taken it.

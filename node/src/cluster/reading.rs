@@ -38,6 +38,8 @@ use crate::transport::Endpoint;
 
 /// What was read this recently is new enough.
 const FRESH: Duration = Duration::from_millis(100);
+/// How long a lease lasts that is not prolonged (storage/postgres).
+const LEASE: Duration = Duration::from_secs(5);
 /// How often the other hub is asked how its tills are doing.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// A log that nobody asks about for so long is read along no more.
@@ -67,6 +69,8 @@ pub(crate) struct Elsewhere {
     lines: Arc<Lines>,
     endpoint: RwLock<Option<Endpoint>>,
     seen: RwLock<Seen>,
+    /// When they were looked at last.
+    seen_at: RwLock<Option<Instant>>,
     /// Why the tables cannot be looked at, while they cannot.
     cut_off: RwLock<Option<String>>,
     /// Stores that have a till.
@@ -87,6 +91,7 @@ impl Elsewhere {
             lines: Arc::default(),
             endpoint: RwLock::default(),
             seen: RwLock::default(),
+            seen_at: RwLock::default(),
             cut_off: RwLock::default(),
             stores: RwLock::default(),
             readers: Mutex::default(),
@@ -102,11 +107,17 @@ impl Elsewhere {
     /// What the tables said last.
     pub(super) fn saw(&self, seen: Seen) {
         *write(&self.seen) = seen;
+        *write(&self.seen_at) = Some(Instant::now());
         *write(&self.cut_off) = None;
     }
 
     pub(super) fn is_cut_off(&self, reason: String) {
         *write(&self.cut_off) = Some(reason);
+    }
+
+    /// Whether the tables were not seen for longer than a lease lasts: whatever this hub has may be another one's by now.
+    pub(crate) fn is_blind(&self) -> bool {
+        read(&self.seen_at).is_some_and(|at| at.elapsed() >= LEASE)
     }
 
     /// Why the tables of the hubs cannot be looked at, while they cannot.

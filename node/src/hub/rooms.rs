@@ -127,6 +127,8 @@ impl Rooms {
         let admitted = self.directory.admitted(peer);
         let Some(elsewhere) = &self.elsewhere else { return admitted.map(drop).map_err(NotHere::Refused) };
         match admitted {
+            // It could only keep a till waiting that another hub may serve.
+            _ if elsewhere.is_blind() => Err(NotHere::Elsewhere(None)),
             Ok(store) => {
                 let number = self.number_of(&store);
                 if self.holds(number) {
@@ -147,6 +149,7 @@ impl Rooms {
     /// Another hub does it; its address, if it is known.
     pub(crate) fn enrols(&self) -> Result<(), Option<String>> {
         match &self.elsewhere {
+            Some(elsewhere) if elsewhere.is_blind() => Err(None),
             Some(elsewhere) if self.company().is_none() => Err(elsewhere.address_of(0)),
             _ => Ok(()),
         }

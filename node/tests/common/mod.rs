@@ -6,6 +6,7 @@
 
 pub mod postgres;
 pub mod receiver;
+pub mod relay;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
