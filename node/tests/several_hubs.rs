@@ -228,8 +228,12 @@ fn a_paused_hub_that_wakes_up_late_changes_nothing_and_goes_on_with_what_it_is_g
         told.as_array().unwrap().iter().all(|hub| enrolment.contains(hub["address"].as_str().unwrap()))
     });
     // It may be changing hands, as long as the logs are being shared out.
-    until("a hub has it", || chain.holder(0, "north").is_some());
-    let holder = chain.holder(0, "north").unwrap();
+    let mut holder = None;
+    until("a hub has it", || {
+        holder = chain.holder(0, "north");
+        holder.is_some()
+    });
+    let holder = holder.unwrap();
     let paused = usize::from(chain.quic.borrow()[&1] == holder);
     let other = 1 - paused;
     signal(&hubs[paused], "-STOP");
