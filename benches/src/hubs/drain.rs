@@ -12,7 +12,7 @@ use super::figures::{Figures, row};
 use crate::Outcome;
 use crate::process::until;
 use crate::shop::check_books;
-use crate::stats::{nanos, per_second};
+use crate::stats::per_second;
 
 /// Heads of the columns of COPY.
 pub const COPIES: [(&str, bool); 2] = [("COPY, 1 connection", false), ("COPY, 1 a log", true)];
@@ -42,7 +42,6 @@ pub fn measure(
     let mut say = |row, value| figures.add(row, &column, value);
     let each = |sum: u64| sum / records.max(1) as u64;
     let mut books = if kept == Kept::Files { None } else { Some(Books::open(&chain)?) };
-    let memory = chain.hub(0)?.memory()?;
     let (mark, used, start) = (books.as_mut().map(Books::mark).transpose()?, chain.used()?, Instant::now());
     let last = chain.start_tills()?.into_iter().max().unwrap_or(Duration::ZERO);
     say(row::ACKNOWLEDGED, per_second(records, last));
@@ -67,18 +66,12 @@ pub fn measure(
         until_told(&chain, used, &mut say, &each, row::CPU_BOOKS)?;
     }
 
-    // Head office asks about all stores for the first time: those of other hubs are read along from their first entry.
-    let asked = Instant::now();
     let mut http = chain.ask(0)?;
     until(
         "all records seen by head office",
         LOOK_EVERY,
         || Ok(Chain::records(&mut http)? == records as u64),
     )?;
-    if let Kept::Database { hubs: 2.., .. } = kept {
-        say(row::ALONG, nanos(asked.elapsed()));
-        say(row::ALONG_MEMORY, each(chain.hub(0)?.memory()?.saturating_sub(memory)));
-    }
     check_books(&mut http, &work, 0)?;
     chain.stop_tills()?;
     chain.stop_hubs()?;

@@ -43,10 +43,13 @@ pub struct Assumed {
     /// Cores of a hub's machine
     #[arg(long, default_value_t = 8)]
     pub hub_cores: u64,
+    /// Memory of a hub's machine, GB
+    #[arg(long, default_value_t = 64)]
+    pub hub_memory: u64,
     /// Cores of a database server
     #[arg(long, default_value_t = 16)]
     pub server_cores: u64,
-    /// How full processors and connections may be in the busiest hour, in a hundred: the rest is for the day on which a hub dies
+    /// How full processors, memory and connections may be in the busiest hour, in a hundred: the rest is for the day on which a hub dies
     #[arg(long, default_value_t = 50)]
     pub full_percent: u64,
     /// Shards for each hub, so that a dead hub's are spread over the others
@@ -62,6 +65,7 @@ impl Default for Assumed {
             peak_percent: 15,
             days_a_year: 360,
             hub_cores: 8,
+            hub_memory: 64,
             server_cores: 16,
             full_percent: 50,
             shards_a_hub: 4,
@@ -81,8 +85,9 @@ struct Costs {
     /// Bytes a record.
     wal: u64,
     disk: u64,
-    /// Memory of the hub that reads along, bytes a record.
-    along: u64,
+    /// Of head office's hub, for a record that it reads along: processor time, ns; memory, bytes.
+    along_ns: u64,
+    along_bytes: u64,
     /// Until a killed hub's shard is served by one that has never held it: with 10,000 records, with 100,000, ns.
     cold: [u64; 2],
 }
@@ -97,7 +102,8 @@ impl Costs {
             rows: live(row::BUSY_ROWS)?,
             wal: live(row::BUSY_WAL)?,
             disk: live(row::BUSY_DISK)?,
-            along: figures.median(row::ALONG_MEMORY, "4 hubs")?,
+            along_ns: figures.median(row::ALONG_CPU, "100,000")?,
+            along_bytes: figures.median(row::ALONG_MEMORY, "100,000")?,
             cold: [figures.median(row::COLD, "10,000")?, figures.median(row::COLD, "100,000")?],
         })
     }
@@ -121,8 +127,13 @@ struct Company {
     /// Hundredths of a core in the busiest hour.
     hub_cores: u64,
     server_cores: u64,
-    /// Companies, each with a database of its own, into which it is split.
+    /// Of all hubs of head office for reading along.
+    office_cores: u64,
+    /// And their memory after a year, bytes.
+    office_bytes: u64,
+    /// Companies, each with a database of its own, into which it is split, and what asks for it.
     parts: u64,
+    split_by: &'static str,
     hubs: u64,
     shards: u64,
     connections: u64,
@@ -132,7 +143,6 @@ struct Company {
     disk_a_year: u64,
     shard_a_year: u64,
     cold_seconds: u64,
-    along_a_year: u64,
 }
 
 fn company(stores: u64, assumed: &Assumed, costs: &Costs) -> Company {
@@ -148,11 +158,23 @@ fn company(stores: u64, assumed: &Assumed, costs: &Costs) -> Company {
     // One more than is needed, so that one may go; hence at least two.
     let needed = by_processor.max(by_connections).max(1);
     let hubs_a_part = (limit::SHARDS / shards_a_hub).max(2) - 1;
-    let by_server = server_cores.div_ceil((assumed.server_cores * full).max(1));
-    let parts = needed.div_ceil(hubs_a_part).max(by_server).max(1);
+    let year = day * assumed.days_a_year;
+    let (office_cores, office_bytes) = (cores(peak * costs.along_ns), year * costs.along_bytes);
+    let bounds = [
+        ("nothing", 1),
+        ("shards of a company", needed.div_ceil(hubs_a_part)),
+        ("cores of the server", server_cores.div_ceil((assumed.server_cores * full).max(1))),
+        ("head office's cores", office_cores.div_ceil((assumed.hub_cores * full).max(1))),
+        (
+            "head office's memory",
+            (office_bytes * 100).div_ceil((assumed.hub_memory * full).max(1) * 1_000_000_000),
+        ),
+    ];
+    // The first of those that ask for most.
+    let most = bounds.iter().map(|(_, parts)| *parts).max().unwrap_or(1);
+    let (split_by, parts) = bounds.into_iter().find(|(_, parts)| *parts == most).unwrap_or(bounds[0]);
     let hubs = needed.div_ceil(parts) + 1;
     let shards = (hubs * shards_a_hub).min(limit::SHARDS);
-    let year = day * assumed.days_a_year;
     let shard_a_year = year / (parts * shards);
     let logs = shards + 1;
     // Of each log a writer, a reader, a follower and a courier; of each hub one that sees the others; and one that reads along
@@ -164,7 +186,10 @@ fn company(stores: u64, assumed: &Assumed, costs: &Costs) -> Company {
         peak,
         hub_cores,
         server_cores,
+        office_cores,
+        office_bytes,
         parts,
+        split_by,
         hubs: hubs * parts,
         shards: shards * parts,
         connections: connections * parts,
@@ -174,7 +199,6 @@ fn company(stores: u64, assumed: &Assumed, costs: &Costs) -> Company {
         disk_a_year: year * costs.disk,
         shard_a_year,
         cold_seconds: costs.cold_seconds(shard_a_year),
-        along_a_year: year / parts * costs.along,
     }
 }
 
@@ -190,13 +214,24 @@ pub fn print(assumed: &Assumed) -> Outcome<()> {
 /// A row: what, its number, and where that comes from.
 type Row = (&'static str, fn(&Company) -> String, &'static str);
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 18] = [
     ("tills", |c| thousands(c.tills), "assumed"),
     ("records a day", |c| thousands(c.day), "assumed"),
     ("records a second in the busiest hour", |c| thousands(c.peak), "assumed"),
     ("hubs: cores in use then", |c| hundredths(c.hub_cores), "“processor time for them, hubs”; an idle till"),
     ("server: cores in use then", |c| hundredths(c.server_cores), "“processor time for them, server”"),
-    ("companies, a database each", |c| thousands(c.parts), "shards of a company; cores of a server"),
+    (
+        "head office: cores in use then",
+        |c| hundredths(c.office_cores),
+        "“head office's hub, … processor time”",
+    ),
+    (
+        "head office: memory after a year, GB",
+        |c| hundredths(c.office_bytes / 10_000_000),
+        "“its memory for them”",
+    ),
+    ("companies, a database each", |c| thousands(c.parts), "the next row"),
+    ("what asks for so many", |c| c.split_by.to_owned(), "256 shards; what is assumed of machines"),
     ("hubs", |c| thousands(c.hubs), "cores, connections of tills, one to spare in each company"),
     ("shards", |c| thousands(c.shards), "assumed for each hub"),
     ("connections to the databases", |c| thousands(c.connections), "rows “connections”"),
@@ -218,11 +253,6 @@ const ROWS: [Row; 16] = [
         |c| thousands(c.cold_seconds),
         "“killed; … from its first entry”",
     ),
-    (
-        "head office reads a year along: memory, GB",
-        |c| thousands(c.along_a_year / 1_000_000_000),
-        "“memory of the hub that gave it”",
-    ),
 ];
 
 /// The table of sizes.
@@ -235,14 +265,15 @@ fn sizes(assumed: &Assumed, figures: &Figures) -> Outcome<String> {
         peak_percent,
         days_a_year,
         hub_cores,
+        hub_memory,
         server_cores,
         full_percent,
         shards_a_hub,
     } = assumed;
     let mut text = format!(
         "Assumed: {tills_a_store} tills a store, {records_a_day} records a till and day, {peak_percent} % of them in the busiest hour, {days_a_year} \
-         business days a year; hubs of {hub_cores} cores, servers of {server_cores}, each and the connections of tills at most {full_percent} % \
-         full then; {shards_a_hub} shards for each hub.\n\n| stores |"
+         business days a year; hubs of {hub_cores} cores and {hub_memory} GB, servers of {server_cores} cores; processors, memory and the \
+         tills' connections at most {full_percent} % full then; {shards_a_hub} shards for each hub.\n\n| stores |"
     );
     for stores in STORES {
         text.push_str(&format!(" {} |", thousands(stores)));
@@ -293,7 +324,8 @@ mod tests {
         rows: 3_000,
         wal: 4_000,
         disk: 2_000,
-        along: 500,
+        along_ns: 200_000,
+        along_bytes: 100,
         cold: [7_000_000_000, 16_000_000_000],
     };
 
@@ -317,8 +349,13 @@ mod tests {
         assert_eq!((large.tills, large.peak), (1_000_000, 8_334));
         // 8.3 of a core for records, 20 for tills that are only there.
         assert_eq!(large.hub_cores, 2_834);
-        // 1,000,000 tills at 2,048 a hub are 489 hubs, 63 in each company with 256 shards; each has one to spare.
-        assert_eq!((large.parts, large.hubs, large.shards), (8, 8 * 63, 8 * 252));
+        // 72 billion records of 100 bytes in the memory of head office's hubs, 32 GB each.
+        assert_eq!((large.split_by, large.parts), ("head office's memory", 225));
+        // 1,000,000 tills at 2,048 a hub are 489 hubs, three in each company; each has one to spare.
+        assert_eq!((large.hubs, large.shards), (225 * 4, 225 * 16));
+        // With memory for it, 63 hubs are what 256 shards are enough for.
+        let roomy = company(100_000, &Assumed { hub_memory: 1_000_000, ..assumed }, &COSTS);
+        assert_eq!((roomy.split_by, roomy.parts, roomy.hubs), ("shards of a company", 8, 8 * 63));
         assert_eq!(large.rows_a_year, 216_000_000_000);
     }
 

@@ -1,14 +1,16 @@
 //! One of two hubs ends, and the other takes its shard: how long until the tills of the shard have at the other hub what they
 //! recorded since. Killed, so that nobody says goodbye, with a shard that the other hub has never held and reads from its first
-//! entry; killed again, when the other hub has an image of it from before; and stopped as a service manager does.
+//! entry; killed again, when the other hub has an image of it from before; and stopped as a service manager does. Before that,
+//! what it costs the other hub, which has the company's log, to read along in a shard that is not its own.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Sizes;
 use super::books::Books;
-use super::chain::{Chain, Counter, Kept};
+use super::chain::{Chain, Counter, Kept, LOOK_EVERY};
 use super::figures::{Figures, row};
+use super::processor;
 use crate::Outcome;
 use crate::process::until;
 use crate::shop::check_books;
@@ -16,7 +18,8 @@ use crate::stats::nanos;
 use crate::table::thousands;
 use crate::workload::{Transaction, transactions};
 
-/// Which hub has the shard and goes; the other one has the company.
+/// Which hub has the company's log, and which the shard and goes.
+const OFFICE: usize = 0;
 const GOES: usize = 1;
 /// Records that every till records when the hub has gone.
 const SINCE: usize = 5;
@@ -39,13 +42,21 @@ pub fn measure(
     // The second hub comes when the first has nothing to give but an empty shard.
     chain.start_hubs()?;
     let mut work = chain.work(records, 10 * round);
+    let count = |work: &[(String, Vec<Transaction>)]| work.iter().map(|(_, all)| all.len()).sum::<usize>();
+    let office = chain.hub(OFFICE)?;
+    let (memory, processor) = (office.memory()?, processor::of(office.pid())?);
     chain.capture(&work)?;
     at_hubs(&chain)?;
     let mut books = Books::open(&chain)?;
-    books.until_posted(work.iter().map(|(_, transactions)| transactions.len()).sum())?;
+    books.until_posted(count(&work))?;
     books.until_followed()?;
-
+    until_seen(&chain, count(&work))?;
     let column = thousands(records as u64);
+    let office = chain.hub(OFFICE)?;
+    let each = |sum: u64| sum / count(&work) as u64;
+    figures.add(row::ALONG_CPU, &column, each(processor::of(office.pid())?.saturating_sub(processor)));
+    figures.add(row::ALONG_MEMORY, &column, each(office.memory()?.saturating_sub(memory)));
+
     for (time, row) in [row::COLD, row::WARM, row::ORDERLY].into_iter().enumerate() {
         let start = Instant::now();
         let node = chain.take_hub(GOES).ok_or("the hub does not run")?;
@@ -66,12 +77,15 @@ pub fn measure(
         chain.until_spread(2)?;
         at_hubs(&chain)?;
     }
-    let mut http = chain.ask(0)?;
-    let wanted: usize = work.iter().map(|(_, transactions)| transactions.len()).sum();
-    until("all records at head office", super::chain::LOOK_EVERY, || {
-        Ok(Chain::records(&mut http)? == wanted as u64)
-    })?;
-    check_books(&mut http, &work, 0)
+    until_seen(&chain, count(&work))?;
+    check_books(&mut chain.ask(OFFICE)?, &work, 0)
+}
+
+/// Waits until head office counts so many records.
+fn until_seen(chain: &Chain, records: usize) -> Outcome<()> {
+    let mut http = chain.ask(OFFICE)?;
+    until("all records at head office", LOOK_EVERY, || Ok(Chain::records(&mut http)? == records as u64))
+        .map(drop)
 }
 
 fn at_hubs(chain: &Chain) -> Outcome<()> {
