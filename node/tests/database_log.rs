@@ -40,7 +40,8 @@ fn temp() -> TempDir {
 /// Opens in a database, small enough for its limits to be met.
 fn at(url: &str) -> Options {
     let database = Database::parse(url).expect("address");
-    let database = Some(InDatabase { database, store_of: |kind, _| Some(format!("store {}", kind % 3)) });
+    let database =
+        Some(InDatabase { database, store_of: |kind, _| Some(format!("store {}", kind % 3)), hub: None });
     let (segment_bytes, ahead_bytes, reserve_bytes) = (1 << 20, 1024, 0);
     Options { segment_bytes, ahead_bytes, reserve_bytes, database, ..Options::default() }
 }

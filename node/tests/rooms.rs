@@ -91,7 +91,7 @@ fn room(title: &'static str, encrypted: bool, server: Option<Server>) -> Room {
     });
     let database = server.as_ref().map(|server| {
         let database = Database::parse(&server.url("postgres")).expect("address");
-        InDatabase { database, store_of: |_, _| None }
+        InDatabase { database, store_of: |_, _| None, hub: None }
     });
     let options = Options { vault, database, ..small() };
     Room { title, dir, options, server }

@@ -106,11 +106,35 @@ fn stores_spread_over_two_hubs_and_either_answers_for_all() {
         let list = list.as_array().unwrap();
         list.len() == 2 && list.iter().all(|hub| !hub["stores"].as_array().unwrap().is_empty())
     });
+    // Tills that come later, in stores of either hub; and one that goes.
+    let more: Vec<Node> = stores
+        .iter()
+        .enumerate()
+        .map(|(n, store)| till(&chain.join(store, &format!("u-{store}"), n % 2)))
+        .collect();
+    until("the later ones are served", || more.iter().all(online));
+    for store in stores {
+        chain.ask(1, &["hub", "revoke", "--terminal", &format!("u-{store}")]);
+    }
+    until("the revoked ones are out", || more.iter().all(|till| !online(till)));
+    drop(more);
     until("all books are seen", || chain.records(0) == 120 && chain.records(1) == 120);
     for asked in 0..2 {
         let trial = chain.ask(asked, &["ledger", "trial-balance"]);
         assert_eq!(trial["difference_minor"]["GBP"].as_i64().unwrap_or(0), 0, "{trial}");
     }
+    // Whoever looks sees every till, with what it said of itself, wherever it is connected.
+    until("every till is seen", || {
+        let tills = chain.ask(0, &["terminals"]);
+        let tills = tills.as_array().unwrap();
+        let (gone, there): (Vec<&Value>, Vec<&Value>) =
+            tills.iter().partition(|till| till["revoked"] == true);
+        let well = |till: &&Value| till["online"] == true && till["software"].is_string();
+        there.len() == 6
+            && there.iter().all(well)
+            && gone.len() == 6
+            && gone.iter().all(|till| till["online"] == false)
+    });
     let balances = chain.ask(0, &["ledger", "balances"]);
     assert_eq!(balances["balances"], chain.ask(1, &["ledger", "balances"])["balances"]);
 

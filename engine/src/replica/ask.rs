@@ -1,7 +1,7 @@
 //! Questions to a replica: what waits, where a record is, what the store's logs, policy and registry say. Changes
 //! nothing.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{BatchMeta, Identity, Replica};
 use crate::attic::Workroom;
@@ -69,6 +69,17 @@ pub struct Waiting {
     pub value_minor: BTreeMap<Currency, i64>,
     /// Clock of the oldest, ms since 1970.
     pub oldest_ms: Option<i64>,
+}
+
+/// How a till is doing, as the hub that has its store knows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Live {
+    /// Its key.
+    pub writer: WriterId,
+    /// It is connected.
+    pub online: bool,
+    /// What it said last of itself, and when, ms since 1970.
+    pub heard: Option<(i64, Status)>,
 }
 
 /// See [`Replica::revision`].
@@ -254,6 +265,38 @@ impl Replica {
     /// Connected peers.
     pub fn peers(&self) -> impl Iterator<Item = (WriterId, &Peer)> {
         self.peers.iter().map(|(peer, state)| (*peer, state))
+    }
+
+    /// Whether a till is connected, here or (as far as this replica was told) at another hub; then what it said of itself.
+    #[must_use]
+    pub fn online(&self, writer: &WriterId) -> Option<Option<(i64, &Status)>> {
+        if let Some(peer) = self.peers.get(writer) {
+            return Some(peer.status.as_ref().map(|(at_ms, status)| (*at_ms, status)));
+        }
+        self.elsewhere.contains(writer).then(|| self.last_status(writer))
+    }
+
+    /// How many peers are connected, here or at another hub.
+    #[must_use]
+    pub fn online_count(&self) -> usize {
+        self.peers.len() + self.elsewhere.len()
+    }
+
+    /// How the tills of the store are doing, for a replica that only reads along.
+    #[must_use]
+    pub fn live(&self) -> Vec<Live> {
+        let online = |writer: &WriterId| self.peers.contains_key(writer);
+        let heard = self.heard.iter().map(|(writer, heard)| (*writer, Some(heard.clone())));
+        let silent = self.peers.keys().filter(|writer| !self.heard.contains_key(writer));
+        let all = heard.chain(silent.map(|writer| (*writer, None)));
+        all.map(|(writer, heard)| Live { writer, online: online(&writer), heard }).collect()
+    }
+
+    /// Takes in how the tills are doing at the hub that has the store.
+    pub fn hear_elsewhere(&mut self, tills: Vec<Live>) {
+        self.elsewhere = tills.iter().filter(|till| till.online).map(|till| till.writer).collect();
+        let heard = tills.into_iter().filter_map(|till| Some((till.writer, till.heard?)));
+        self.heard.extend(heard);
     }
 
     /// How many batches are held.

@@ -20,7 +20,7 @@ mod restore;
 
 pub use crate::image::Stale;
 pub use admit::Refusal;
-pub use ask::{Custody, CustodyStep, Revision, Waiting};
+pub use ask::{Custody, CustodyStep, Live, Revision, Waiting};
 pub use batches::BatchMeta;
 pub use capture::{Capture, CaptureError, Receipt};
 pub use image::Image;
@@ -241,6 +241,8 @@ pub struct Replica {
     refused: u64,
     /// The last status of everybody who was ever connected since the start, with the time it came.
     heard: BTreeMap<WriterId, (i64, Status)>,
+    /// Tills that are connected to the hub that has the store, for a replica that only reads along.
+    elsewhere: BTreeSet<WriterId>,
     /// Entries handed out and reported durable, and what waits for them.
     persisted: u64,
     durable: u64,
@@ -309,6 +311,7 @@ impl Replica {
             log_ends_ms: None,
             refused: 0,
             heard: BTreeMap::new(),
+            elsewhere: BTreeSet::new(),
             persisted: 0,
             durable: 0,
             waiting: VecDeque::new(),

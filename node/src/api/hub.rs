@@ -122,7 +122,7 @@ async fn stores(State(hub): State<Arc<Hub>>) -> Answer {
                 json!({
                     "store": replica.identity().store,
                     "terminals": replica.registry().writers().filter(|(_, log)| !log.terminal.is_hub()).count(),
-                    "online": replica.peers().count(),
+                    "online": replica.online_count(),
                     "records": replica.log_heads().iter().filter(|(log, _)| !log.terminal.is_hub()).map(|(_, seq)| seq).sum::<u64>(),
                     "open_cases": books.cases().filter(|case| case.state.as_str() == "open").count(),
                     "policy_version": replica.policies().version(),
@@ -150,14 +150,14 @@ async fn terminals(State(hub): State<Arc<Hub>>) -> Answer {
                 let terminals = replica.registry().writers().filter(|(_, log)| !log.terminal.is_hub());
                 terminals
                     .map(|(writer, log)| {
-                        let peer = replica.peers().find(|(peer, _)| *peer == writer).map(|(_, peer)| peer);
-                        let status = peer.and_then(|peer| peer.status.as_ref());
+                        let online = replica.online(&writer);
+                        let status = online.flatten();
                         json!({
                             "store": replica.identity().store,
                             "terminal": log.terminal,
                             "incarnation": log.incarnation,
                             "key": writer,
-                            "online": peer.is_some(),
+                            "online": online.is_some(),
                             "revoked": directory.is_revoked(log),
                             "alarms": alarms.about(&log.to_string()),
                             "records": heads.get(log).copied().unwrap_or(0),
@@ -166,7 +166,7 @@ async fn terminals(State(hub): State<Arc<Hub>>) -> Answer {
                             "clock_offset_ms": status.map(|(at_ms, status)| status.clock_ms - at_ms),
                             "policy_version": status.map(|(_, status)| status.policy_version),
                             "software": status.map(|(_, status)| &status.software),
-                            "last_status": status.map(|(at_ms, _)| rfc3339(*at_ms)),
+                            "last_status": status.map(|(at_ms, _)| rfc3339(at_ms)),
                         })
                     })
                     .collect()

@@ -13,7 +13,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::codec;
 use engine::ids::{RecordId, StoreId};
-use engine::replica::Receipt;
+use engine::lease::HubName;
+use engine::replica::{Live, Receipt};
 use engine::time::Day;
 use engine::transaction::HubRecord;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 use crate::api::problem::Problem;
 use crate::api::serve::{answer_of, answer_on, ask_on};
 use crate::hub::{Hub, Rooms};
+use crate::runtime::alarms::Told;
 use crate::runtime::store::StoreError;
 use crate::transport::{Endpoint, HubLine, HubStream};
 
@@ -29,14 +31,30 @@ use crate::transport::{Endpoint, HubLine, HubStream};
 pub(super) const FROM_MACHINE: HeaderName = HeaderName::from_static("x-tillsync-from-machine");
 /// Path of statements for a store.
 const STATE: &str = "/between/state/";
+/// Path of how the tills of a log's stores are doing.
+const LIVE: &str = "/between/live/";
+/// Largest answer to that: some 300 bytes a till.
+const LIVE_BYTES: usize = 16 << 20;
+/// Longest that it may take.
+const LIVE_WAIT: Duration = Duration::from_secs(2);
 /// Largest statement.
 const STATEMENT_BYTES: usize = 1 << 20;
 /// Longest that a statement may take.
 const STATE_WAIT: Duration = Duration::from_secs(15);
 
+/// How a hub and the tills of the stores in one of its logs are doing.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Doing {
+    pub(super) tills: Vec<(StoreId, Vec<Live>)>,
+    /// What somebody should look at, of everything at that hub.
+    pub(super) alarms: Vec<Told>,
+}
+
 /// A statement of the hub for one store.
 #[derive(Serialize, Deserialize)]
 struct Statement {
+    /// The hub that states it: the one that serves the company.
+    by: HubName,
     record: HubRecord,
     receipt: String,
 }
@@ -85,16 +103,27 @@ impl Lines {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How the tills of the stores in a log are doing, as the hub knows that has it.
+    pub(super) async fn live(&self, endpoint: &Endpoint, address: &str, number: u16) -> Option<Doing> {
+        let asked = async {
+            let request = Request::get(format!("{LIVE}{number}")).header(header::HOST, "hub");
+            let answer = self.send(endpoint, address, request.body(Body::empty()).ok()?).await.ok()?;
+            let there = answer.status() == StatusCode::OK;
+            let bytes = axum::body::to_bytes(answer.into_body(), LIVE_BYTES).await.ok()?;
+            codec::decode::<_, LIVE_BYTES>(&bytes).ok().filter(|_| there)
+        };
+        timeout(LIVE_WAIT, asked).await.ok().flatten()
+    }
+
     /// Has a statement recorded by the hub that has the store.
     pub(crate) async fn state(
         &self,
         endpoint: &Endpoint,
         address: &str,
         store: &StoreId,
-        record: HubRecord,
-        receipt: String,
+        (by, record, receipt): (HubName, HubRecord, String),
     ) -> Result<Receipt, StoreError> {
-        let bytes = codec::encode(&Statement { record, receipt });
+        let bytes = codec::encode(&Statement { by, record, receipt });
         let path = format!("{STATE}{}", data_encoding::HEXLOWER.encode(store.as_str().as_bytes()));
         let asked = async {
             let request = Request::post(path).header(header::HOST, "hub").body(Body::from(bytes));
@@ -140,6 +169,14 @@ async fn respond(rooms: &Arc<Rooms>, mut request: Request) -> Response {
             None => StatusCode::BAD_REQUEST.into_response(),
         };
     }
+    if let Some(number) = request.uri().path().strip_prefix(LIVE) {
+        let mut doing = Doing { tills: Vec::new(), alarms: rooms.alarms.told() };
+        for handle in number.parse().map(|number| rooms.own_of(number)).unwrap_or_default() {
+            let live = handle.ask(|replica| replica.live()).await;
+            doing.tills.extend(live.ok().map(|live| (handle.store().clone(), live)));
+        }
+        return codec::encode(&doing).into_response();
+    }
     let Some(hub) = rooms.company() else {
         return nobody("the hub that was asked does not serve the company at the moment").into_response();
     };
@@ -165,11 +202,15 @@ async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {
     let Ok(statement) = codec::decode::<Statement, STATEMENT_BYTES>(&bytes) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
+    // One that was paused and woke up does not know yet that another one decides.
+    let serves = rooms.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.has(statement.by, 0));
     let stated = match rooms.own_or_new(store) {
+        _ if !serves => Stated::Not("the hub that asked does not serve the company any more".to_owned()),
         None => Stated::Not("it has not got the store any more".to_owned()),
-        Some(handle) => match handle.state(statement.record, statement.receipt).await {
+        Some(handle) => match handle.state(statement.record.clone(), statement.receipt).await {
             Err(error) => Stated::Not(error.to_string()),
             Ok(receipt) => {
+                rooms.heed(store, &statement.record);
                 // Who reads along sees what follows from it only when that is durable, too.
                 let _ = handle.until_durable().await;
                 let Receipt { id, receipt, seq, business_day, repeated } = receipt;

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -21,6 +22,7 @@ pub(super) fn router(rooms: Arc<Rooms>) -> Router {
     Router::new()
         .route("/healthz", get(crate::api::openapi::healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .fallback(of_company)
         .with_state(rooms)
 }
@@ -36,11 +38,27 @@ async fn readyz(State(rooms): State<Arc<Rooms>>) -> Result<&'static str, Problem
     match away.or(cut_off) {
         None => Ok("ready"),
         Some(_) => Err(Problem::new(
-            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::SERVICE_UNAVAILABLE,
             "database away",
             "nothing new is taken in; the hub's own log says why",
         )),
     }
+}
+
+/// Each hub's own figures, for whoever may see the company's.
+async fn metrics(state: State<Arc<Rooms>>, from: ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let rooms = state.0.clone();
+    if rooms.company().is_some() {
+        return of_company(state, from, request).await;
+    }
+    let mut asking = Request::new(Body::empty());
+    *asking.headers_mut() = request.headers().clone();
+    *asking.uri_mut() = Uri::from_static("/v1/authority");
+    let allowed = of_company(state, from, asking).await;
+    if allowed.status() != StatusCode::OK {
+        return allowed;
+    }
+    crate::metrics::hub::of(&rooms).await.into_response()
 }
 
 async fn of_company(

@@ -21,6 +21,7 @@ use crate::central;
 use crate::error::Failure;
 use crate::hub::{Door, Hub, Papers, Room, Rooms, RunOptions, fresh_replica, log_options};
 use crate::runtime::StopSignal;
+use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::now_ms;
 use crate::runtime::links::{address_of, listen};
@@ -53,8 +54,9 @@ pub(crate) async fn run(
     let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
     // Its own for good: what a process that died here had is this one's at once.
     let me: HubName = storage::name_of(&dir);
-    let audit = AuditLog::in_memory();
+    let (audit, alarms) = (AuditLog::in_memory(), Alarms::default());
     let elsewhere = Arc::new(Elsewhere::new(Company {
+        dir: dir.clone(),
         database: cluster.database.clone(),
         log_id: cluster.company,
         shards: cluster.shards,
@@ -64,11 +66,19 @@ pub(crate) async fn run(
         key: key.clone(),
         vault: vault.clone(),
         audit: audit.clone(),
+        alarms: alarms.clone(),
     }));
     let advertised = options.advertise.clone().or_else(|| config.advertise.clone());
     let identity = authority.hub_identity(key.clone()).map_err(Failure::refused)?;
-    let rooms =
-        Rooms::new(dir.clone(), config, key, authority, audit, cluster.shards, Some(elsewhere.clone()))?;
+    let rooms = Rooms::new(
+        dir.clone(),
+        config,
+        key,
+        authority,
+        (audit, alarms),
+        cluster.shards,
+        Some(elsewhere.clone()),
+    )?;
     let rooms = Arc::new(rooms);
     rooms.audit.note_changed(now_ms(), &changed);
 

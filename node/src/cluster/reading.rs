@@ -6,34 +6,39 @@
 //! log for all stores in it, begins when one of them is first asked, and goes when nobody asks for a while.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use engine::attic::Workroom;
+use engine::attic::{Attic, Workroom};
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
 use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::lease::{HubName, shard_of};
+use engine::ledger::WorkLimits;
 use engine::replica::{ReadBack, Replica};
 use tokio::runtime::Handle;
 
-use super::between::Lines;
+use super::between::{Doing, Lines};
 use super::table::{HubRow, Seen, log_id};
 use crate::database::Database;
 use crate::hub::{HubConfig, base_policy, replica_identity};
 use crate::identity::NodeKey;
+use crate::runtime::alarms::{Alarms, Told};
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
 use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::positions::Positions;
 use crate::runtime::store::{Job, StoreError, StoreHandle, read_journal};
 use crate::storage::vault::Vault;
-use crate::storage::{Entry, LogReader, Position, StorageError};
+use crate::storage::{Entry, LogReader, Position, Scratch, StorageError};
 use crate::transport::Endpoint;
 
 /// What was read this recently is new enough.
 const FRESH: Duration = Duration::from_millis(100);
+/// How often the other hub is asked how its tills are doing.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// A log that nobody asks about for so long is read along no more.
 const IDLE: Duration = Duration::from_secs(600);
 /// Tries to read a log anew that did not fit.
@@ -42,6 +47,7 @@ const TRIES: u32 = 3;
 /// What a copy needs.
 #[derive(Clone)]
 pub(crate) struct Company {
+    pub(crate) dir: PathBuf,
     pub(crate) database: Database,
     pub(crate) log_id: [u8; 16],
     pub(crate) shards: u16,
@@ -51,6 +57,7 @@ pub(crate) struct Company {
     pub(crate) key: NodeKey,
     pub(crate) vault: Option<Vault>,
     pub(crate) audit: AuditLog,
+    pub(crate) alarms: Alarms,
 }
 
 /// The other hubs, and the stores that they have.
@@ -120,6 +127,11 @@ impl Elsewhere {
             its.map(|log| log.number).collect()
         };
         seen.hubs.iter().map(|row| (row.clone(), logs_of(row))).collect()
+    }
+
+    /// Whether a hub has a log, as far as the tables said last.
+    pub(super) fn has(&self, hub: HubName, number: u16) -> bool {
+        read(&self.seen).logs.iter().any(|log| log.number == number && log.holder == Some(hub))
     }
 
     /// Where the hub is reached that has a log, if it is another one and known.
@@ -201,9 +213,13 @@ impl Elsewhere {
             company: self.company.clone(),
             number,
             log: None,
+            scratch: None,
             at: Position(0),
             stores: BTreeMap::new(),
             looked: None,
+            live: Arc::default(),
+            alarms: Vec::new(),
+            asked_live: None,
             stale: Arc::default(),
             events: VecDeque::new(),
             elsewhere: Arc::downgrade(self),
@@ -230,9 +246,16 @@ struct Reading {
     company: Company,
     number: u16,
     log: Option<LogReader>,
+    /// Where the copies rest; `None`: in memory.
+    scratch: Option<Arc<Scratch>>,
     at: Position,
     stores: BTreeMap<StoreId, Copy>,
     looked: Option<Instant>,
+    /// How the tills are doing, as the other hub said last, and when it was asked.
+    live: Arc<Mutex<Option<Doing>>>,
+    /// Alarms that it told.
+    alarms: Vec<Told>,
+    asked_live: Option<Instant>,
     /// Something was recorded through here: what was read before is not new enough.
     stale: Arc<AtomicBool>,
     /// What the other hub noted, to be shown here as well.
@@ -294,7 +317,8 @@ impl Reading {
                                 None => Err(nobody()),
                                 Some((endpoint, address)) => {
                                     let lines = elsewhere.lines.clone();
-                                    lines.state(&endpoint, &address, &store, *record, receipt).await
+                                    let by = elsewhere.company.me;
+                                    lines.state(&endpoint, &address, &store, (by, *record, receipt)).await
                                 }
                             }
                         }
@@ -316,6 +340,7 @@ impl Reading {
 
     /// Reads what is new. A log that cannot be read now leaves what was read before.
     fn read_on(&mut self) {
+        self.ask_live();
         let stale = self.stale.swap(false, Ordering::AcqRel);
         if !stale && self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
             return;
@@ -344,6 +369,11 @@ impl Reading {
                 let id = log_id(self.company.log_id, self.number);
                 let opened = LogReader::open(self.company.database.clone(), id, self.company.vault.as_ref())?;
                 let Some(log) = opened else { return Ok(()) };
+                let dir = self.company.dir.join("logs").join(format!("along-{:03}", self.number));
+                self.scratch = Scratch::for_now(&dir)
+                    .inspect_err(|error| tracing::warn!("no scratch file, so memory follows it: {error}"))
+                    .ok()
+                    .map(Arc::new);
                 self.log.insert(log).clone()
             }
         };
@@ -358,6 +388,7 @@ impl Reading {
         let now = self.company.clock.at(now_ms());
         for (store, copy) in &mut self.stores {
             let missing = copy.replica.read_along(now);
+            copy.replica.rest();
             if missing > 0 {
                 return Err(Broken::Misfit(format!(
                     "{missing} journal entries of store {store} are not there"
@@ -365,7 +396,31 @@ impl Reading {
             }
         }
         self.company.audit.take_in(self.events.drain(..));
+        let heard = lock(&self.live).take();
+        if let Some(Doing { tills, alarms }) = heard {
+            for (store, tills) in tills {
+                self.copy(&store).replica.hear_elsewhere(tills);
+            }
+            self.company.alarms.hear(&alarms, &self.alarms);
+            self.alarms = alarms;
+        }
         Ok(())
+    }
+
+    /// Asks the hub that has the stores how their tills are doing; nobody waits for it.
+    fn ask_live(&mut self) {
+        if self.asked_live.is_some_and(|asked| asked.elapsed() < LIVE_EVERY) {
+            return;
+        }
+        self.asked_live = Some(Instant::now());
+        let Some(elsewhere) = self.elsewhere.upgrade() else { return };
+        let (number, live) = (self.number, self.live.clone());
+        self.runtime.spawn(async move {
+            let endpoint = read(&elsewhere.endpoint).clone();
+            let Some((endpoint, address)) = endpoint.zip(elsewhere.address_of(number)) else { return };
+            let heard = elsewhere.lines.live(&endpoint, &address, number).await;
+            *lock(&live) = heard;
+        });
     }
 
     fn take(&mut self, at: Position, entry: &Entry) -> Result<(), Broken> {
@@ -384,25 +439,29 @@ impl Reading {
         let (store, read) =
             LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| misfit(error.to_string()))?;
         let mark = matches!(read, LogEntry::Posted(_));
+        // What changes no books waits for nothing.
+        let aside = matches!(read, LogEntry::Link(_) | LogEntry::Custody(_));
         let looked = Looked::of(&read);
         let ready = ReadBack::of(read).map_err(|error| misfit(error.to_string()))?;
         let copy = self.copy(&store);
         copy.positions.note(looked, at);
         copy.tail.push(ready);
-        if mark {
+        if mark || aside && copy.tail.len() == 1 {
             for ready in copy.tail.drain(..) {
                 copy.replica.take_back(ready).map_err(|error| misfit(error.to_string()))?;
             }
+            copy.replica.rest();
         }
         Ok(())
     }
 
     fn copy(&mut self, store: &StoreId) -> &mut Copy {
         let company = &self.company;
+        let attic = self.scratch.clone().map(|scratch| scratch as Arc<dyn Attic>);
+        let room = Workroom { limits: WorkLimits::default(), attic };
         self.stores.entry(store.clone()).or_insert_with(|| {
             let policy = base_policy(company.config.currency);
-            let replica = Replica::new(replica_identity(&company.key, store), policy);
-            let replica = replica.in_room(&Workroom::default());
+            let replica = Replica::new(replica_identity(&company.key, store), policy).in_room(&room);
             let positions = Positions::new(replica.room());
             Copy { replica, positions, tail: Vec::new() }
         })

@@ -51,8 +51,8 @@ fn devices(replica: &Replica) -> Vec<Device> {
         .collect();
     let logs = replica.registry().writers().filter(|row| !row.1.terminal.is_hub());
     let device = |(writer, log): (WriterId, &LogId)| {
-        let peer = replica.peers().find(|peer| peer.0 == writer).map(|peer| peer.1);
-        let status = peer.and_then(|peer| peer.status.as_ref());
+        let online = replica.online(&writer);
+        let status = online.flatten();
         let shut_out = |incarnation| revoked.contains(&(log.terminal.to_string(), incarnation));
         Device {
             store: replica.identity().store.clone(),
@@ -60,7 +60,7 @@ fn devices(replica: &Replica) -> Vec<Device> {
             writer,
             newest: replica.registry().incarnation(&log.terminal) == log.incarnation,
             revoked: shut_out(None) || shut_out(Some(log.incarnation)),
-            online: peer.is_some(),
+            online: online.is_some(),
             heard_ms: replica.heard(log).at_ms,
             software: status.map(|told| told.1.software.clone()),
             policy: status.map(|told| told.1.policy_version),

@@ -255,8 +255,7 @@ fn in_force(replica: &Replica) -> Markup {
             !row.1.terminal.is_hub() && replica.registry().incarnation(&row.1.terminal) == row.1.incarnation
         })
         .map(|(writer, log)| {
-            let peer = replica.peers().find(|peer| peer.0 == writer).map(|peer| peer.1);
-            let version = peer.and_then(|peer| peer.status.as_ref()).map(|told| told.1.policy_version);
+            let version = replica.online(&writer).flatten().map(|told| told.1.policy_version);
             (log.terminal.to_string(), version)
         })
         .collect();

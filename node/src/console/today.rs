@@ -111,12 +111,12 @@ fn store_row(replica: &Replica, brief: &Brief) -> StoreRow {
     let tills = brief.tills.iter().map(|(log, day, records)| {
         let writer = replica.registry().writer_of(log);
         let heard = replica.heard(log);
-        let peer = writer.and_then(|writer| replica.peers().find(|peer| peer.0 == writer)).map(|peer| peer.1);
-        let status = peer.and_then(|peer| peer.status.as_ref());
+        let online = writer.and_then(|writer| replica.online(&writer));
+        let status = online.flatten();
         let span = writer.and_then(|writer| replica.links_of(&writer).last().copied());
         let head = heads.get(log).copied().unwrap_or(0);
         TillRow {
-            online: peer.is_some(),
+            online: online.is_some(),
             heard_ms: heard.at_ms,
             gone_ms: span.and_then(|span| span.down_ms),
             waiting: heard.head_seq.saturating_sub(head),

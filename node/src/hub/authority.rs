@@ -45,6 +45,7 @@ impl Hub {
         if overlap_seconds > OVERLAP_MAX_SECONDS {
             return Err(Failure::refused(format!("the overlap is at most {OVERLAP_MAX_SECONDS} s")));
         }
+        self.alone()?;
         let now = self.authority.time(system_seconds());
         self.authority.rotate(now, overlap_seconds).map_err(Failure::refused)?;
         self.papers_changed()?;
@@ -59,10 +60,24 @@ impl Hub {
     /// # Errors
     /// The disk fails.
     pub fn drop_former_authorities(&self, by: &str) -> Result<Value, Failure> {
+        self.alone()?;
         let count = self.authority.drop_former().map_err(Failure::refused)?;
         self.papers_changed()?;
         self.audit.note(now_ms(), None, Some(by.to_owned()), "authority-dropped", format!("{count} ended"));
         Ok(self.authority_view())
+    }
+
+    /// Authorities lie in the directories of hubs: one is changed while no other hub is there to show the old one.
+    fn alone(&self) -> Result<(), Failure> {
+        let others =
+            self.rooms.elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.hubs().len().saturating_sub(1));
+        if others == 0 {
+            return Ok(());
+        }
+        Err(Failure::refused(format!(
+            "{others} other hubs are running with the authority as it is: stop all but one, change it there, and make the \
+             directories of the others anew with `tillsync hub add`"
+        )))
     }
 
     /// Shows the hub's new papers from the next handshake on, and calls the tills to it.

@@ -269,7 +269,8 @@ impl Hub {
         let audit = AuditLog::new(storage, restored.audit);
         audit.note_changed(now_ms(), &changed);
         let (dir, audit_of_room) = (dir.to_path_buf(), audit.clone());
-        let rooms = Arc::new(Rooms::new(dir.clone(), config, key, authority, audit, 0, None)?);
+        let rooms =
+            Arc::new(Rooms::new(dir.clone(), config, key, authority, (audit, Alarms::default()), 0, None)?);
         let room = Room::new(home, audit_of_room);
         let hub = Self::of(&rooms, &room, &restored.own, advertise.unwrap_or_else(|| listen.to_owned()))?;
         let take_back = TakeBack::of(&dir, restored.stores.len())?;
@@ -435,9 +436,9 @@ impl Hub {
         &self.directory
     }
 
-    /// How the webhooks stand, for the metrics.
-    pub(crate) fn webhooks(&self) -> &central::webhooks::Board {
-        &self.rooms.webhooks
+    /// The stores of this process, and the way to those of others.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// What somebody should look at.
@@ -477,10 +478,7 @@ impl Hub {
             .state(record, format!("revoke-{terminal}-{}", log.incarnation))
             .await
             .map_err(Failure::refused)?;
-        self.directory.revoke(&log);
-        if let Some(door) = self.rooms.door.get() {
-            door.endpoint.disconnect(&writer.0, &format!("terminal {log} is revoked"));
-        }
+        self.rooms.revoke(&log, &writer);
         let detail = format!("terminal {log}: records after {last_valid_seq} are held");
         self.audit.note(now_ms(), Some(store.as_str()), Some(terminal.to_string()), "revoked", detail);
         Ok(

@@ -84,7 +84,7 @@ impl Rooms {
         config: HubConfig,
         key: NodeKey,
         authority: Arc<Authority>,
-        audit: AuditLog,
+        (audit, alarms): (AuditLog, Alarms),
         shards: u16,
         elsewhere: Option<Arc<Elsewhere>>,
     ) -> Result<Self, crate::error::Failure> {
@@ -95,7 +95,7 @@ impl Rooms {
             key,
             authority,
             directory: Directory::default(),
-            alarms: Alarms::default(),
+            alarms,
             audit,
             run_token: super::new_token(),
             shards,
@@ -227,6 +227,34 @@ impl Rooms {
         let made = self.start_store(room, store, fresh, None);
         stores.insert(store.clone(), made.clone());
         Some(made)
+    }
+
+    /// Who may connect follows from what was stated for a store of this process by another hub.
+    pub(crate) fn heed(&self, store: &StoreId, record: &HubRecord) {
+        match record {
+            HubRecord::Enrol(enrolment) => {
+                self.directory.enrol(enrolment.writer, store.clone(), enrolment.log.clone());
+            }
+            HubRecord::Revoke { terminal, incarnation, .. } => {
+                for (writer, of, log, _) in self.directory.devices() {
+                    let meant = of == *store
+                        && log.terminal == *terminal
+                        && incarnation.is_none_or(|number| number == log.incarnation);
+                    if meant {
+                        self.revoke(&log, &writer);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the right of a log's key to connect, and its connection.
+    pub(crate) fn revoke(&self, log: &LogId, writer: &WriterId) {
+        self.directory.revoke(log);
+        if let Some(door) = self.door.get() {
+            door.endpoint.disconnect(&writer.0, &format!("terminal {log} is revoked"));
+        }
     }
 
     /// Every store of the company, by name.

@@ -15,7 +15,8 @@ use super::common;
 use super::text::{CONTENT_TYPE, Exposition};
 use crate::api::openapi::Refused;
 use crate::api::problem::Problem;
-use crate::hub::Hub;
+use crate::hub::{Hub, Rooms};
+use crate::storage::Storage;
 
 /// What a store gives.
 struct Store {
@@ -69,12 +70,25 @@ fn store(replica: &Replica) -> Store {
 /// `GET /metrics` of the hub.
 #[utoipa::path(get, path = "/metrics", tag = "hub", responses((status = 200, description = "Figures in the text format of Prometheus.", content_type = "text/plain", body = String), Refused), security(("token" = [])))]
 pub async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
+    of(hub.rooms()).await
+}
+
+/// The figures of the stores that this process has, and its own.
+pub(crate) async fn of(rooms: &Rooms) -> Result<Response, Problem> {
     let mut stores = Vec::new();
-    for handle in hub.stores() {
+    for handle in rooms.own() {
         stores.push(handle.ask(|replica| store(replica)).await?);
     }
     let mut out = Exposition::default();
-    common(&mut out, "hub", hub.storage());
+    let logs: Vec<Storage> = rooms.held().values().map(|room| room.storage().clone()).collect();
+    common(&mut out, "hub", &logs.iter().collect::<Vec<_>>());
+    out.gauge(
+        "tillsync_hub_logs",
+        "Logs that this hub has; more than one where several hubs serve.",
+        |put| {
+            put(&[], logs.len() as i128);
+        },
+    );
     let mut each = |name: &str, help: &str, value: &dyn Fn(&Store) -> u64| {
         out.gauge(name, help, |put| {
             for store in &stores {
@@ -150,23 +164,23 @@ pub async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
             put(&[("account", account), ("currency", currency)], *minor);
         }
     });
-    webhooks(&mut out, &hub);
+    webhooks(&mut out, rooms);
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], out.finish()).into_response())
 }
 
-fn webhooks(out: &mut Exposition, hub: &Hub) {
+fn webhooks(out: &mut Exposition, rooms: &Rooms) {
     out.counter(
         "tillsync_webhook_deliveries_total",
         "Attempts to deliver changes to a webhook, by what became of them.",
         |put| {
-            for (outcome, count) in hub.webhooks().attempts() {
+            for (outcome, count) in rooms.webhooks.attempts() {
                 put(&[("outcome", outcome)], count.into());
             }
         },
     );
     let behind = "Changes that a webhook's receiver has not accepted yet, at most: not all need be for it.";
     out.gauge("tillsync_webhook_behind", behind, |put| {
-        for (id, count) in hub.webhooks().behind() {
+        for (id, count) in rooms.webhooks.behind() {
             put(&[("webhook", id.as_str())], count.into());
         }
     });

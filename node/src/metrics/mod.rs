@@ -110,9 +110,12 @@ fn seconds(us: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// What both roles measure.
-fn common(out: &mut Exposition, role: &str, storage: &Storage) {
-    let (log_bytes, poisoned) = (storage.log_bytes(), storage.is_poisoned().is_some());
+/// What both roles measure; `logs`: those that the node has.
+fn common(out: &mut Exposition, role: &str, logs: &[&Storage]) {
+    let log_bytes: u64 = logs.iter().map(|log| log.log_bytes()).sum();
+    let poisoned = logs.iter().any(|log| log.is_poisoned().is_some());
+    let full = logs.iter().any(|log| log.is_full());
+    let away = logs.iter().any(|log| log.is_away().is_some());
     out.gauge("tillsync_build_info", "The version that runs, always 1.", |put| {
         put(&[("version", env!("CARGO_PKG_VERSION")), ("role", role)], 1);
     });
@@ -122,13 +125,13 @@ fn common(out: &mut Exposition, role: &str, storage: &Storage) {
         "1 if the storage failed and refuses until the node is started again.",
         |put| put(&[], i128::from(poisoned)),
     );
-    let full = "1 if the disk is full, or the database has been away for a while: nothing new is taken in.";
-    out.gauge("tillsync_storage_full", full, |put| put(&[], i128::from(storage.is_full())));
+    let help = "1 if the disk is full, or the database has been away for a while: nothing new is taken in.";
+    out.gauge("tillsync_storage_full", help, |put| put(&[], i128::from(full)));
     if role == "hub" {
-        let away = "1 if the log is in a database and that is away: everything waits for it.";
-        out.gauge("tillsync_database_away", away, |put| put(&[], i128::from(storage.is_away().is_some())));
+        let help = "1 if the log is in a database and that is away: everything waits for it.";
+        out.gauge("tillsync_database_away", help, |put| put(&[], i128::from(away)));
     }
-    if let Some(space) = storage.space() {
+    if let Some(space) = logs.first().and_then(|log| log.space()) {
         out.gauge(
             "tillsync_disk_free_bytes",
             "Free bytes of the disk that holds the node's directory.",

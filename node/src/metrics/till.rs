@@ -18,7 +18,7 @@ use crate::runtime::clock::now_ms;
 #[utoipa::path(get, path = "/metrics", tag = "till", responses((status = 200, description = "Figures in the text format of Prometheus.", content_type = "text/plain", body = String), Refused))]
 pub async fn metrics(State(till): State<Arc<Till>>) -> Result<Response, Problem> {
     let mut out = Exposition::default();
-    common(&mut out, "terminal", &till.storage);
+    common(&mut out, "terminal", &[&till.storage]);
     let asked = till.store.ask(|replica| {
         let (online, since_ms) = replica.hub_link();
         (

@@ -109,6 +109,18 @@ impl Scratch {
         Ok(made)
     }
 
+    /// A file without a name and with a key that nobody keeps, for this life only.
+    ///
+    /// # Errors
+    /// It cannot be made there: what would rest in it stays in memory.
+    pub(crate) fn for_now(dir: &Path) -> Result<Self, StorageError> {
+        private::make_folder(dir).map_err(|error| StorageError::io("creating the folder", dir, &error))?;
+        let made = Self::create(Disk::default(), dir, &rand::random())?;
+        let path = dir.join("scratch");
+        fs::remove_file(&path).map_err(|error| StorageError::io("unlinking", &path, &error))?;
+        Ok(made)
+    }
+
     fn found(dir: &Path, key: &[u8; 32]) -> Option<Self> {
         let file = private::options().read(true).write(true).open(dir.join("scratch")).ok()?;
         let steps = file.metadata().ok()?.len().div_ceil(STEP_BYTES);

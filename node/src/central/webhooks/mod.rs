@@ -202,7 +202,7 @@ impl Round {
             }
         }
         for (about, what) in self.alarmed.iter().filter(|key| !due.contains_key(*key)) {
-            self.rooms.alarms.clear(about, what);
+            self.rooms.alarms.clear(about, *what);
         }
         self.alarmed.retain(|key| due.contains_key(key));
         for ((about, what), detail) in due {
