@@ -24,6 +24,11 @@ const COMMITS: &str = "SELECT xact_commit FROM pg_stat_database WHERE datname = 
 const CONNECTIONS: &str = "SELECT application_name, count(*) FROM pg_stat_activity
     WHERE application_name LIKE 'tillsync%' GROUP BY application_name ORDER BY application_name";
 
+/// Logs, and everything that follows from them.
+const DATA: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'tillsync' AND c.relkind = 'r'
+    AND c.relname NOT IN ('schema_version', 'log', 'company', 'hub', 'device', 'webhook', 'webhook_cursor')";
+
 /// A log's new entries.
 const NEW: &str =
     "SELECT position, kind, bytes FROM tillsync.entry WHERE log_id = $1 AND position >= $2 ORDER BY position";
@@ -54,7 +59,21 @@ pub struct Mark {
     pub table_disk: u64,
 }
 
-/// A COPY of all rows.
+/// What COPY brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The rows of all logs, over one connection.
+    Logs,
+    /// The same over a connection for each log, all at once.
+    LogsApart,
+    /// The rows of the logs and of the tables that people query, over one connection.
+    AllTables,
+}
+
+/// A table's name, and rows of it as COPY writes them.
+type Part = (String, Vec<u8>);
+
+/// A COPY.
 #[derive(Debug, Clone, Copy)]
 pub struct Copied {
     /// From the first byte sent until COMMIT has returned everywhere.
@@ -161,33 +180,45 @@ impl Books {
         until("the books as tables", LOOK_EVERY, || Ok(self.number(FOLLOWED)? >= wanted)).map(drop)
     }
 
-    /// Copies all rows of the logs into an equal, empty table, over one connection or one for each log at once, and checks that
-    /// they are there. Hubs must have stopped.
+    /// Copies rows into equal, empty tables and checks that they are there. Hubs must have stopped.
     ///
     /// # Errors
     /// The server refuses, or not all of it is there afterwards.
-    pub fn copy(&mut self, chain: &Chain, a_connection_a_log: bool) -> Outcome<Copied> {
-        let logs: Vec<Vec<u8>> =
-            self.client.query("SELECT log_id FROM tillsync.log", &[])?.iter().map(|row| row.get(0)).collect();
-        let parts = if a_connection_a_log {
-            let of_log = |id: &Vec<u8>| {
-                let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.rows(&format!("SELECT * FROM tillsync.entry WHERE log_id = '\\x{id}' ORDER BY position"))
-            };
-            logs.iter().map(of_log).collect::<Outcome<Vec<_>>>()?
+    pub fn copy(&mut self, chain: &Chain, what: What) -> Outcome<Copied> {
+        let names = |rows: Vec<postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<String>>();
+        let tables = if what == What::AllTables {
+            names(self.client.query(DATA, &[])?)
         } else {
-            vec![self.rows("SELECT * FROM tillsync.entry ORDER BY log_id, position")?]
+            vec!["entry".to_owned()]
         };
-        self.client.batch_execute("CREATE TABLE copied (LIKE tillsync.entry INCLUDING ALL)")?;
-        let (server, wal) = (processor::of_family(chain.server()?.pid()?)?, self.wal()?);
-        let mut into = Vec::new();
-        for part in parts {
-            into.push((chain.server()?.connect()?, part));
+        self.client.batch_execute("CREATE SCHEMA copied")?;
+        // What each connection brings: tables and their rows.
+        let mut into: Vec<(Client, Vec<Part>)> = Vec::new();
+        if what == What::LogsApart {
+            for id in names(self.client.query("SELECT encode(log_id, 'hex') FROM tillsync.log", &[])?) {
+                let rows = self.rows(&format!(
+                    "SELECT * FROM tillsync.entry WHERE log_id = '\\x{id}' ORDER BY position"
+                ))?;
+                into.push((chain.server()?.connect()?, vec![("entry".to_owned(), rows)]));
+            }
+        } else {
+            let all = tables
+                .iter()
+                .map(|table| Ok((table.clone(), self.rows(&format!("SELECT * FROM tillsync.{table}"))?)));
+            into.push((chain.server()?.connect()?, all.collect::<Outcome<_>>()?));
         }
+        for table in &tables {
+            self.client.batch_execute(&format!(
+                "CREATE TABLE copied.{table} (LIKE tillsync.{table} INCLUDING ALL)"
+            ))?;
+        }
+        let (server, wal) = (processor::of_family(chain.server()?.pid()?)?, self.wal()?);
         let start = Instant::now();
         std::thread::scope(|scope| {
-            let copying: Vec<_> =
-                into.into_iter().map(|(client, part)| scope.spawn(move || copy_in(client, &part))).collect();
+            let copying: Vec<_> = into
+                .into_iter()
+                .map(|(client, parts)| scope.spawn(move || copy_in(client, &parts)))
+                .collect();
             copying.into_iter().try_for_each(|copy| copy.join().expect("copying does not panic"))
         })?;
         let took = start.elapsed();
@@ -196,10 +227,13 @@ impl Books {
             server: processor::of_family(chain.server()?.pid()?)? - server,
             wal: self.wal()? - wal,
         };
-        let missing =
-            "SELECT count(*) FROM (SELECT * FROM tillsync.entry EXCEPT ALL SELECT * FROM copied) AS missing";
-        assert_eq!(self.number(missing)?, 0, "rows that COPY did not bring");
-        self.client.batch_execute("DROP TABLE copied")?;
+        for table in &tables {
+            let missing = format!(
+                "SELECT count(*) FROM (SELECT * FROM tillsync.{table} EXCEPT ALL SELECT * FROM copied.{table}) AS missing"
+            );
+            assert_eq!(self.number(&missing)?, 0, "rows of {table} that COPY did not bring");
+        }
+        self.client.batch_execute("SET client_min_messages TO warning; DROP SCHEMA copied CASCADE")?;
         Ok(copied)
     }
 
@@ -212,9 +246,13 @@ impl Books {
     }
 }
 
-fn copy_in(mut client: Client, rows: &[u8]) -> Outcome<()> {
-    let mut sink = client.copy_in("COPY copied FROM STDIN (FORMAT binary)")?;
-    sink.write_all(rows)?;
-    sink.finish()?;
-    Ok(())
+/// One transaction.
+fn copy_in(mut client: Client, parts: &[Part]) -> Outcome<()> {
+    let mut transaction = client.transaction()?;
+    for (table, rows) in parts {
+        let mut sink = transaction.copy_in(&format!("COPY copied.{table} FROM STDIN (FORMAT binary)"))?;
+        sink.write_all(rows)?;
+        sink.finish()?;
+    }
+    Ok(transaction.commit()?)
 }

@@ -6,16 +6,20 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Sizes;
-use super::books::{Books, Copied};
+use super::books::{Books, Copied, What};
 use super::chain::{Chain, Kept, LOOK_EVERY, Used};
 use super::figures::{Figures, row};
 use crate::Outcome;
 use crate::process::until;
 use crate::shop::check_books;
-use crate::stats::per_second;
+use crate::stats::{nanos, per_second};
 
 /// Heads of the columns of COPY.
-pub const COPIES: [(&str, bool); 2] = [("COPY, 1 connection", false), ("COPY, 1 a log", true)];
+const COPIES: [(&str, What); 3] =
+    [(LOGS, What::Logs), ("COPY of them, 1 connection a log", What::LogsApart), (ALL, What::AllTables)];
+/// Those that hubs are held against.
+pub const LOGS: &str = "COPY of the logs' rows";
+pub const ALL: &str = "COPY of all tables";
 
 /// A round.
 ///
@@ -43,8 +47,12 @@ pub fn measure(
     let each = |sum: u64| sum / records.max(1) as u64;
     let mut books = if kept == Kept::Files { None } else { Some(Books::open(&chain)?) };
     let (mark, used, start) = (books.as_mut().map(Books::mark).transpose()?, chain.used()?, Instant::now());
-    let last = chain.start_tills()?.into_iter().max().unwrap_or(Duration::ZERO);
+    let mut done = chain.start_tills()?;
+    done.sort_unstable();
+    let last = done.last().copied().unwrap_or(Duration::ZERO);
     say(row::ACKNOWLEDGED, per_second(records, last));
+    say(row::HALF, nanos(done.get(done.len() / 2).copied().unwrap_or(last)));
+    say(row::LAST, nanos(last));
     if let (Some(books), Some(mark)) = (&mut books, mark) {
         books.until_posted(records)?;
         say(row::BOOKS, per_second(records, start.elapsed()));
@@ -76,10 +84,15 @@ pub fn measure(
     chain.stop_tills()?;
     chain.stop_hubs()?;
     let Some(mut books) = books else { return Ok(()) };
-    for (column, a_log) in COPIES {
-        let Copied { took, server, wal } = books.copy(&chain, a_log)?;
-        figures.add(row::ACKNOWLEDGED, column, per_second(records, took));
-        figures.add(row::CPU_BOOKS[2], column, each(server));
+    for (column, what) in COPIES {
+        let Copied { took, server, wal } = books.copy(&chain, what)?;
+        let (rate, cpu) = if what == What::AllTables {
+            (row::TABLES, row::CPU_TABLES[2])
+        } else {
+            (row::ACKNOWLEDGED, row::CPU_BOOKS[2])
+        };
+        figures.add(rate, column, per_second(records, took));
+        figures.add(cpu, column, each(server));
         figures.add(row::WAL, column, each(wal));
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::drain::{ALL, LOGS};
 use crate::Outcome;
 use crate::stats::{ratio, spread};
 use crate::table::{micros, thousands};
@@ -15,6 +16,8 @@ const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/hubs.json");
 /// Names of the rows, which are their keys.
 pub mod row {
     pub const ACKNOWLEDGED: &str = "until every till says that nothing waits, records a second";
+    pub const HALF: &str = "half of the tills said so after, ms";
+    pub const LAST: &str = "the last till said so after, ms";
     pub const BOOKS: &str = "until posted in the journals, durably, records a second";
     pub const TABLES: &str = "until in the tables that people query, records a second";
     pub const CPU_BOOKS: [&str; 3] = [
@@ -99,6 +102,8 @@ type Planned = (&'static str, Form);
 
 const DRAIN: &[Planned] = &[
     (row::ACKNOWLEDGED, Form::Plain),
+    (row::HALF, Form::Millis),
+    (row::LAST, Form::Millis),
     (row::BOOKS, Form::Plain),
     (row::TABLES, Form::Plain),
     (row::CPU_BOOKS[0], Form::Micros),
@@ -148,12 +153,15 @@ const TAKEOVER: &[Planned] = &[
     (row::ALONG_MEMORY, Form::Plain),
 ];
 
-/// Head of each table, its rows, and the column that others are held against in its first row.
-const TABLES: &[(&str, &[Planned], Option<&str>)] = &[
-    ("captured offline, all of it at once", DRAIN, Some("COPY, 1 connection")),
-    ("tills online", LIVE, None),
-    ("a hub ends: until the shard's tills are served by the other; records in the shard", TAKEOVER, None),
+/// Head of each table, and its rows.
+const TABLES: &[(&str, &[Planned])] = &[
+    ("captured offline, all of it at once", DRAIN),
+    ("tills online", LIVE),
+    ("a hub ends: until the shard's tills are served by the other; records in the shard", TAKEOVER),
 ];
+
+/// Rows that are held against a column, in a row of their own.
+const AGAINST: [(&str, &str); 2] = [(row::ACKNOWLEDGED, LOGS), (row::TABLES, ALL)];
 
 /// A number of a row and column over all rounds: in the file, median, smallest and largest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +183,7 @@ impl Figures {
     /// One round of a cell.
     pub fn add(&mut self, row: &'static str, column: &str, value: u64) {
         assert!(
-            TABLES.iter().any(|(_, rows, _)| rows.iter().any(|(name, _)| *name == row)),
+            TABLES.iter().any(|(_, rows)| rows.iter().any(|(name, _)| *name == row)),
             "{row} is in no plan"
         );
         match self.cells.iter_mut().find(|cell| cell.row == row && cell.column == column) {
@@ -225,7 +233,7 @@ impl Figures {
     /// # Errors
     /// Part of it was not measured, or the disk refuses.
     pub fn keep(&self) -> Outcome<()> {
-        for (head, rows, _) in TABLES {
+        for (head, rows) in TABLES {
             if let Some((row, _)) =
                 rows.iter().find(|(row, _)| !self.cells.iter().any(|cell| cell.row == *row))
             {
@@ -239,7 +247,7 @@ impl Figures {
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!("{}\n", self.conditions);
-        for (head, rows, base) in TABLES {
+        for (head, rows) in TABLES {
             let mut columns: Vec<&str> = Vec::new();
             for cell in self.cells.iter().filter(|cell| rows.iter().any(|(row, _)| *row == cell.row)) {
                 if !columns.contains(&cell.column.as_str()) {
@@ -254,11 +262,11 @@ impl Figures {
                 columns.join(" | "),
                 "--:|".repeat(columns.len())
             ));
-            for (at, (row, form)) in rows.iter().enumerate() {
+            for (row, form) in *rows {
                 let cell = |column: &&str| self.cell(row, column, *form);
                 let cells: Vec<String> = columns.iter().map(cell).collect();
                 text.push_str(&format!("| {row} | {} |\n", cells.join(" | ")));
-                if let (0, Some(base)) = (at, base) {
+                if let Some((_, base)) = AGAINST.iter().find(|(held, _)| held == row) {
                     let held = |column: &&str| self.against(row, column, base);
                     let cells: Vec<String> = columns.iter().map(held).collect();
                     text.push_str(&format!(
@@ -299,11 +307,11 @@ mod tests {
         for rate in [9_000, 10_000, 14_000] {
             figures.add(row::ACKNOWLEDGED, "2 hubs", rate);
         }
-        figures.add(row::ACKNOWLEDGED, "COPY, 1 connection", 100_000);
+        figures.add(row::ACKNOWLEDGED, LOGS, 100_000);
         figures.add(row::CPU_BOOKS[0], "2 hubs", 51_234);
         let text = figures.markdown();
         assert!(
-            text.contains("| captured offline, all of it at once | 2 hubs | COPY, 1 connection |"),
+            text.contains("| captured offline, all of it at once | 2 hubs | COPY of the logs' rows |"),
             "{text}"
         );
         assert!(text.contains("| 10,000 (9,000–14,000) | 100,000 |"), "{text}");

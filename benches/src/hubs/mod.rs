@@ -84,6 +84,8 @@ struct Sizes {
     idle: Duration,
     /// Until the server has counted what it committed.
     rests: Duration,
+    /// Until the allocator of a hub has given back what it has no use for.
+    settles: Duration,
 }
 
 const FULL: Sizes = Sizes {
@@ -95,9 +97,10 @@ const FULL: Sizes = Sizes {
     live: 800,
     busy: 16_000,
     takeover_tills: 4,
-    takeover: &[10_000, 100_000],
+    takeover: &[10_000, 100_000, 400_000],
     idle: Duration::from_secs(15),
     rests: Duration::from_millis(1_500),
+    settles: Duration::from_secs(10),
 };
 
 const TINY: Sizes = Sizes {
@@ -112,6 +115,7 @@ const TINY: Sizes = Sizes {
     takeover: &[100],
     idle: Duration::from_millis(500),
     rests: Duration::from_millis(200),
+    settles: Duration::from_millis(200),
 };
 
 /// Measures and prints; keeps the figures where that is wanted.

@@ -52,6 +52,7 @@ pub fn measure(
     books.until_followed()?;
     until_seen(&chain, count(&work))?;
     let column = thousands(records as u64);
+    std::thread::sleep(sizes.settles);
     let office = chain.hub(OFFICE)?;
     let each = |sum: u64| sum / count(&work) as u64;
     figures.add(row::ALONG_CPU, &column, each(processor::of(office.pid())?.saturating_sub(processor)));
