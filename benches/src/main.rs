@@ -3,9 +3,10 @@
 //! `instructions` counts what the engine's hot paths cost and holds them against a baseline.
 //!
 //! Rooms: `workload` (what is sold), `raw` (the disk alone), `capture`, `live`, `drain` and `restart` (the product, as
-//! processes over loopback), `projection` (the books alone), `simulator`, `scale` (what grows), `pair` (the engine without
-//! disk or network), `shop`, `process`, `relay` and `http` (how nodes are run and asked), `beside` and `peers` (other programs,
-//! where they are built in; `bars` draws them), `stats` and `table` (what comes out). Two rows that are compared are
+//! processes over loopback), `projection` (the books alone), `simulator`, `scale` (what grows), `hubs` (several hubs on one
+//! PostgreSQL, and what follows for other sizes), `pair` (the engine without disk or network), `shop`, `process`, `relay`, `http`
+//! and `postgres_server` (how nodes and the database are run and asked), `beside` and `peers` (other programs, where they are
+//! built in; `bars` draws them), `stats` and `table` (what comes out). Two rows that are compared are
 //! measured in turns: A B A B.
 
 #[cfg(feature = "peers")]
@@ -15,12 +16,14 @@ mod capture;
 mod console;
 mod drain;
 mod http;
+mod hubs;
 mod instructions;
 mod live;
 mod memory;
 mod pair;
 #[cfg(feature = "peers")]
 mod peers;
+mod postgres_server;
 mod process;
 mod profile;
 mod projection;
@@ -76,6 +79,16 @@ enum Task {
     },
     /// The same measures over more and more history, and over more and more tills; prints what stays flat and what grows
     Scale(scale::Arguments),
+    /// Several hubs on one PostgreSQL, beside one on files and beside PostgreSQL's own COPY; and how soon a dead hub's tills are served
+    Hubs(hubs::Arguments),
+    /// Says what the last whole run of `hubs` means for 10 to 100,000 stores
+    ScalingModel {
+        #[command(flatten)]
+        assumed: hubs::Assumed,
+        /// Put the tables into docs/scaling.md, as they are by what is assumed there
+        #[arg(long)]
+        write: bool,
+    },
     /// Counts the instructions of the engine's hot paths under valgrind and holds them against the baseline (for CI)
     Instructions {
         /// Write the counts as the new baseline
@@ -182,7 +195,8 @@ fn main() -> ExitCode {
         Task::Smoke => {
             let parts = [&PARTS[..], BESIDE, &[Part::Console]].concat();
             run(cli.tillsync.as_deref(), &TINY, 1, &parts, true, None)
-                .and_then(|()| scale::smoke(&program(cli.tillsync.as_deref(), true)?))
+                .and_then(|()| program(cli.tillsync.as_deref(), true))
+                .and_then(|program| scale::smoke(&program).and_then(|()| hubs::smoke(&program)))
         }
         Task::Report { rounds, only, plots } => {
             let parts = if only.is_empty() { [&PARTS[..], BESIDE].concat() } else { only.clone() };
@@ -191,6 +205,11 @@ fn main() -> ExitCode {
         Task::Scale(arguments) => {
             program(cli.tillsync.as_deref(), false).and_then(|program| scale::run(&program, arguments))
         }
+        Task::Hubs(arguments) => {
+            program(cli.tillsync.as_deref(), false).and_then(|program| hubs::run(&program, arguments))
+        }
+        Task::ScalingModel { write: true, .. } => hubs::write(),
+        Task::ScalingModel { assumed, write: false } => hubs::print(assumed),
         Task::Instructions { write } => instructions::check(*write),
         Task::Profile => profile::print(),
         Task::InstructionsOf { name, times } => instructions::run(name, *times),

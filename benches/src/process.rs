@@ -15,6 +15,9 @@ use crate::http::Http;
 /// Longest a node may take to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The variable that tells a hub where its database is.
+const DATABASE: &str = "TILLSYNC_DATABASE";
+
 /// A running node.
 pub struct Node {
     child: Child,
@@ -31,12 +34,30 @@ impl Node {
     /// # Errors
     /// It does not start; its log says why.
     pub fn start(program: &Path, dir: &Path, arguments: &[&str], key: Option<&Path>) -> Outcome<Self> {
+        Self::start_on(program, dir, arguments, key, None)
+    }
+
+    /// As [`Node::start`], with the address of the database that a hub's log lies in.
+    ///
+    /// # Errors
+    /// It does not start; its log says why.
+    pub fn start_on(
+        program: &Path,
+        dir: &Path,
+        arguments: &[&str],
+        key: Option<&Path>,
+        database: Option<&str>,
+    ) -> Outcome<Self> {
         let log = dir.join("node.log");
         let mut command = Command::new(program);
         command.args(arguments).arg("--dir").arg(dir);
         if let Some(key) = key {
             command.arg("--key-file").arg(key);
         }
+        match database {
+            Some(url) => command.env(DATABASE, url),
+            None => command.env_remove(DATABASE),
+        };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut node = Self { child: command.spawn()?, http: String::new(), quic: None, token: None };
         let mut line = String::new();

@@ -250,37 +250,7 @@ impl Shop {
     /// # Errors
     /// The first thing that is not so.
     pub fn check_with_cases(&self, work: &[(String, Vec<Transaction>)], cases: usize) -> Outcome<()> {
-        let mut hub = self.ask_hub()?;
-        let count: usize = work.iter().map(|(_, transactions)| transactions.len()).sum();
-        let stores = hub.get("/v1/stores")?.json()?;
-        let sum = |field: &str| -> Outcome<u64> {
-            let stores = stores.as_array().into_iter().flatten();
-            stores
-                .map(|store| store[field].as_u64().ok_or_else(|| format!("the hub says no {field}").into()))
-                .sum()
-        };
-        expect("records", &json!(sum("records")?), &json!(count))?;
-        let open = sum("open_cases")?;
-        if open > cases as u64 {
-            return Err(format!("{open} cases are open, and at most {cases} may be").into());
-        }
-        let trial = hub.get("/v1/ledger/trial-balance")?.json()?;
-        expect("difference", &trial["currencies"]["GBP"]["difference_minor"], &json!(0))?;
-        let balances = hub.get("/v1/ledger/balances")?.json()?;
-        let assets = balances["balances"].as_object().into_iter().flatten();
-        let assets: i64 = assets
-            .filter(|(account, _)| account.starts_with("Assets:"))
-            .filter_map(|(_, minor)| minor.as_i64())
-            .sum();
-        let brought_in: i64 = work.iter().map(|(_, transactions)| net_minor(transactions)).sum();
-        expect("money in", &json!(assets), &json!(brought_in))?;
-        for (till, transactions) in work {
-            let Some(last) = transactions.last() else { continue };
-            let there = hub.get(&format!("/v1/transactions/{}", last.receipt))?.json()?;
-            expect("terminal", &there["terminal"], &json!(till))?;
-            same_content(&there, last)?;
-        }
-        Ok(())
+        check_books(&mut self.ask_hub()?, work, cases)
     }
 
     /// How many records of every terminal the hub holds, and whether any is online. The books are up to date when
@@ -297,6 +267,43 @@ impl Shop {
         });
         Ok((arrived.collect(), online))
     }
+}
+
+/// What [`Shop::check`] asks of a hub's books, asked of whichever hub answers.
+///
+/// # Errors
+/// The first thing that is not so.
+pub fn check_books(hub: &mut Http, work: &[(String, Vec<Transaction>)], cases: usize) -> Outcome<()> {
+    let count: usize = work.iter().map(|(_, transactions)| transactions.len()).sum();
+    let stores = hub.get("/v1/stores")?.json()?;
+    let sum = |field: &str| -> Outcome<u64> {
+        let stores = stores.as_array().into_iter().flatten();
+        stores
+            .map(|store| store[field].as_u64().ok_or_else(|| format!("the hub says no {field}").into()))
+            .sum()
+    };
+    expect("records", &json!(sum("records")?), &json!(count))?;
+    let open = sum("open_cases")?;
+    if open > cases as u64 {
+        return Err(format!("{open} cases are open, and at most {cases} may be").into());
+    }
+    let trial = hub.get("/v1/ledger/trial-balance")?.json()?;
+    expect("difference", &trial["currencies"]["GBP"]["difference_minor"], &json!(0))?;
+    let balances = hub.get("/v1/ledger/balances")?.json()?;
+    let assets = balances["balances"].as_object().into_iter().flatten();
+    let assets: i64 = assets
+        .filter(|(account, _)| account.starts_with("Assets:"))
+        .filter_map(|(_, minor)| minor.as_i64())
+        .sum();
+    let brought_in: i64 = work.iter().map(|(_, transactions)| net_minor(transactions)).sum();
+    expect("money in", &json!(assets), &json!(brought_in))?;
+    for (till, transactions) in work {
+        let Some(last) = transactions.last() else { continue };
+        let there = hub.get(&format!("/v1/transactions/{}", last.receipt))?.json()?;
+        expect("terminal", &there["terminal"], &json!(till))?;
+        same_content(&there, last)?;
+    }
+    Ok(())
 }
 
 fn expect(what: &str, found: &Value, wanted: &Value) -> Outcome<()> {

@@ -13,7 +13,6 @@ mod in_process;
 mod loro;
 mod outbox;
 mod postgres;
-mod postgres_server;
 mod quic;
 mod quic_ends;
 mod quic_log;

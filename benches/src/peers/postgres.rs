@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
-use postgres::{Client, NoTls};
+use postgres::Client;
 use tempfile::TempDir;
 
 use super::outbox::Outbox;
-use super::postgres_server::{Server, programs};
 use super::tcp::Relay;
 use super::{Contender, Drained, Fleet, Held, Last, Lived, Nothing, Promises, Reopened};
 use crate::Outcome;
 use crate::drain::Work;
+use crate::postgres_server::{Server, connect, programs};
 use crate::stats::{Measure, Samples};
 use crate::workload::Transaction;
 
@@ -202,12 +202,6 @@ impl Fleet for Shop {
         assert!(head(&mut server, &self.tills[0].0)? > 0, "the hub lost everything");
         Ok(Some(Reopened { disk_bytes: u64::try_from(bytes)?, took: start.elapsed() }))
     }
-}
-
-fn connect(address: SocketAddr) -> Outcome<Client> {
-    let (host, port) = (address.ip(), address.port());
-    let config = format!("host={host} port={port} user=postgres dbname=postgres");
-    Ok(Client::connect(&config, NoTls)?)
 }
 
 /// Last number of a terminal; 0: none.

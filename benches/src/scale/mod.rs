@@ -8,7 +8,7 @@ mod crew;
 mod curves;
 mod fill;
 mod history;
-mod place;
+pub mod place;
 mod sheet;
 mod tills;
 

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of its own in a temporary directory: made, started on a port of loopback, stopped with its value.
+//! A PostgreSQL server of its own in a temporary directory: made, started on a port of loopback, stopped with its value. It
+//! runs as it is installed, so `fsync` is on, and `synchronous_commit` is said to be.
 //! It must not run as root; where we are root, an account without rights runs it.
 
 use std::io::Seek;
@@ -7,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use postgres::{Client, NoTls};
 use tempfile::TempDir;
 
 use crate::Outcome;
@@ -73,6 +75,28 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// Its database, as a hub is told of it.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@{}/postgres", self.address())
+    }
+
+    /// A connection.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn connect(&self) -> Outcome<Client> {
+        connect(self.address())
+    }
+
+    /// The process that all of its others come from.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(&self) -> Outcome<u32> {
+        let text = std::fs::read_to_string(self.dir.path().join("data/postmaster.pid"))?;
+        Ok(text.lines().next().unwrap_or_default().trim().parse()?)
+    }
+
     /// Starts it again.
     ///
     /// # Errors
@@ -131,6 +155,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.stop();
     }
+}
+
+/// A connection to a server, or to what stands before it.
+///
+/// # Errors
+/// Nobody answers.
+pub fn connect(address: SocketAddr) -> Outcome<Client> {
+    let (host, port) = (address.ip(), address.port());
+    let config = format!("host={host} port={port} user=postgres dbname=postgres");
+    Ok(Client::connect(&config, NoTls)?)
 }
 
 fn account() -> Outcome<Account> {
