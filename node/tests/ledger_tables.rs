@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::postgres::Server;
 use common::{Company, captured, json, path, sales, till, tillsync, until, void};
@@ -132,7 +133,7 @@ fn the_tables_say_what_the_hub_says_and_each_thing_once() {
         captured(&one, &sales("A", from, from + 20));
         server.cut();
         captured(&two, &sales("B", from, from + 20));
-        std::thread::sleep(std::time::Duration::from_millis(150 * round as u64));
+        std::thread::sleep(Duration::from_millis(150 * round as u64));
         server.cut();
         assert_consistent(&server);
         hub.kill();
@@ -256,28 +257,33 @@ fn a_hub_whose_log_was_taken_neither_empties_tables_nor_writes_into_them() {
     let Some(server) = Server::start() else { return };
     let url = server.url("postgres");
     let mut company = Company::new();
-    for round in 1..=3 {
-        let hub = company.hub_with(&["--database", &url], false);
-        if round == 1 {
-            let node = till(&company.join("store-1", "till-01"));
-            captured(&node, &sales("A", 0, 5));
-            until_level(&company, &server, 5);
-        }
-        let follower = "FROM pg_stat_activity WHERE application_name = 'tillsync hub ledger'";
-        until("it follows", || server.sql(&format!("SELECT count(*) {follower}")) == "1");
-        // What the next hub would have done; and its own follower has to begin anew at once.
-        server.sql(
-            "UPDATE tillsync.log SET fence = fence + 1, writer = decode(repeat('00', 16), 'hex');
-            UPDATE tillsync.follower SET batches = batches + 1000",
-        );
-        server.sql(&format!("SELECT pg_terminate_backend(pid) {follower}"));
+    let mut hub = company.hub_with(&["--database", &url], false);
+    let node = till(&company.join("store-1", "till-01"));
+    for round in 0..3 {
+        captured(&node, &sales("A", 2 * round, 2 * round + 1));
+        until_level(&company, &server, 2 * round + 1);
+        std::thread::scope(|scope| {
+            // What the next hub would have done, while the follower of this one is about to write.
+            scope.spawn(|| {
+                server.sql(
+                    "BEGIN; LOCK TABLE tillsync.follower IN EXCLUSIVE MODE; SELECT pg_sleep(3);
+                    UPDATE tillsync.log SET fence = fence + 1, writer = decode(repeat('00', 16), 'hex');
+                    UPDATE tillsync.follower SET batches = batches + 1000; COMMIT",
+                );
+            });
+            std::thread::sleep(Duration::from_millis(2_000));
+            captured(&node, &sales("A", 2 * round + 1, 2 * round + 2));
+        });
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let ready = format!("{}/readyz", hub.http);
         until("it has noticed", || agent.get(&ready).call().is_ok_and(|answer| answer.status() == 503));
         hub.ended();
-        server.sql("UPDATE tillsync.follower SET batches = batches - 1000");
-        assert_eq!(count(&server, "ledger.receipts"), 5, "round {round}");
         assert_eq!(count(&server, "ledger.changes WHERE topic = 'store_emptied'"), 0, "round {round}");
+        assert_eq!(count(&server, "ledger.receipts"), 2 * round + 1, "round {round}");
         assert_consistent(&server);
+        server.sql("UPDATE tillsync.follower SET batches = batches - 1000");
+        hub = company.hub_with(&["--database", &url], false);
+        until_level(&company, &server, 2 * round + 2);
     }
+    hub.stop();
 }
