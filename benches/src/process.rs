@@ -134,11 +134,24 @@ impl Drop for Node {
 ///
 /// # Errors
 /// It does not within a minute or two, or looking fails.
-pub fn until(what: &str, every: Duration, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome<Duration> {
+pub fn until(what: &str, every: Duration, holds: impl FnMut() -> Outcome<bool>) -> Outcome<Duration> {
+    until_within(what, every, Duration::from_secs(120), holds)
+}
+
+/// As [`until`], with a patience of its own.
+///
+/// # Errors
+/// It does not within that, or looking fails.
+pub fn until_within(
+    what: &str,
+    every: Duration,
+    patience: Duration,
+    mut holds: impl FnMut() -> Outcome<bool>,
+) -> Outcome<Duration> {
     let start = Instant::now();
     while !holds()? {
-        if start.elapsed() > Duration::from_secs(120) {
-            return Err(format!("{what}: not within 120 s").into());
+        if start.elapsed() > patience {
+            return Err(format!("{what}: not within {} s", patience.as_secs()).into());
         }
         std::thread::sleep(every);
     }

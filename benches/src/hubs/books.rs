@@ -11,7 +11,8 @@ use postgres::Client;
 use super::chain::{Chain, LOOK_EVERY};
 use super::processor;
 use crate::Outcome;
-use crate::process::until;
+use crate::process::{until, until_within};
+use crate::scale::place::PATIENCE;
 
 const WAL: &str = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
 const ROWS: &str = "SELECT count(*), coalesce(sum(length(bytes)), 0)::bigint FROM tillsync.entry";
@@ -177,7 +178,8 @@ impl Books {
     /// That takes too long.
     pub fn until_followed(&mut self) -> Outcome<()> {
         let wanted = u64::try_from(self.entries)?;
-        until("the books as tables", LOOK_EVERY, || Ok(self.number(FOLLOWED)? >= wanted)).map(drop)
+        until_within("the books as tables", LOOK_EVERY, PATIENCE, || Ok(self.number(FOLLOWED)? >= wanted))
+            .map(drop)
     }
 
     /// Copies rows into equal, empty tables and checks that they are there. Hubs must have stopped.

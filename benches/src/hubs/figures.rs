@@ -66,6 +66,8 @@ pub mod row {
         ("tillsync hub webhooks", "connections: webhooks"),
     ];
 
+    pub const FOLLOWED: &str =
+        "before: captured, posted and in the tables of the one shard, records a second";
     pub const ALONG_CPU: &str =
         "before: head office's hub, which reads the shard along, processor time, µs a record";
     pub const ALONG_MEMORY: &str = "before: its memory for them, B a record";
@@ -149,6 +151,7 @@ const TAKEOVER: &[Planned] = &[
     (row::COLD, Form::Millis),
     (row::WARM, Form::Millis),
     (row::ORDERLY, Form::Millis),
+    (row::FOLLOWED, Form::Plain),
     (row::ALONG_CPU, Form::Micros),
     (row::ALONG_MEMORY, Form::Plain),
 ];

@@ -97,7 +97,7 @@ const FULL: Sizes = Sizes {
     live: 800,
     busy: 16_000,
     takeover_tills: 4,
-    takeover: &[10_000, 100_000, 400_000],
+    takeover: &[10_000, 100_000, 200_000],
     idle: Duration::from_secs(15),
     rests: Duration::from_millis(1_500),
     settles: Duration::from_secs(10),

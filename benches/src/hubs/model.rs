@@ -88,7 +88,7 @@ struct Costs {
     /// Of head office's hub, for a record that it reads along: processor time, ns; memory, bytes.
     along_ns: u64,
     along_bytes: u64,
-    /// Until a killed hub's shard is served by one that has never held it: with 10,000 records, with 100,000, ns.
+    /// Until a killed hub's shard is served by one that has never held it: with 10,000 records, with 200,000, ns.
     cold: [u64; 2],
 }
 
@@ -102,12 +102,12 @@ impl Costs {
             rows: live(row::BUSY_ROWS)?,
             wal: live(row::BUSY_WAL)?,
             disk: live(row::BUSY_DISK)?,
-            along_ns: figures.median(row::ALONG_CPU, "400,000")?,
+            along_ns: figures.median(row::ALONG_CPU, "200,000")?,
             along_bytes: more(
                 figures.median(row::ALONG_MEMORY, "100,000")?,
-                figures.median(row::ALONG_MEMORY, "400,000")?,
+                figures.median(row::ALONG_MEMORY, "200,000")?,
             ),
-            cold: [figures.median(row::COLD, "10,000")?, figures.median(row::COLD, "100,000")?],
+            cold: [figures.median(row::COLD, "10,000")?, figures.median(row::COLD, "200,000")?],
         })
     }
 
@@ -115,14 +115,14 @@ impl Costs {
     fn cold_seconds(&self, records: u64) -> u64 {
         let [few, many] = self.cold.map(u128::from);
         let each = many.saturating_sub(few);
-        let ns = few + each * u128::from(records.saturating_sub(10_000)) / 90_000;
+        let ns = few + each * u128::from(records.saturating_sub(10_000)) / 190_000;
         u64::try_from(ns / 1_000_000_000).unwrap_or(u64::MAX)
     }
 }
 
-/// Bytes of each further record, of bytes a record at 100,000 and at 400,000: what a process needs in any case falls out.
+/// Bytes of each further record, of bytes a record at 100,000 and at 200,000: what a process needs in any case falls out.
 fn more(at_few: u64, at_many: u64) -> u64 {
-    (4 * at_many).saturating_sub(at_few).div_ceil(3)
+    (2 * at_many).saturating_sub(at_few)
 }
 
 /// A company of one size.
@@ -291,9 +291,9 @@ fn sizes(assumed: &Assumed, figures: &Figures) -> Outcome<String> {
         let cells: Vec<String> = companies.iter().map(form).collect();
         text.push_str(&format!("| {name} | {} | {from} |\n", cells.join(" | ")));
     }
-    let (said, is) = (costs.cold_seconds(400_000), figures.median(row::COLD, "400,000")? / 1_000_000_000);
+    let (said, is) = (costs.cold_seconds(100_000), figures.median(row::COLD, "100,000")? / 1_000_000_000);
     text.push_str(&format!(
-        "\n“Until it is served” is the straight line through 10,000 and 100,000 records. For 400,000 it says {said} s, measured were {is} s.\n"
+        "\n“Until it is served” is the straight line through 10,000 and 200,000 records. For 100,000 it says {said} s, measured were {is} s.\n"
     ));
     Ok(text)
 }
@@ -377,10 +377,10 @@ mod tests {
         let [one, ten] = [1_000, 10_000].map(|stores| company(stores, &assumed, &COSTS));
         assert_eq!((ten.day, ten.disk_a_year), (10 * one.day, 10 * one.disk_a_year));
         assert_eq!(COSTS.cold_seconds(10_000), 7);
-        assert_eq!(COSTS.cold_seconds(100_000), 16);
-        assert_eq!(COSTS.cold_seconds(1_000_000), 106);
+        assert_eq!(COSTS.cold_seconds(200_000), 16);
+        assert_eq!(COSTS.cold_seconds(1_000_000), 53);
         assert_eq!(COSTS.cold_seconds(100), 7, "not less than the till's noticing");
-        assert_eq!((more(500, 200), more(100, 100), more(900, 100)), (100, 100, 0));
+        assert_eq!((more(500, 300), more(100, 100), more(900, 100)), (100, 100, 0));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::processor;
 use crate::Outcome;
 use crate::process::until;
 use crate::shop::check_books;
-use crate::stats::nanos;
+use crate::stats::{nanos, per_second};
 use crate::table::thousands;
 use crate::workload::{Transaction, transactions};
 
@@ -44,17 +44,19 @@ pub fn measure(
     let mut work = chain.work(records, 10 * round);
     let count = |work: &[(String, Vec<Transaction>)]| work.iter().map(|(_, all)| all.len()).sum::<usize>();
     let office = chain.hub(OFFICE)?;
-    let (memory, processor) = (office.memory()?, processor::of(office.pid())?);
+    let (memory, processor, start) = (office.memory()?, processor::of(office.pid())?, Instant::now());
     chain.capture(&work)?;
     at_hubs(&chain)?;
     let mut books = Books::open(&chain)?;
     books.until_posted(count(&work))?;
     books.until_followed()?;
+    let followed = per_second(count(&work), start.elapsed());
     until_seen(&chain, count(&work))?;
     let column = thousands(records as u64);
     std::thread::sleep(sizes.settles);
     let office = chain.hub(OFFICE)?;
     let each = |sum: u64| sum / count(&work) as u64;
+    figures.add(row::FOLLOWED, &column, followed);
     figures.add(row::ALONG_CPU, &column, each(processor::of(office.pid())?.saturating_sub(processor)));
     figures.add(row::ALONG_MEMORY, &column, each(office.memory()?.saturating_sub(memory)));
 
