@@ -28,6 +28,8 @@ pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// A till asks again at least this often: so long a changed company certificate, or another list of hubs, may take to
 /// reach a till whose link stands. Ten thousand tills ask some seventeen times a second.
 const ASK_AGAIN_MAX_SECONDS: u64 = 600;
+/// Of several hubs one may come, and another die a minute later: a till asks this often where they are.
+const ASK_FOR_HUBS_SECONDS: u64 = 30;
 
 /// What a till's certificate is good for at the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,6 +213,9 @@ where
         let question: Question = read_message(stream).await.map_err(ReadFailed::into_words)?;
         let mut reply = authority.reply(leaf, now).map_err(|e| e.to_string())?;
         reply.hubs = hubs.get().iter().take(HUBS_MAX).map(ToString::to_string).collect();
+        if !reply.hubs.is_empty() {
+            reply.ask_again_seconds = reply.ask_again_seconds.min(ASK_FOR_HUBS_SECONDS);
+        }
         if let Ok(instance) = HEXLOWER.decode(question.instance.as_bytes())
             && let Ok(instance) = Instance::try_from(instance)
         {
@@ -423,6 +428,7 @@ mod tests {
         let reply = asked.unwrap();
         assert_eq!(reply, answered.unwrap());
         assert_eq!(reply.hubs(), hubs.get()[..HUBS_MAX]);
+        assert_eq!(reply.ask_again_seconds, ASK_FOR_HUBS_SECONDS);
 
         let words = ["a:1", "no address", "a:1", "b:1"].map(str::to_owned);
         let odd = Reply { hubs: words.to_vec(), ..reply };
