@@ -31,7 +31,7 @@ pub fn session(bytes: &[u8]) {
             0 => shop.link(till),
             1 if chance.one_in(3) => shop.cut(till),
             2 if chance.one_in(4) => shop.restart(chance.below(TILLS + 1)),
-            1 | 2 | 3 => {
+            1..=3 => {
                 receipts += 1;
                 let draft = Draft::from_json(&transaction(chance, receipts)).expect("a draft of ours is one");
                 shop.capture(till, draft);
