@@ -42,8 +42,6 @@ use write::{Cursor, Target};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the newest days are looked at although nothing new was recorded: time alone changes their state.
 const DAYS_EVERY: Duration = Duration::from_secs(60);
-/// How often a store is asked whether what it told is durable by now.
-const DURABLE_EVERY: Duration = Duration::from_millis(20);
 /// Shortest and longest pause after a failure.
 const PAUSE: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 /// Journal entries of one transaction; the store's task reads them from the log meanwhile.
@@ -188,7 +186,8 @@ async fn follow_store(
             (Arc::clone(&followed.known), followed.cursor.batches, rooms.clock.clone());
         let asked = handle.ask(move |replica| gather(replica, seen, from, &known, &clock)).await?;
         let Some(news) = asked else { return Ok(()) };
-        if !until_durable(handle, news.revision, news.persisted).await? {
+        // Nothing is written that a crash could take back.
+        if !handle.is_durable_at(news.revision, news.persisted).await? {
             return Ok(());
         }
         let journal = handle.journal(followed.cursor.journal + 1, ENTRIES_MAX).await?;
@@ -228,21 +227,6 @@ async fn begin(target: &mut Target, handle: &StoreHandle) -> Result<(Cursor, Kno
     tracing::warn!(store, "the tables of the books are not those of the log; they are filled anew");
     target.empty(store).await?;
     Ok(target.begin(store).await?)
-}
-
-/// Waits until what a store told is durable: nothing is written that a crash could take back. `false`: the store began
-/// anew meanwhile, and has to be asked again.
-async fn until_durable(handle: &StoreHandle, told: Revision, persisted: u64) -> Result<bool, StoreError> {
-    loop {
-        let (durable, now) = handle.ask(|replica| (replica.durable(), replica.revision())).await?;
-        if !told.is_of_one_life_with(&now) {
-            return Ok(false);
-        }
-        if durable >= persisted {
-            return Ok(true);
-        }
-        tokio::time::sleep(DURABLE_EVERY).await;
-    }
 }
 
 /// Brings over which ranges of the journals were exported since.

@@ -52,6 +52,12 @@ pub(crate) async fn run(
     options: RunOptions,
 ) -> Result<(), Failure> {
     let _held = hold(&dir).map_err(Failure::refused)?;
+    if crate::backup::is_restored(&dir)? {
+        return Err(Failure::refused(
+            "this directory was restored from a backup, or took a loss of its database; bring its log into files (`tillsync hub \
+             move --to files`), run it there until it has met its tills, and move it in again",
+        ));
+    }
     let Papers { config, key, authority } = Papers::load(&dir)?;
     let vault = Vault::of(&dir).map_err(Failure::refused)?;
     let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
@@ -107,14 +113,7 @@ pub(crate) async fn run(
         working: BTreeMap::new(),
         company: None,
         cluster,
-        restored: crate::backup::is_restored(&dir)?,
     };
-    if member.restored {
-        return Err(Failure::refused(
-            "this directory was restored from a backup, or took a loss of its database; bring its log into files (`tillsync hub \
-             move --to files`), run it there until it has met its tills, and move it in again",
-        ));
-    }
     if let Some(Door { endpoint, .. }) = rooms.door.get() {
         elsewhere.reached_by(endpoint.clone());
         tokio::spawn(between::answer(rooms.clone(), endpoint.clone()));
@@ -196,7 +195,6 @@ struct Member {
     working: BTreeMap<u16, JoinSet<()>>,
     /// What is one for the company, while its log is here.
     company: Option<Arc<Hub>>,
-    restored: bool,
 }
 
 impl Member {

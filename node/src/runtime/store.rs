@@ -18,7 +18,7 @@ use engine::entry::Entry as LogEntry;
 use engine::host::{Effect, Host, Line, Looked, NotRecorded, Stored};
 use engine::ids::{StoreId, WriterId};
 use engine::ledger::JournalEntry;
-use engine::replica::{Capture, Input, Receipt, Replica, SyncEvent};
+use engine::replica::{Capture, Input, Receipt, Replica, Revision, SyncEvent};
 use engine::sync::{Carried, Message};
 use engine::transaction::{Draft, HubRecord};
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
@@ -180,11 +180,22 @@ impl StoreHandle {
     /// # Errors
     /// The node is stopping.
     pub async fn until_durable(&self) -> Result<(), StoreError> {
-        let (told, life) = self.ask(|replica| (replica.persisted(), replica.revision())).await?;
+        let (persisted, told) = self.ask(|replica| (replica.persisted(), replica.revision())).await?;
+        self.is_durable_at(told, persisted).await.map(drop)
+    }
+
+    /// Waits until what a store told is durable. `false`: it began anew meanwhile, and has to be asked again.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub(crate) async fn is_durable_at(&self, told: Revision, persisted: u64) -> Result<bool, StoreError> {
         loop {
             let (durable, now) = self.ask(|replica| (replica.durable(), replica.revision())).await?;
-            if durable >= told || !life.is_of_one_life_with(&now) {
-                return Ok(());
+            if !told.is_of_one_life_with(&now) {
+                return Ok(false);
+            }
+            if durable >= persisted {
+                return Ok(true);
             }
             tokio::time::sleep(DURABLE_EVERY).await;
         }
