@@ -12,7 +12,7 @@ use engine::ledger::{Account, Books, Standing};
 use engine::money::Currency;
 use engine::policy::Policy;
 use engine::record::Record;
-use engine::replica::Replica;
+use engine::replica::{Replica, Waiting};
 use engine::review::Reason;
 
 use crate::books_model;
@@ -59,6 +59,7 @@ pub const CHECKED: &[&str] = &[
     "the trial balance is zero",
     "custody says what is so",
     "queues are bounded",
+    "a till counts what waits",
     "what a liar brings is never seen",
     "what was acknowledged is held where it was acknowledged",
     "everybody is level within bounded time after mending",
@@ -113,6 +114,9 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
         if queued > QUEUE_LIMIT {
             return Err(Broken::new("queues are bounded", format!("{} holds {queued} unsealed", node.name)));
         }
+        if !is_hub(&node.name) {
+            counts_what_waits(&node.name, replica)?;
+        }
         for lie in &truth.lies {
             if !replica.books().find_receipt(lie).is_empty() {
                 return Err(Broken::new(
@@ -135,6 +139,27 @@ pub fn at_every_turn(world: &World, truth: &Truth) -> Result<(), Broken> {
         }
     }
     world.company.as_deref().map_or(Ok(()), hubs_keep_order)
+}
+
+/// What a till says that waits is what its records come to, counted one by one.
+///
+/// # Errors
+/// It says something else.
+pub fn counts_what_waits(name: &str, replica: &Replica) -> Result<(), Broken> {
+    let mut plain = Waiting::default();
+    for record in replica.waiting_records() {
+        plain.count += 1;
+        plain.oldest_ms = plain.oldest_ms.or(Some(record.at.ms));
+        if let Some(basket) = record.transaction.basket() {
+            let signed = basket.total_minor() * record.transaction.direction();
+            *plain.value_minor.entry(basket.currency).or_default() += signed;
+        }
+    }
+    let said = replica.waiting();
+    if said == plain {
+        return Ok(());
+    }
+    Err(Broken::new("a till counts what waits", format!("{name} says {said:?}, its records are {plain:?}")))
 }
 
 /// Of several hubs, at every turn: no append came into a log that another had claimed since, the database has what hubs were

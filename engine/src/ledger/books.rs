@@ -13,7 +13,7 @@ use super::families::Slot;
 use super::image::{Views, read_views, write_views};
 use super::journal::{JournalEntry, JournalHead, Posting, Sheet, difference};
 use super::judgement::{Outcome, Standing, Verdicts, judge};
-use super::log::LogCase;
+use super::log::{LogCase, LogCases};
 use super::outcomes::Outcomes;
 use crate::attic::Workroom;
 use crate::ids::{LogId, RecordId, StoreId};
@@ -47,7 +47,7 @@ pub struct Books {
     pub(super) cases: BTreeMap<CaseKey, Case>,
     /// Cases by the family that has them, under one of its members.
     pub(super) family_cases: BTreeMap<Slot, BTreeSet<CaseKey>>,
-    pub(super) log_cases: BTreeMap<CaseKey, LogCase>,
+    pub(super) log_cases: LogCases,
     pub(super) journal: JournalHead,
     /// Journal of records that were not judged yet since the start.
     pub(super) restored: BTreeMap<RecordId, Sheet>,
@@ -73,7 +73,7 @@ impl Books {
             outcomes: Outcomes::new(room),
             cases: BTreeMap::new(),
             family_cases: BTreeMap::new(),
-            log_cases: BTreeMap::new(),
+            log_cases: LogCases::default(),
             journal: JournalHead::default(),
             restored: BTreeMap::new(),
             sheets: BTreeMap::new(),
@@ -214,7 +214,7 @@ impl Books {
     ) {
         let record = Arc::clone(self.facts.record(slot));
         let of_log = self.facts.integrity_cases(slot);
-        self.facts.dirty_logs.extend(of_log);
+        of_log.into_iter().for_each(|case| self.facts.dirty_logs.insert(case));
         self.day_views.insert(record.business_day, OnceLock::new());
         let before = self.outcomes.get(slot).cloned();
         if before.as_ref().map(|before| before.standing) != Some(outcome.standing) {
@@ -239,15 +239,15 @@ impl Books {
     }
 
     fn settle_log_cases(&mut self, limit: usize, settled: &mut Settled) {
-        let mut dirty = BTreeSet::new();
-        while let Some(log_case) = self.facts.dirty_logs.pop() {
-            // A gap and a missing tail have one form of subject; only one of them can be there.
-            dirty.extend(log_case.other_form());
-            dirty.insert(log_case);
-            if dirty.len() >= limit {
-                break;
-            }
+        let taken = self.facts.dirty_logs.take(limit);
+        let mut dirty: BTreeSet<LogCase> = taken.cases.into_iter().collect();
+        for (log, first, last) in taken.spans {
+            dirty.extend(self.facts.log_cases_at(&log, first, last));
+            dirty.extend(self.log_cases.at_numbers(&log, first, last));
         }
+        // A gap and a missing tail have one form of subject; only one of them can be there.
+        let others: Vec<LogCase> = dirty.iter().filter_map(LogCase::other_form).collect();
+        dirty.extend(others);
         let mut found: BTreeMap<CaseKey, Option<(LogCase, Case)>> = BTreeMap::new();
         for log_case in dirty {
             let netted = |slot: Slot| self.outcomes.get(slot).is_some_and(|outcome| outcome.netted);
@@ -261,10 +261,10 @@ impl Books {
         for (key, case) in found {
             match case {
                 Some((log_case, case)) => {
-                    self.log_cases.insert(key.clone(), log_case);
+                    self.log_cases.insert(&key, log_case);
                     self.set_case(&key, Some(case), settled);
                 }
-                None if self.log_cases.remove(&key).is_some() => self.set_case(&key, None, settled),
+                None if self.log_cases.remove(&key) => self.set_case(&key, None, settled),
                 None => {}
             }
         }

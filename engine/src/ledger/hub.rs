@@ -255,8 +255,7 @@ impl Facts {
     /// A new rule: everything is judged again (what a lock covers comes out as before).
     fn touch_all(&mut self, cause: Slot) {
         self.families.touch_everything(Some(cause));
-        let all: Vec<LogCase> = self.logs.iter().flat_map(|(id, log)| log.all_cases(id)).collect();
-        self.dirty_logs.extend(all);
+        self.dirty_everything();
     }
 
     fn file_decision(&mut self, log: &LogId, seq: u64, id: RecordId, decision: &Decision, cause: Slot) {

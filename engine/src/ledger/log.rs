@@ -3,6 +3,7 @@
 //! one number is passed on to the next until nothing changes. Decisions do not enter here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::facts::{Facts, UNLOCKED};
 use super::families::Slot;
@@ -50,6 +51,12 @@ impl LogCase {
         }
     }
 
+    /// The cases of every kind that stand at numbers of a log, as ranges in their order.
+    pub(crate) fn at_numbers(log: &LogId, first: u64, last: u64) -> [RangeInclusive<Self>; 3] {
+        let range = |of: fn(LogId, u64) -> Self, first, last| of(log.clone(), first)..=of(log.clone(), last);
+        [range(Self::Gap, first, last), range(Self::Skew, first, last), range(Self::Tail, first, last)]
+    }
+
     /// The case of another form that would have the same subject.
     pub(crate) fn other_form(&self) -> Option<Self> {
         match self {
@@ -57,6 +64,46 @@ impl LogCase {
             Self::Tail(log, seq) => Some(Self::Gap(log.clone(), seq.checked_add(1)?)),
             Self::Chain(..) | Self::Skew(..) | Self::Revoked(_) => None,
         }
+    }
+}
+
+/// The cases of logs that are there.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct LogCases {
+    by_key: BTreeMap<CaseKey, LogCase>,
+    in_order: BTreeSet<LogCase>,
+}
+
+impl LogCases {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    pub(crate) fn get(&self, key: &CaseKey) -> Option<&LogCase> {
+        self.by_key.get(key)
+    }
+
+    pub(crate) fn insert(&mut self, key: &CaseKey, case: LogCase) {
+        if let Some(before) = self.by_key.insert(key.clone(), case.clone()) {
+            self.in_order.remove(&before);
+        }
+        self.in_order.insert(case);
+    }
+
+    /// Whether it was there.
+    pub(crate) fn remove(&mut self, key: &CaseKey) -> bool {
+        self.by_key.remove(key).is_some_and(|case| self.in_order.remove(&case))
+    }
+
+    /// Those at numbers of a log, from the first to the last.
+    pub(crate) fn at_numbers(
+        &self,
+        log: &LogId,
+        first: u64,
+        last: u64,
+    ) -> impl Iterator<Item = LogCase> + use<'_> {
+        let ranges = LogCase::at_numbers(log, first, last);
+        ranges.into_iter().flat_map(|range| self.in_order.range(range).cloned())
     }
 }
 
@@ -105,6 +152,11 @@ impl Log {
         self.numbers.head()
     }
 
+    /// The head, if every number up to it has one record.
+    pub(crate) fn unbroken_to(&self) -> Option<u64> {
+        self.numbers.unbroken_to()
+    }
+
     /// How many numbers have a record.
     pub(crate) fn distinct_numbers(&self) -> u64 {
         self.numbers.distinct()
@@ -150,23 +202,38 @@ impl Log {
     fn whole_up_to(&self, seq: u64) -> bool {
         self.complete_to >= seq.min(self.known_to)
     }
-
-    /// Every case the log could have, for when all have to be looked at again.
-    pub(crate) fn all_cases(&self, id: &LogId) -> Vec<LogCase> {
-        if id.terminal.is_hub() {
-            return Vec::new();
-        }
-        let chains = self.held.keys().map(|hold| LogCase::Chain(id.clone(), *hold));
-        let numbers = self
-            .numbers
-            .between(0, u64::MAX)
-            .flat_map(|row| [LogCase::Gap(id.clone(), row.0), LogCase::Skew(id.clone(), row.0)]);
-        let others = [LogCase::Revoked(id.terminal.clone()), LogCase::Tail(id.clone(), self.known_to)];
-        chains.chain(numbers).chain(others).collect()
-    }
 }
 
 impl Facts {
+    /// Notes every case that any log could have.
+    pub(super) fn dirty_everything(&mut self) {
+        for (id, log) in self.logs.iter().filter(|row| !row.0.terminal.is_hub()) {
+            for hold in log.held.keys() {
+                self.dirty_logs.insert(LogCase::Chain(id.clone(), *hold));
+            }
+            self.dirty_logs.numbers(id, 0, log.complete_to);
+            let behind = log.numbers.between(log.complete_to, u64::MAX).map(|row| row.0);
+            for number in behind.chain([log.known_to]) {
+                self.dirty_logs.numbers(id, number, number);
+            }
+            self.dirty_logs.insert(LogCase::Revoked(id.terminal.clone()));
+        }
+    }
+
+    /// The cases that a log may have at its numbers from the first to the last. What is here without a gap before it has
+    /// none but the skew of its clock.
+    pub(super) fn log_cases_at(&self, id: &LogId, first: u64, last: u64) -> Vec<LogCase> {
+        let Some(log) = self.logs.get(id).filter(|_| !id.terminal.is_hub()) else { return Vec::new() };
+        let skewed = log.numbers.between(first, last).filter(|row| self.clock_is_skewed(row.1));
+        let mut cases: Vec<LogCase> = skewed.map(|row| LogCase::Skew(id.clone(), row.0)).collect();
+        let behind = log.numbers.between(first.max(log.complete_to.saturating_add(1)), last);
+        cases.extend(behind.map(|row| LogCase::Gap(id.clone(), row.0)));
+        if (first..=last).contains(&log.known_to) {
+            cases.push(LogCase::Tail(id.clone(), log.known_to));
+        }
+        cases
+    }
+
     /// Whether the reference to number `seq` of a till cannot be fulfilled any more: some log of the till is complete
     /// up to it, and no other of its logs has a hole below it.
     pub(crate) fn is_complete_up_to(&self, terminal: &TerminalId, seq: u64) -> bool {
@@ -216,7 +283,9 @@ impl Facts {
         if seq > before {
             log.known_to = seq;
             let from = log.complete_to;
-            self.dirty_logs.extend([before, seq].map(|number| LogCase::Tail(id.clone(), number)));
+            for number in [before, seq] {
+                self.dirty_logs.numbers(id, number, number);
+            }
             if before <= from {
                 self.touch_awaiting(&id.terminal, from);
             }
@@ -234,8 +303,9 @@ impl Facts {
         if record.transaction.kind() == Kind::DayClose {
             log.closes.insert(record.seq);
             // A gap that a close covers is urgent.
-            let open = log.numbers.between(log.complete_to.min(record.seq), record.seq);
-            self.dirty_logs.extend(open.map(|row| LogCase::Gap(record.log.clone(), row.0)));
+            for (number, _) in log.numbers.between(log.complete_to, record.seq) {
+                self.dirty_logs.numbers(&record.log, number, number);
+            }
         }
         if is_referred {
             log.referred.insert(record.seq);
@@ -248,12 +318,8 @@ impl Facts {
         if log.complete_to > complete_before {
             self.touch_awaiting(&record.log.terminal, complete_before);
         }
-        let next = record.seq.saturating_add(1);
-        for seq in [record.seq, next] {
-            self.dirty_logs.insert(LogCase::Gap(record.log.clone(), seq));
-            self.dirty_logs.insert(LogCase::Skew(record.log.clone(), seq));
-        }
-        self.dirty_logs.insert(LogCase::Tail(record.log.clone(), known_to));
+        self.dirty_logs.numbers(&record.log, record.seq, record.seq.saturating_add(1));
+        self.dirty_logs.numbers(&record.log, known_to, known_to);
         if self.hub.is_revoked_terminal(&record.log.terminal) {
             self.dirty_logs.insert(LogCase::Revoked(record.log.terminal.clone()));
         }
@@ -266,8 +332,9 @@ impl Facts {
         let record = self.record(slot);
         let (id, seq) = (record.log.clone(), record.seq);
         if let Some(log) = self.logs.get(&id).filter(|_| !id.terminal.is_hub()) {
-            let tail = LogCase::Tail(id.clone(), log.known_to);
-            self.dirty_logs.extend([LogCase::Gap(id.clone(), seq), LogCase::Skew(id, seq), tail]);
+            for number in [seq, log.known_to] {
+                self.dirty_logs.numbers(&id, number, number);
+            }
         }
     }
 
@@ -298,7 +365,9 @@ impl Facts {
             let branches: Vec<Slot> = self.logs[id].at(seq).collect();
             let holds = self.chain_holds(id, seq, &branches);
             if branches.len() > 1 {
-                self.dirty_logs.extend(holds.iter().flatten().map(|hold| LogCase::Chain(id.clone(), *hold)));
+                for hold in holds.iter().flatten() {
+                    self.dirty_logs.insert(LogCase::Chain(id.clone(), *hold));
+                }
             }
             for (slot, hold) in branches.into_iter().zip(holds) {
                 let before = self.entry(slot).chain;

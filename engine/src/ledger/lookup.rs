@@ -17,6 +17,12 @@ impl Books {
         slots.map(|slot| &**self.facts.record(slot))
     }
 
+    /// The head of a log with one record for every number up to it; `None` if it has gaps or branches.
+    #[must_use]
+    pub fn unbroken_to(&self, log: &LogId) -> Option<u64> {
+        self.facts.logs.get(log).map_or(Some(0), super::log::Log::unbroken_to)
+    }
+
     /// Calls `each` for the records of a log with some numbers, first and last, and keeps none unpacked for it.
     pub fn visit_log(&self, log: &LogId, numbers: (u64, u64), mut each: impl FnMut(&Record)) {
         let slots = self.facts.logs.get(log).into_iter().flat_map(|log| log.between(numbers.0, numbers.1));

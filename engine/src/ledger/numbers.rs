@@ -103,6 +103,11 @@ impl Numbers {
         Some(other.max(in_line)).filter(|found| *found > 0)
     }
 
+    /// The highest number, if every one up to it has one record.
+    pub(crate) fn unbroken_to(&self) -> Option<u64> {
+        self.others.is_empty().then_some(self.line.len() as u64)
+    }
+
     /// How many numbers have a record.
     pub(crate) fn distinct(&self) -> u64 {
         self.distinct

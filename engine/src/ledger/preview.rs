@@ -179,7 +179,7 @@ impl Books {
     /// A case that no family and no log has (a suspected duplicate) is decided by any word on it.
     fn untouched_state(&self, key: &CaseKey, families: &BTreeSet<Vec<Slot>>) -> Option<CaseState> {
         let of_family = |slot: &Slot| self.family_cases.get(slot).is_some_and(|keys| keys.contains(key));
-        let known = families.iter().flatten().any(of_family) || self.log_cases.contains_key(key);
+        let known = families.iter().flatten().any(of_family) || self.log_cases.get(key).is_some();
         (!known && self.cases.contains_key(key)).then_some(CaseState::Decided)
     }
 

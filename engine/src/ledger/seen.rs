@@ -65,8 +65,7 @@ impl Facts {
         if news && later {
             // Rare: knowledge that arrives after what was written with it may turn a verdict.
             self.families.touch_everything(None);
-            let redo: Vec<_> = self.logs.iter().flat_map(|(id, log)| log.all_cases(id)).collect();
-            self.dirty_logs.extend(redo);
+            self.dirty_everything();
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Questions to a replica: what waits, where a record is, what the store's logs, policy and registry say. Changes
 //! nothing.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{BatchMeta, Identity, Replica};
@@ -8,7 +10,6 @@ use crate::attic::Workroom;
 use crate::document::{Document, DocumentError};
 use crate::ids::{LogId, RecordId, SessionId, WriterId};
 use crate::ledger::{Books, Effect, Heard, Possible, Standing, TillDay};
-use crate::money::Currency;
 use crate::policy::Policies;
 use crate::record::Record;
 use crate::registry::Registry;
@@ -16,7 +17,6 @@ use crate::review::Case;
 use crate::sync::{Peer, Status};
 use crate::time::Day;
 use crate::transaction::{Decision, Enrolment};
-use std::collections::BTreeMap;
 
 /// Where a record is on its way into the books.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -60,17 +60,6 @@ pub struct Custody {
     pub history: Vec<(CustodyStep, i64)>,
 }
 
-/// Own records that the hub does not hold yet.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Waiting {
-    /// How many.
-    pub count: u64,
-    /// Gross value per currency: sales count up, refunds and voids down.
-    pub value_minor: BTreeMap<Currency, i64>,
-    /// Clock of the oldest, ms since 1970.
-    pub oldest_ms: Option<i64>,
-}
-
 /// How a till is doing, as the hub that has its store knows.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Live {
@@ -95,21 +84,6 @@ impl Revision {
     #[must_use]
     pub fn is_of_one_life_with(&self, other: &Self) -> bool {
         self.life == other.life
-    }
-}
-
-impl Waiting {
-    /// Adds what waits elsewhere.
-    pub fn add(&mut self, other: &Self) {
-        self.count += other.count;
-        self.oldest_ms = match (self.oldest_ms, other.oldest_ms) {
-            (Some(one), Some(another)) => Some(one.min(another)),
-            (one, another) => one.or(another),
-        };
-        for (currency, minor) in &other.value_minor {
-            let value = self.value_minor.entry(*currency).or_insert(0);
-            *value = value.saturating_add(*minor);
-        }
     }
 }
 
@@ -211,30 +185,6 @@ impl Replica {
     #[must_use]
     pub fn last_status(&self, writer: &WriterId) -> Option<(i64, &Status)> {
         self.heard.get(writer).map(|row| (row.0, &row.1))
-    }
-
-    /// What waits at a till, as it said last, and has not arrived since.
-    #[must_use]
-    pub fn waiting_at(&self, writer: &WriterId) -> Waiting {
-        let mut waits = Waiting::default();
-        let Some((_, status)) = self.last_status(writer) else { return waits };
-        let here = self.heads.get(writer).map_or(0, |head| head.seq);
-        waits.count = status.waiting.min(status.head_seq.saturating_sub(here));
-        if waits.count > 0 {
-            waits.oldest_ms = status.oldest_waiting_ms;
-            waits.value_minor = status.waiting_minor.iter().copied().collect();
-        }
-        waits
-    }
-
-    /// The same of every till of the store together.
-    #[must_use]
-    pub fn waiting_at_tills(&self) -> Waiting {
-        let mut sum = Waiting::default();
-        for (writer, _) in self.registry.writers().filter(|row| !row.1.terminal.is_hub()) {
-            sum.add(&self.waiting_at(&writer));
-        }
-        sum
     }
 
     /// Another one whenever something was recorded here (a record, a case's entry, a link that came or went) or a peer
@@ -385,11 +335,6 @@ impl Replica {
         self.custody.last().map_or(0, |mark| mark.through_seq)
     }
 
-    /// Own records that the hub does not hold yet, oldest first.
-    pub fn waiting_records(&self) -> impl Iterator<Item = &Record> {
-        self.books.log_records(&self.identity.log, self.at_hub_through() + 1)
-    }
-
     /// Whether a connected peer has told what it holds, and all of it is here: a restored node has taken back from it what
     /// it lacked.
     #[must_use]
@@ -399,25 +344,6 @@ impl Replica {
         self.peers.get(peer).is_some_and(|peer| {
             peer.is_level() && peer.holdings().all(|((day, session), count)| here(day, &session) >= count)
         })
-    }
-
-    /// How much waits.
-    #[must_use]
-    pub fn waiting(&self) -> Waiting {
-        let mut waiting = Waiting::default();
-        if self.writer == self.identity.hub {
-            return waiting;
-        }
-        for record in self.waiting_records() {
-            waiting.count += 1;
-            waiting.oldest_ms.get_or_insert(record.at.ms);
-            if let Some(basket) = record.transaction.basket() {
-                let value = waiting.value_minor.entry(basket.currency).or_insert(0);
-                let signed = basket.total_minor().saturating_mul(record.transaction.direction());
-                *value = value.saturating_add(signed);
-            }
-        }
-        waiting
     }
 
     /// Where a record is on its way into the books, as far as this node knows.

@@ -17,16 +17,18 @@ mod image;
 mod kpi;
 mod links;
 mod restore;
+mod waiting;
 
 pub use crate::image::Stale;
 pub use admit::Refusal;
-pub use ask::{Custody, CustodyStep, Live, Revision, Waiting};
+pub use ask::{Custody, CustodyStep, Live, Revision};
 pub use batches::BatchMeta;
 pub use capture::{Capture, CaptureError, Receipt};
 pub use image::Image;
 pub use kpi::KpiRange;
 pub use links::LinkSpan;
 pub use restore::{ReadBack, RestoreError, records_of};
+pub use waiting::Waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -247,6 +249,7 @@ pub struct Replica {
     persisted: u64,
     durable: u64,
     waiting: VecDeque<(u64, Held)>,
+    reckoned: waiting::Reckoned,
     unsettled: bool,
     families_at_once: usize,
     /// While the log is read back.
@@ -315,6 +318,7 @@ impl Replica {
             persisted: 0,
             durable: 0,
             waiting: VecDeque::new(),
+            reckoned: waiting::Reckoned::default(),
             unsettled: false,
             families_at_once: WorkLimits::default().families_at_once,
             restoring: None,
