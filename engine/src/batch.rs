@@ -32,6 +32,9 @@ const COMPRESS_FROM: usize = 400;
 /// Fewer records gain nothing from columns: what tells them apart takes more than it saves.
 const COLUMNS_FROM: usize = 12;
 
+/// How hard packing rows tries (zstd).
+const LEVEL: i32 = 3;
+
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 /// As columns, compressed.
@@ -222,17 +225,16 @@ fn hash(codec_byte: u8, plain_len: u32, body: &[u8]) -> BatchHash {
 
 /// How the body is written, how long it is before it is compressed, and the body.
 fn pack(batch: &Batch) -> (u8, usize, Vec<u8>) {
-    let compressed =
-        |plain: &[u8]| zstd::bulk::compress(plain, 3).ok().filter(|packed| packed.len() < plain.len());
     if batch.entries.len() >= COLUMNS_FROM
-        && let Ok(plain) = columns::encode(batch)
-        && let Some(packed) = compressed(&plain)
+        && let Ok(packed) = columns::pack(batch)
+        && packed.bytes.len() < packed.plain_len
     {
-        return (COLUMNS, plain.len(), packed);
+        return (COLUMNS, packed.plain_len, packed.bytes);
     }
     let plain = codec::encode(batch);
     if plain.len() >= COMPRESS_FROM
-        && let Some(packed) = compressed(&plain)
+        && let Ok(packed) = zstd::bulk::compress(&plain, LEVEL)
+        && packed.len() < plain.len()
     {
         return (ZSTD, plain.len(), packed);
     }

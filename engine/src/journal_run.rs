@@ -15,8 +15,6 @@ const ENTRIES_LIMIT: usize = 512;
 const POSTINGS_LIMIT: usize = 8_192;
 /// Bytes that unpacking may claim.
 const UNPACKED_LIMIT: usize = 16 << 20;
-/// How hard packing tries (zstd).
-const LEVEL: i32 = 3;
 
 /// Entries of one store's journal, in a row.
 #[derive(Clone, PartialEq, Debug)]
@@ -68,10 +66,9 @@ impl JournalRun {
         let count = u32::try_from(entries.len()).expect("a run is short");
         let rows: Vec<Row> =
             entries.into_iter().map(|it| (it.date, it.record, it.because, it.postings)).collect();
-        let plain = columns::encode(&rows).expect("postings have columns");
-        let plain_len = u32::try_from(plain.len()).expect("a run is far below 4 GiB");
-        let columns =
-            zstd::bulk::compress(&plain, LEVEL).expect("memory to memory compression does not fail");
+        let packed = columns::pack(&rows).expect("postings have columns");
+        let plain_len = u32::try_from(packed.plain_len).expect("a run is far below 4 GiB");
+        let columns = packed.bytes;
         Self(Form::Packed(Packed { first, count, prev, hash, plain_len, columns }))
     }
 

@@ -41,8 +41,8 @@ impl Default for WorkLimits {
     }
 }
 
-/// How hard packing tries (zstd): a middle that costs about a microsecond a record.
-const LEVEL: i32 = 3;
+/// How hard packing tries (zstd).
+const LEVEL: i32 = 1;
 /// So many times more rows of a few bytes are packed together than rows of some size.
 const SMALL_ROWS: usize = 8;
 /// More slots are never packed together.

@@ -9,7 +9,7 @@ mod read;
 mod write;
 
 pub use read::decode;
-pub use write::encode;
+pub use write::{Packed, encode, pack};
 
 use serde::{de, ser};
 
