@@ -223,6 +223,19 @@ pub(super) struct Walk<'a> {
     body: Vec<u8>,
 }
 
+/// The last byte that is not zero. Most of what is looked through are zeros, which compare fastest many at once.
+fn last_written(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; 256] = [0; 256];
+    let (mut end, mut chunks) = (bytes.len(), bytes.rchunks(ZEROS.len()));
+    let written = chunks.find(|chunk| {
+        let zero = **chunk == ZEROS[..chunk.len()];
+        end -= if zero { chunk.len() } else { 0 };
+        !zero
+    })?;
+    let last = written.iter().rposition(|byte| *byte != 0)?;
+    Some(end - written.len() + last)
+}
+
 impl<'a> Walk<'a> {
     pub(super) fn new(segment: &'a Segment, seal: &'a Seal, lost: &'a Lost, from: u64, limit: u64) -> Self {
         let limit = limit.min(segment.limit());
@@ -281,7 +294,7 @@ impl<'a> Walk<'a> {
                 break;
             }
             let count = bytes.len() as u64;
-            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            if let Some(last) = last_written(bytes) {
                 end = at + last as u64 + 1;
             }
             at += count;
@@ -331,5 +344,23 @@ impl<'a> Walk<'a> {
         }
         let start = usize::try_from(at - self.window_at).unwrap_or(usize::MAX);
         Ok(&self.window[start..(start + want).min(self.window.len())])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_byte_that_was_written_is_found_wherever_it_stands() {
+        for length in [0, 1, 255, 256, 257, 700] {
+            assert_eq!(last_written(&vec![0; length]), None);
+            for at in [0, 1, 254, 255, 256, 300, 511, 512, 699].into_iter().filter(|at| *at < length) {
+                let mut bytes = vec![0; length];
+                bytes[at] = 1;
+                bytes[0] |= 1;
+                assert_eq!(last_written(&bytes), Some(at), "{length} bytes");
+            }
+        }
     }
 }
