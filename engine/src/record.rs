@@ -62,9 +62,17 @@ impl Record {
     /// Puts a transaction in its place and derives the id.
     #[must_use]
     pub fn new(place: Place, transaction: Transaction) -> Self {
-        let id = derive_id(&place, &transaction);
+        Self::measured(place, transaction).0
+    }
+
+    /// As [`Record::new`], and how many bytes the transaction has encoded.
+    #[must_use]
+    pub fn measured(place: Place, transaction: Transaction) -> (Self, usize) {
+        let encoded = codec::encode(&transaction);
+        let id = derive_id(&place, &encoded);
         let Place { store, writer: _, log, seq, prev, business_day, at, effective_ms } = place;
-        Self { id, store, log, seq, prev, business_day, at, effective_ms, transaction }
+        let record = Self { id, store, log, seq, prev, business_day, at, effective_ms, transaction };
+        (record, encoded.len())
     }
 }
 
@@ -79,10 +87,10 @@ pub fn effective_ms(at: Instant, prev_ms: Option<i64>, horizon_ms: Option<i64>) 
 /// The key that the context of record ids gives: derived once, not for every record.
 static CONTEXT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("tillsync record v1"));
 
-fn derive_id(place: &Place, transaction: &Transaction) -> RecordId {
+fn derive_id(place: &Place, transaction: &[u8]) -> RecordId {
     let mut hasher = blake3::Hasher::new_from_context_key(&CONTEXT);
     hasher.update(&[RECORD_VERSION]);
     hasher.update(&codec::encode(place));
-    hasher.update(&codec::encode(transaction));
+    hasher.update(transaction);
     RecordId(*hasher.finalize().as_bytes())
 }

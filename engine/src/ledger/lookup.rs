@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::books::Books;
 use super::facts::Joint;
 use super::families::Slot;
-use crate::ids::LogId;
+use crate::ids::{LogId, RecordId};
 use crate::record::Record;
 use crate::transaction::Outcome;
 
@@ -15,6 +15,16 @@ impl Books {
     pub fn log_records(&self, log: &LogId, from: u64) -> impl Iterator<Item = &Record> {
         let slots = self.facts.logs.get(log).into_iter().flat_map(move |log| log.from(from));
         slots.map(|slot| &**self.facts.record(slot))
+    }
+
+    /// The slot of a record.
+    pub(crate) fn slot_of(&self, id: &RecordId) -> Option<Slot> {
+        self.facts.slot(id)
+    }
+
+    /// Calls `each` for the records of slots, in ascending order, and keeps none unpacked for it.
+    pub(crate) fn visit_slots(&self, slots: &[Slot], mut each: impl FnMut(&Record)) {
+        self.facts.records.for_slots(slots, |_, record| each(record));
     }
 
     /// The head of a log with one record for every number up to it; `None` if it has gaps or branches.

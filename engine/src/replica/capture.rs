@@ -1,8 +1,9 @@
 //! Capturing: a transaction becomes a record, and records become sealed batches. Capture is durable before it is
 //! acknowledged, and the same basket or receipt twice makes one record.
 
+use super::unsealed::Run;
 use super::{Head, Output, Outputs, Replica, SyncEvent};
-use crate::batch::{BATCH_RECORDS_LIMIT, Batch, BatchEntry, Sealed, TRANSACTION_BYTES_LIMIT};
+use crate::batch::{Batch, BatchEntry, Sealed, TRANSACTION_BYTES_LIMIT};
 use crate::codec;
 use crate::entry::{Captured, Entry};
 use crate::ids::{LogId, RecordId, WriterId};
@@ -10,8 +11,8 @@ use crate::record::{Place, Record, effective_ms};
 use crate::time::{Day, Instant};
 use crate::transaction::{Body, CashMovement, Draft, HubRecord, InputError, Kind, Reverses, Transaction};
 
-/// Encoded transactions put into one batch, in bytes, if one is not larger.
-const BATCH_FILL_BYTES: usize = 512 << 10;
+/// Times of a record beside its transaction in a batch: never more.
+const ENTRY_BYTES: usize = 32;
 
 /// Furthest that a stated time may be ahead of the till's clock, ms.
 const AHEAD_LIMIT_MS: i64 = 2 * 86_400_000;
@@ -60,16 +61,6 @@ pub enum CaptureError {
         /// The earlier record.
         id: RecordId,
     },
-}
-
-/// An own record that no batch holds yet.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Unsealed {
-    pub captured: Captured,
-    pub head: Head,
-    pub prev: Option<RecordId>,
-    pub bytes: usize,
-    pub persisted: bool,
 }
 
 impl Replica {
@@ -224,7 +215,7 @@ impl Replica {
 
     /// Head of the own log, unsealed records included.
     pub(super) fn own_head(&self) -> Option<Head> {
-        self.unsealed.back().map(|unsealed| unsealed.head).or_else(|| self.heads.get(&self.writer).copied())
+        self.unsealed.head().or_else(|| self.heads.get(&self.writer).copied())
     }
 
     /// Puts a transaction at the end of the own log.
@@ -257,10 +248,8 @@ impl Replica {
             effective_ms: captured.entry.at.ms
                 + i64::try_from(captured.entry.effective_later_ms).unwrap_or(0),
         };
-        let record = Record::new(place, captured.entry.transaction.clone());
+        let (record, bytes) = Record::measured(place, captured.entry.transaction);
         let head = Head { seq: record.seq, id: record.id, effective_ms: record.effective_ms };
-        let bytes = codec::encode(&captured.entry).len();
-        self.unsealed.push_back(Unsealed { captured, head, prev, bytes, persisted });
         let seen: Vec<(LogId, u64)> = self
             .heads
             .iter()
@@ -268,6 +257,8 @@ impl Replica {
             .filter_map(|(writer, head)| Some((self.registry.log_of(writer)?.clone(), head.seq)))
             .collect();
         self.take_record(record, &seen);
+        let slot = self.books.slot_of(&head.id).expect("it was filed a line above");
+        self.unsealed.push(head, (slot, captured.day, bytes + ENTRY_BYTES), persisted);
         head.id
     }
 
@@ -286,17 +277,7 @@ impl Replica {
             let due = now.ms.saturating_add(i64::try_from(interval_ms).unwrap_or(i64::MAX));
             self.flush_at_ms = Some(self.flush_at_ms.map_or(due, |at| at.min(due)));
         }
-        let fresh: Vec<Captured> = self
-            .unsealed
-            .iter_mut()
-            .rev()
-            .take_while(|unsealed| !unsealed.persisted)
-            .map(|unsealed| {
-                unsealed.persisted = true;
-                unsealed.captured.clone()
-            })
-            .collect();
-        for captured in fresh.into_iter().rev() {
+        for captured in self.take_fresh() {
             self.persist(Entry::Captured(Box::new(captured)), None, outputs);
         }
     }
@@ -306,19 +287,8 @@ impl Replica {
     pub(super) fn seal_all(&mut self, now: Instant, outputs: &mut Outputs) {
         self.flush_at_ms = None;
         let (mut batches, records) = (0, self.unsealed.len());
-        while let Some(first) = self.unsealed.front() {
-            let (day, first_seq, prev) = (first.captured.day, first.captured.seq, first.prev);
-            let (mut entries, mut bytes) = (Vec::new(), 0);
-            while let Some(next) = self.unsealed.front() {
-                let full = entries.len() == BATCH_RECORDS_LIMIT || bytes + next.bytes > BATCH_FILL_BYTES;
-                if next.captured.day != day || (full && !entries.is_empty()) {
-                    break;
-                }
-                let Some(next) = self.unsealed.pop_front() else { break };
-                bytes += next.bytes;
-                self.heads.insert(self.writer, next.head);
-                entries.push(next.captured.entry);
-            }
+        while let Some(Run { day, first_seq, prev, entries, head }) = self.take_run() {
+            self.heads.insert(self.writer, head);
             self.seal(now, day, first_seq, prev, entries, outputs);
             batches += 1;
         }

@@ -1,11 +1,11 @@
 //! The image of a replica: a start goes on from there with what the log holds since, instead of filing every record again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::capture::Unsealed;
+use super::unsealed::Unsealed;
 use super::{Head, Replica, SessionState, batches::Batches, links::Links};
 use crate::attic::{Attic, Place};
 use crate::document::{ChangeId, Document};
@@ -72,7 +72,7 @@ struct Held {
     documents: Vec<Chains>,
     places: BTreeMap<(Day, SessionId), Vec<u32>>,
     batches: Batches,
-    unsealed: VecDeque<Unsealed>,
+    unsealed: Unsealed,
     horizon_ms: Option<i64>,
     custody: Vec<CustodyMark>,
     links: Links,

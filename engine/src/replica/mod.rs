@@ -17,6 +17,7 @@ mod image;
 mod kpi;
 mod links;
 mod restore;
+mod unsealed;
 mod waiting;
 
 pub use crate::image::Stale;
@@ -226,7 +227,7 @@ pub struct Replica {
     places: BTreeMap<(Day, SessionId), Vec<u32>>,
     batches: Batches,
     /// Own records captured and not sealed.
-    unsealed: VecDeque<capture::Unsealed>,
+    unsealed: unsealed::Unsealed,
     /// What this session's batches have said they had seen.
     seen_told: BTreeMap<WriterId, u64>,
     /// Latest effective time among records of others.
@@ -304,7 +305,7 @@ impl Replica {
             documents: BTreeMap::new(),
             places: BTreeMap::new(),
             batches: Batches::new(&Workroom::default()),
-            unsealed: VecDeque::new(),
+            unsealed: unsealed::Unsealed::default(),
             seen_told: BTreeMap::new(),
             horizon_ms: None,
             custody: Vec::new(),

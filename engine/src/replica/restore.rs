@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Head, Replica, capture::Unsealed};
+use super::{Head, Replica};
 use crate::batch::{BatchError, Sealed};
 use crate::document::ChangeId;
 use crate::entry::{AdmittedBatch, Captured, Entry};
@@ -197,17 +197,11 @@ impl Replica {
         };
         self.place_batch(&sealed, prepared, head, admitted_ms);
         if own_session {
-            self.drop_sealed(head.seq);
+            // What a batch of this node holds is no longer queued.
+            self.unsealed.drop_through(head.seq);
         }
         self.take_records(&sealed, records);
         Ok(())
-    }
-
-    /// Queue entries that a batch of this node holds are no longer queued.
-    fn drop_sealed(&mut self, through_seq: u64) {
-        while self.unsealed.front().is_some_and(|unsealed: &Unsealed| unsealed.captured.seq <= through_seq) {
-            self.unsealed.pop_front();
-        }
     }
 }
 
