@@ -3,6 +3,7 @@
 
 use engine::kpi::Sample;
 use engine::replica::{KpiRange, Replica};
+use engine::time::Day;
 
 /// Ages of records when they reached the hub, ms, in rising order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,11 +70,12 @@ impl Spread {
 /// The way of every record of a till that the hub holds, on the hub's clock as far as it knows the till's.
 #[must_use]
 pub fn ways(hub: &Replica, now_ms: i64) -> Vec<Sample> {
-    let days = || hub.batch_metas(0).map(|meta| meta.day);
-    let (Some(first), Some(last)) = (days().min(), days().max()) else { return Vec::new() };
     // Nobody asks here when a nightly batch would have come.
     let never = |_: i64| i64::MAX;
-    hub.kpi_samples(&KpiRange { days: (first, last), now_ms, next_batch: &never }).0
+    let days = hub.kpi_days((Day(i32::MIN), Day(i32::MAX)));
+    days.into_iter()
+        .flat_map(|day| hub.kpi_samples(&KpiRange { day, now_ms, next_batch: &never }).0)
+        .collect()
 }
 
 /// Batches of tills that the hub holds.

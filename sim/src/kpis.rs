@@ -99,7 +99,9 @@ pub fn latency_is_true(world: &World, truth: &Truth) -> Result<(), Broken> {
     let mut told = figures::ways(replica, world.now_ms).into_iter();
     let mut judged: Vec<Sample> = Vec::new();
     let (mut known_ms, mut widest_ms) = (Vec::new(), 0);
-    for (ordinal, meta) in replica.batch_metas(0).enumerate() {
+    let mut batches: Vec<_> = replica.batch_metas(0).enumerate().collect();
+    batches.sort_by_key(|(ordinal, meta)| (meta.day, *ordinal));
+    for (ordinal, meta) in batches {
         let Some(log) = replica.registry().log_of(&meta.writer).filter(|log| !log.terminal.is_hub()) else {
             continue;
         };

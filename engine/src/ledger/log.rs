@@ -177,6 +177,11 @@ impl Log {
         self.latest_day = self.latest_day.max(record.business_day);
     }
 
+    /// Every day close.
+    pub(crate) fn close_slots(&self) -> impl Iterator<Item = Slot> + use<'_> {
+        self.closes.iter().flat_map(|seq| self.at(*seq))
+    }
+
     /// The last day close before a number.
     pub(crate) fn close_before(&self, seq: u64) -> Option<u64> {
         self.closes.range(..seq).next_back().copied()

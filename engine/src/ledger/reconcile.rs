@@ -8,10 +8,10 @@ use super::account::Account;
 use super::books::Books;
 use super::families::Slot;
 use super::judgement::Standing;
+use super::log::Log;
 use crate::ids::{LogId, RecordId};
 use crate::kpi::Cell;
 use crate::money::Currency;
-use crate::record::Record;
 use crate::time::Day;
 use crate::transaction::{Body, DayClose, Kind, LineFlag};
 
@@ -20,15 +20,14 @@ impl Books {
     /// were) under review may account for a difference.
     pub(crate) fn z_cells(&self, days: (Day, Day)) -> BTreeMap<LogId, Vec<Cell>> {
         let mut cells: BTreeMap<LogId, Vec<Cell>> = BTreeMap::new();
-        let mut closes: Vec<(Slot, Arc<Record>)> = Vec::new();
-        self.facts.records.for_slots(&self.facts.days.slots(days.0..=days.1), |slot, record| {
-            if record.transaction.kind() == Kind::DayClose {
-                closes.push((slot, Arc::clone(record)));
-            }
-        });
+        let of_days = self.facts.days.slots(days.0..=days.1);
+        let closes = self.facts.logs.values().flat_map(Log::close_slots);
+        let mut closes: Vec<Slot> = closes.filter(|slot| of_days.binary_search(slot).is_ok()).collect();
+        closes.sort_unstable();
         let doubtful: BTreeSet<RecordId> =
             self.cases().flat_map(|case| case.members.iter().copied()).collect();
-        for (slot, record) in closes {
+        for slot in closes {
+            let record = Arc::clone(self.facts.record(slot));
             if let Body::DayClose(close) = &record.transaction.body {
                 cells.entry(record.log.clone()).or_default().extend(self.cells_of(slot, close, &doubtful));
             }

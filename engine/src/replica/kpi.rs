@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{BatchMeta, LinkSpan, Replica};
-use crate::ids::LogId;
+use crate::ids::{LogId, SessionId};
 use crate::kpi::{Captured, Cell, Sample};
 use crate::record::Record;
 use crate::shelf::Pressed;
@@ -12,8 +12,8 @@ use crate::time::Day;
 
 /// Which records are looked at, and when nightly batches would have been.
 pub struct KpiRange<'a> {
-    /// First and last business day.
-    pub days: (Day, Day),
+    /// The business day.
+    pub day: Day,
     /// Now, ms since 1970.
     pub now_ms: i64,
     /// The first nightly batch at or after a time, ms since 1970.
@@ -24,14 +24,25 @@ pub struct KpiRange<'a> {
 const NIGHTS: usize = 400;
 
 impl Replica {
-    /// The way of every captured record of some days, by the till's log. Records with a time before their till was
-    /// enrolled are history that was imported, and left out: nobody could have been quicker.
+    /// The business days of which something is here, from the first to the last of a range.
+    #[must_use]
+    pub fn kpi_days(&self, days: (Day, Day)) -> Vec<Day> {
+        self.documents.range(days.0..=days.1).map(|(day, _)| *day).collect()
+    }
+
+    /// The way of every captured record of a day, in the order of arrival. Records with a time before their till was
+    /// enrolled are history that was imported, and left out (but counted): nobody could have been quicker.
     #[must_use]
     pub fn kpi_samples(&self, range: &KpiRange<'_>) -> (Vec<Sample>, u64) {
         let (mut samples, mut imported) = (Vec::new(), 0);
-        self.batches.for_each(|ordinal, meta| {
+        let (first, last) = (SessionId([0; 16]), SessionId([u8::MAX; 16]));
+        let of_day = self.places.range((range.day, first)..=(range.day, last));
+        let mut ordinals: Vec<u32> = of_day.flat_map(|(_, ordinals)| ordinals).copied().collect();
+        ordinals.sort_unstable();
+        for ordinal in ordinals {
+            let Some(meta) = self.batches.at(ordinal.into()) else { continue };
             let log = self.registry.log_of(&meta.writer).filter(|log| !log.terminal.is_hub());
-            let Some(log) = log.filter(|_| (range.days.0..=range.days.1).contains(&meta.day)) else { return };
+            let Some(log) = log else { continue };
             let enrolled_ms = self.books.enrolled_at(log).unwrap_or(i64::MIN);
             let spans: Vec<&LinkSpan> = self.links.of(&meta.writer).collect();
             let posted =
@@ -41,10 +52,10 @@ impl Replica {
                 if record.at.ms < enrolled_ms {
                     imported += 1;
                 } else {
-                    samples.push(sample(record, meta, posted_ms, &spans, range));
+                    samples.push(sample(record, &meta, posted_ms, &spans, range));
                 }
             });
-        });
+        }
         (samples, imported)
     }
 

@@ -19,11 +19,19 @@ use super::problem::Problem;
 use super::shapes;
 use crate::hub::Hub;
 use crate::runtime::clock::{now_ms, rfc3339};
+use crate::runtime::store::StoreError;
 
 /// Differences listed at most.
 const DIFFERENCES_LISTED: usize = 100;
 /// Shares captured within these times of the link.
 const WITHIN: [(&str, i64); 3] = [("1m", 60_000), ("5m", 300_000), ("24h", 86_400_000)];
+
+impl Part {
+    /// Business days from one on.
+    pub fn since(day: Day) -> Self {
+        Self { from: Some(day), ..Self::default() }
+    }
+}
 
 /// Which part of the trade is measured.
 #[derive(Deserialize, Default, IntoParams)]
@@ -36,15 +44,6 @@ pub struct Part {
     from: Option<Day>,
     #[param(value_type = Option<String>, format = Date)]
     to: Option<Day>,
-}
-
-/// What one store gives.
-#[derive(Default)]
-struct Gathered {
-    samples: Vec<Sample>,
-    imported: u64,
-    captured: Captured,
-    cells: BTreeMap<LogId, Vec<Cell>>,
 }
 
 #[utoipa::path(get, path = "/v1/metrics-report", tag = "hub", params(Part), responses((status = 200, description = "The three KPIs with their denominators.", body = shapes::MetricsShape), Refused), security(("token" = [])))]
@@ -71,57 +70,78 @@ pub async fn report(hub: &Hub, part: &Part) -> Result<Value, Problem> {
             vec![found.ok_or_else(|| Problem::not_found(format!("there is no store {store}")))?]
         }
     };
-    let (mut samples, mut imported, mut captured) = (Vec::new(), 0, Captured::default());
-    let (mut reconciled, mut differences) = (Reconciliation::default(), Vec::new());
-    let mut reconciled_on: BTreeMap<Day, Reconciliation> = BTreeMap::new();
+    let (mut gathered, mut captured) = (Gathered::default(), Captured::default());
     for store in stores {
-        let clock = hub.clock().clone();
-        let Gathered { samples: of_store, imported: old, captured: counted, cells } = store
-            .ask(move |replica| {
-                let policy = replica.policies().on(Instant::utc(now_ms()).day());
-                let next_batch = |ms: i64| clock.next_at(policy.batch_baseline_minutes, ms);
-                let range = KpiRange { days, now_ms: now_ms(), next_batch: &next_batch };
-                let (samples, imported) = replica.kpi_samples(&range);
-                Gathered {
-                    samples,
-                    imported,
-                    captured: replica.kpi_captured(),
-                    cells: replica.kpi_cells(days),
-                }
-            })
-            .await?;
-        samples.extend(of_store);
-        imported += old;
+        let (of_store, counted) =
+            store.ask(move |replica| (replica.kpi_days(days), replica.kpi_captured())).await?;
         captured.committed += counted.committed;
         captured.captured += counted.captured;
         captured.in_review += counted.in_review;
         captured.rejected_batches += counted.rejected_batches;
+        // A day at a time: every record of it is read, and what a till sells meanwhile has its turn between two.
+        for day in of_store {
+            let clock = hub.clock().clone();
+            let of_day = store
+                .ask(move |replica| {
+                    let policy = replica.policies().on(Instant::utc(now_ms()).day());
+                    let next_batch = |ms: i64| clock.next_at(policy.batch_baseline_minutes, ms);
+                    let range = KpiRange { day, now_ms: now_ms(), next_batch: &next_batch };
+                    (replica.kpi_samples(&range), replica.kpi_cells((day, day)))
+                })
+                .await?;
+            gathered.take(store.store(), of_day);
+        }
+    }
+    let (store, from, to) = (part.store.clone(), part.from, part.to);
+    let reckoned = tokio::task::spawn_blocking(move || {
+        let Gathered { samples, imported, reconciled, differences, reconciled_on } = gathered;
+        json!({
+            "as_of": rfc3339(now_ms()),
+            "store": store,
+            "from": from,
+            "to": to,
+            "data_latency": data_latency(&samples, imported),
+            "reconciliation": {
+                "cells": reconciled.cells, "equal": reconciled.equal, "explained": reconciled.explained,
+                "unexplained": reconciled.unexplained,
+                "error_rate_ppm": ppm(reconciled.unexplained, reconciled.cells),
+                "differences": differences,
+            },
+            "capture": capture(&samples, &captured),
+            "by_day": by_day(&samples, reconciled_on),
+        })
+    });
+    reckoned.await.map_err(|_| StoreError::Stopping.into())
+}
+
+/// What stores gave.
+#[derive(Default)]
+struct Gathered {
+    samples: Vec<Sample>,
+    imported: u64,
+    reconciled: Reconciliation,
+    differences: Vec<Value>,
+    reconciled_on: BTreeMap<Day, Reconciliation>,
+}
+
+/// Samples of a day with how many were imported, and the figures of its Z reports.
+type OfDay = ((Vec<Sample>, u64), BTreeMap<LogId, Vec<Cell>>);
+
+impl Gathered {
+    fn take(&mut self, store: &StoreId, ((samples, imported), cells): OfDay) {
+        self.samples.extend(samples);
+        self.imported += imported;
         for (log, cell) in cells.iter().flat_map(|(log, cells)| cells.iter().map(move |cell| (log, cell))) {
-            reconciled.count(cell);
-            reconciled_on.entry(cell.day).or_default().count(cell);
-            if cell.control_minor != cell.ledger_minor && differences.len() < DIFFERENCES_LISTED {
-                differences.push(json!({
-                    "store": store.store(), "terminal": log.terminal, "figure": cell.name, "currency": cell.currency,
+            self.reconciled.count(cell);
+            self.reconciled_on.entry(cell.day).or_default().count(cell);
+            if cell.control_minor != cell.ledger_minor && self.differences.len() < DIFFERENCES_LISTED {
+                self.differences.push(json!({
+                    "store": store, "terminal": log.terminal, "figure": cell.name, "currency": cell.currency,
                     "control_minor": cell.control_minor, "ledger_minor": cell.ledger_minor, "explained": cell.explained,
                 }));
             }
         }
     }
-    Ok(json!({
-        "as_of": rfc3339(now_ms()),
-        "store": part.store,
-        "from": part.from,
-        "to": part.to,
-        "data_latency": data_latency(&samples, imported),
-        "reconciliation": {
-            "cells": reconciled.cells, "equal": reconciled.equal, "explained": reconciled.explained,
-            "unexplained": reconciled.unexplained,
-            "error_rate_ppm": ppm(reconciled.unexplained, reconciled.cells),
-            "differences": differences,
-        },
-        "capture": capture(&samples, &captured),
-        "by_day": by_day(&samples, reconciled_on),
-    }))
 }
 
 fn data_latency(samples: &[Sample], imported: u64) -> Value {

@@ -1,6 +1,6 @@
-//! The three KPIs on the first page. They are reckoned over every record, which takes its time in a large company:
-//! beside the pages, every few seconds, and never for more than a small part of the time; a page shows the last reckoning
-//! and when it was.
+//! The three KPIs on the first page, over the last business days. Every record of them is read, which takes its time in a
+//! large company: beside the pages, every few seconds, and never for more than a small part of the time; a page shows the
+//! last reckoning.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ const FRESH: Duration = Duration::from_secs(10);
 const REST: u32 = 50;
 /// A page waits so long for the first one.
 const PATIENCE: Duration = Duration::from_millis(80);
-/// Days in a plot.
-const DAYS_PLOTTED: usize = 60;
+/// Business days that are measured, the open one included.
+const DAYS: i32 = 30;
 const PLOT: (f64, f64) = (240.0, 60.0);
 
 #[derive(Default)]
@@ -62,7 +62,8 @@ impl Kpis {
             let (kpis, hub) = (self.clone(), Arc::clone(hub));
             let reckoning = tokio::spawn(async move {
                 let begun = Instant::now();
-                let report = kpi::report(&hub, &kpi::Part::default()).await.ok().map(Arc::new);
+                let since = hub.clock().now().day().plus(1 - DAYS);
+                let report = kpi::report(&hub, &kpi::Part::since(since)).await.ok().map(Arc::new);
                 let mut last = kpis.last.lock().unwrap_or_else(PoisonError::into_inner);
                 last.report = report.or(last.report.take());
                 (last.at, last.took) = (Some(Instant::now()), begun.elapsed());
@@ -82,7 +83,6 @@ pub fn panel(report: Option<&Value>) -> Markup {
         return html! { p.nothing { "The measures are being reckoned; they will be here in a moment." } };
     };
     let days: Vec<&Value> = report["by_day"].as_array().into_iter().flatten().collect();
-    let days = &days[days.len().saturating_sub(DAYS_PLOTTED)..];
     let history = |field: &str| days.iter().filter_map(|day| day[field].as_i64()).collect::<Vec<_>>();
     html! {
         div.figures {
@@ -104,7 +104,7 @@ fn latency(report: &Value, history: &[i64]) -> Markup {
             (show::percent(if middle > 0 { less.min(999_999) } else { less })) " sooner than a nightly batch; "
         }
         "95 in 100 within " (show::brief(all["latency"]["p95_ms"].as_i64().unwrap_or(0)))
-        ", over " (show::count(count, "receipt", "receipts"))
+        ", over " (show::count(count, "receipt", "receipts")) " of the last " (DAYS) " days"
         (plot(history, "Median time to the books, by day", &|ms| show::brief(ms)))
     };
     figure(
