@@ -6,8 +6,13 @@
 //! storage says that it is full, and what was taken in before is appended into the storage's reserve. Batches of peers
 //! wait here, unacknowledged; acknowledgements and everything that is asked go on. When space returns, so does all.
 
+mod handle;
 mod saving;
 mod space;
+
+pub(crate) use handle::Job;
+use handle::Reply;
+pub use handle::{StoreError, StoreHandle};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,12 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::entry::Entry as LogEntry;
-use engine::host::{Effect, Host, Line, Looked, NotRecorded, Stored};
-use engine::ids::{StoreId, WriterId};
+use engine::host::{Effect, Host, Line, Looked, Stored};
+use engine::ids::WriterId;
 use engine::ledger::JournalEntry;
-use engine::replica::{Capture, Input, Receipt, Replica, Revision, SyncEvent};
+use engine::replica::{Capture, Input, SyncEvent};
 use engine::sync::{Carried, Message};
-use engine::transaction::{Draft, HubRecord};
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -37,195 +41,10 @@ use super::workroom::Home;
 use crate::metrics::{ACKNOWLEDGED, CAPTURE};
 use crate::storage::{Entry, Position, Storage, StorageError};
 
-/// Jobs that may wait for a store's task; senders wait beyond that.
-const JOBS_WAITING: usize = 1_024;
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
-/// How often a store is asked whether what it told is durable by now.
-const DURABLE_EVERY: Duration = Duration::from_millis(5);
 /// How often a store's task looks whether a full disk has space again.
 const FULL_LOOK_MS: i64 = 250;
-
-/// Why a store's task did not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Nothing was recorded: refused, or the storage failed.
-    #[error(transparent)]
-    NotRecorded(#[from] NotRecorded),
-    /// Nothing was recorded: there is no space.
-    #[error("nothing was recorded: the disk is full; free some space, and recording goes on by itself")]
-    DiskFull,
-    /// Nothing was recorded: the database that the log is in is away.
-    #[error("nothing was recorded: the hub's database is away; recording goes on by itself when it is back")]
-    DatabaseAway,
-    /// Nothing was recorded: the peers of a restored node have not been met.
-    #[error(
-        "nothing was recorded: this node was restored from a backup and first takes back what the others hold (a till from \
-         the hub, the hub from a till of each store); it goes on by itself then, or at once if started with --write-at-once"
-    )]
-    TakingBack,
-    /// The log cannot be read back.
-    #[error("{0}")]
-    Unreadable(String),
-    /// Another hub of the company has the store, and did not record it.
-    #[error(
-        "another hub of the company has this store, and nothing is known to be recorded: {0}; try again in a few seconds"
-    )]
-    Elsewhere(String),
-    /// The node is stopping.
-    #[error("the node is stopping")]
-    Stopping,
-}
-
-/// What a store's task is asked to do.
-pub(crate) enum Job {
-    Capture(Box<Draft>, oneshot::Sender<Result<Receipt, StoreError>>),
-    State(Box<HubRecord>, String, oneshot::Sender<Result<Receipt, StoreError>>),
-    LinkUp(WriterId, u64, Outbox),
-    LinkDown(WriterId, u64),
-    Frame(WriterId, u64, Vec<u8>, InHand),
-    Ask(Box<dyn FnOnce(&mut Replica) + Send>),
-    Journal(u64, usize, oneshot::Sender<Result<Vec<JournalEntry>, StoreError>>),
-    Stop(oneshot::Sender<()>),
-}
-
-/// A way to talk to a store's task. Clones share it.
-#[derive(Clone)]
-pub struct StoreHandle {
-    store: StoreId,
-    jobs: mpsc::Sender<Job>,
-    full: Arc<AtomicBool>,
-}
-
-impl StoreHandle {
-    /// A way to talk to somebody else who answers for a store, and what he hears.
-    pub(crate) fn to(store: StoreId) -> (Self, mpsc::Receiver<Job>) {
-        let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
-        (Self { store, jobs, full: Arc::default() }, waiting)
-    }
-
-    /// The store.
-    #[must_use]
-    pub fn store(&self) -> &StoreId {
-        &self.store
-    }
-
-    /// Whether nothing is taken in because the disk is full.
-    #[must_use]
-    pub fn is_disk_full(&self) -> bool {
-        self.full.load(Ordering::Acquire)
-    }
-
-    /// Records a transaction; answers when it is durable.
-    ///
-    /// # Errors
-    /// Refused, or the storage failed.
-    pub async fn capture(&self, draft: Draft) -> Result<Receipt, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Capture(Box::new(draft), reply)).await?;
-        answer.await.map_err(|_| StoreError::Stopping)?
-    }
-
-    /// Puts transactions to be recorded in a row, without waiting for the answers, which come in the same order.
-    ///
-    /// # Errors
-    /// The node is stopping.
-    pub async fn capture_later(
-        &self,
-        draft: Draft,
-    ) -> Result<oneshot::Receiver<Result<Receipt, StoreError>>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Capture(Box::new(draft), reply)).await?;
-        Ok(answer)
-    }
-
-    /// Records a statement of the hub; answers when it is durable.
-    ///
-    /// # Errors
-    /// The storage failed.
-    pub async fn state(&self, record: HubRecord, receipt: String) -> Result<Receipt, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::State(Box::new(record), receipt, reply)).await?;
-        answer.await.map_err(|_| StoreError::Stopping)?
-    }
-
-    /// Asks the replica something. Books are up to date when the question is put.
-    ///
-    /// # Errors
-    /// The node is stopping.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&mut Replica) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let ask = move |replica: &mut Replica| {
-            let _ = reply.send(question(replica));
-        };
-        self.send(Job::Ask(Box::new(ask))).await?;
-        answer.await.map_err(|_| StoreError::Stopping)
-    }
-
-    /// Entries of the journal from a number on, read from the log; at most `limit`.
-    ///
-    /// # Errors
-    /// The log cannot be read, or the node is stopping.
-    pub async fn journal(&self, from: u64, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Journal(from, limit, reply)).await?;
-        answer.await.map_err(|_| StoreError::Stopping)?
-    }
-
-    /// Waits until everything that follows from what was recorded so far is durable: the journal, too.
-    ///
-    /// # Errors
-    /// The node is stopping.
-    pub async fn until_durable(&self) -> Result<(), StoreError> {
-        let (persisted, told) = self.ask(|replica| (replica.persisted(), replica.revision())).await?;
-        self.is_durable_at(told, persisted).await.map(drop)
-    }
-
-    /// Waits until what a store told is durable. `false`: it began anew meanwhile, and has to be asked again.
-    ///
-    /// # Errors
-    /// The node is stopping.
-    pub(crate) async fn is_durable_at(&self, told: Revision, persisted: u64) -> Result<bool, StoreError> {
-        loop {
-            let (durable, now) = self.ask(|replica| (replica.durable(), replica.revision())).await?;
-            if !told.is_of_one_life_with(&now) {
-                return Ok(false);
-            }
-            if durable >= persisted {
-                return Ok(true);
-            }
-            tokio::time::sleep(DURABLE_EVERY).await;
-        }
-    }
-
-    /// A link to a peer is up; `frames` takes what is to be sent.
-    pub(super) async fn link_up(&self, peer: WriterId, link: u64, frames: Outbox) {
-        let _ = self.send(Job::LinkUp(peer, link, frames)).await;
-    }
-
-    pub(super) async fn link_down(&self, peer: WriterId, link: u64) {
-        let _ = self.send(Job::LinkDown(peer, link)).await;
-    }
-
-    pub(super) async fn frame(&self, peer: WriterId, link: u64, bytes: Vec<u8>, room: InHand) -> bool {
-        self.send(Job::Frame(peer, link, bytes, room)).await.is_ok()
-    }
-
-    /// Ends the task after what it has been given is durable.
-    pub async fn stop(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.send(Job::Stop(reply)).await.is_ok() {
-            let _ = answer.await;
-        }
-    }
-
-    async fn send(&self, job: Job) -> Result<(), StoreError> {
-        self.jobs.send(job).await.map_err(|_| StoreError::Stopping)
-    }
-}
 
 /// What the storage reports of one append.
 struct Written {
@@ -233,8 +52,6 @@ struct Written {
     bytes: usize,
     failed: Option<String>,
 }
-
-type Reply = oneshot::Sender<Result<Receipt, StoreError>>;
 
 /// Who waits for an answer, and since when if it is a capture.
 struct Promise {
@@ -328,8 +145,7 @@ pub fn start_for_life(
 }
 
 fn begin(life: Life, restored: RestoredStore) -> StoreHandle {
-    let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
-    let handle = StoreHandle { store: life.store.clone(), jobs, full: Arc::clone(&life.full) };
+    let (handle, waiting) = StoreHandle::with(life.store.clone(), Arc::clone(&life.full));
     tokio::spawn(life.live(waiting, restored));
     handle
 }
