@@ -126,7 +126,8 @@ fn the_cases_that_changed_are_all_that_a_follower_has_to_look_at() {
     for (seed, set) in sets() {
         let (mut seen, mut known) = (0, BTreeMap::<String, Case>::new());
         run(&set, &mut Chance::new(seed, "followed"), |books, _, _| {
-            for (id, case) in books.cases_changed_since(seen).unwrap() {
+            for (key, case) in books.cases_changed_since(seen).unwrap() {
+                let id = key.id(books.store());
                 match case {
                     Some(case) => drop(known.insert(id, case.clone())),
                     None => drop(known.remove(&id)),

@@ -96,15 +96,12 @@ impl Books {
         self.case_changes.count
     }
 
-    /// Id and present form (`None`: it ended) of each case that changed after so many changes; `None` if that is longer ago
+    /// Key and present form (`None`: it ended) of each case that changed after so many changes; `None` if that is longer ago
     /// than is remembered, and all have to be compared.
     #[must_use]
-    pub fn cases_changed_since(&self, count: u64) -> Option<Vec<(String, Option<&Case>)>> {
-        let told = |key: &CaseKey| {
-            let case = self.cases.get(key);
-            (case.map_or_else(|| key.id(self.store()), |case| case.id.clone()), case)
-        };
-        Some(self.case_changes.since(count)?.into_iter().map(told).collect())
+    pub fn cases_changed_since(&self, count: u64) -> Option<Vec<(&CaseKey, Option<&Case>)>> {
+        let changed = self.case_changes.since(count)?;
+        Some(changed.into_iter().map(|key| (key, self.cases.get(key))).collect())
     }
 
     /// Till-days of the records that a case names.
@@ -118,6 +115,11 @@ impl Books {
     /// Every till-day that an open case names.
     pub fn till_days_in_question(&self) -> impl Iterator<Item = &(Day, LogId)> {
         self.open_cases.of_till_day.keys()
+    }
+
+    /// Open cases that name no record but a log, and with it each of its days.
+    pub fn cases_of_logs(&self) -> impl Iterator<Item = &CaseKey> {
+        self.open_cases.of_logs.iter()
     }
 
     /// Open cases that name a record of a till's day, or its log, by type and subject.
