@@ -102,7 +102,7 @@ impl Days {
         rows.sort_unstable();
         let mut slots = Vec::new();
         self.shelf.for_slots(&rows, &Pressed, |_, of_day| {
-            slots.extend(of_day.values().flat_map(|of_log| &of_log.slots))
+            slots.extend(of_day.values().flat_map(|of_log| &of_log.slots));
         });
         slots.sort_unstable();
         slots

@@ -46,6 +46,8 @@ use write::{Cursor, Portion, Target};
 
 /// How often stores are asked whether they have something new.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How soon they are asked again when that brought a whole portion: more is on its way.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often the days are looked at that change although nothing new is recorded of them: time alone changes their state.
 const DAYS_EVERY: Duration = Duration::from_secs(60);
 /// Shortest and longest pause after a failure.
@@ -168,28 +170,29 @@ async fn run(
     let mut followed: BTreeMap<StoreId, Followed> = BTreeMap::new();
     let mut exports = None;
     loop {
-        if let Err(broken) = follow_stores(rooms, number, &target, &mut followed).await {
-            return broken;
-        }
+        let busy = match follow_stores(rooms, number, &target, &mut followed).await {
+            Ok(busy) => busy,
+            Err(broken) => return broken,
+        };
         if number == 0
             && let Err(error) = bring_exports(rooms, &target, kept.log_id, &mut exports).await
         {
             return error.into();
         }
         *failures = 0;
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(if busy { LOOK_AGAIN } else { LOOK_EVERY }).await;
     }
 }
 
 /// Brings over what is new of the stores of a log. While a portion is written the next one is gathered, of the same store or
-/// of another.
+/// of another. Whether that was a whole portion of some store, so that more can be expected soon.
 async fn follow_stores(
     rooms: &Rooms,
     number: u16,
     target: &Target,
     all: &mut BTreeMap<StoreId, Followed>,
-) -> Result<(), Broken> {
-    let mut ready: Option<Portion> = None;
+) -> Result<bool, Broken> {
+    let (mut ready, mut busy) = (None::<Portion>, false);
     for handle in rooms.own_of(number) {
         let store = handle.store();
         if !all.contains_key(store) {
@@ -203,12 +206,14 @@ async fn follow_stores(
             let (written, next) = tokio::join!(write(target, ready.take()), gathered);
             written?;
             ready = next?;
+            busy |= ready.as_ref().is_some_and(|portion| portion.rows.receipts.len() >= PORTION[0]);
             if followed.revision.is_some() || ready.is_none() {
                 break;
             }
         }
     }
-    write(target, ready).await
+    write(target, ready).await?;
+    Ok(busy)
 }
 
 async fn write(target: &Target, portion: Option<Portion>) -> Result<(), Broken> {

@@ -1,4 +1,6 @@
-//! What the books know, as rows of the tables. Amounts are minor units, times RFC 3339, ids hexadecimal.
+//! What the books know, as rows of the tables. Amounts are minor units, ids hexadecimal.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::ids::RecordId;
 use engine::ledger::{DayState, TillDay};
@@ -6,8 +8,6 @@ use engine::record::Record;
 use engine::review::Case;
 use engine::time::Day;
 use engine::transaction::Basket;
-
-use crate::runtime::clock::rfc3339;
 
 /// What is new of a store.
 #[derive(Debug, Default)]
@@ -44,9 +44,10 @@ pub(super) struct ReceiptRow {
     pub(super) terminal: String,
     pub(super) incarnation: i32,
     pub(super) seq: i64,
-    pub(super) business_day: String,
-    pub(super) at: String,
-    pub(super) at_hub: String,
+    /// Days since 1970-01-01, as a `Day` counts.
+    pub(super) business_day: i32,
+    pub(super) at: SystemTime,
+    pub(super) at_hub: SystemTime,
     pub(super) operator: Option<String>,
     pub(super) currency: Option<String>,
     pub(super) total_minor: Option<i64>,
@@ -65,9 +66,9 @@ impl ReceiptRow {
             terminal: record.log.terminal.to_string(),
             incarnation: i32::try_from(record.log.incarnation).unwrap_or(i32::MAX),
             seq: i64::try_from(record.seq).unwrap_or(i64::MAX),
-            business_day: record.business_day.to_string(),
-            at: record.at.to_string(),
-            at_hub: rfc3339(admitted_ms),
+            business_day: record.business_day.0,
+            at: time(record.at.ms),
+            at_hub: time(admitted_ms),
             operator: transaction.operator.as_deref().map(clean),
             currency: basket.map(|basket| basket.currency.to_string()),
             total_minor: basket.map(Basket::total_minor),
@@ -179,6 +180,13 @@ impl DayRow {
 fn word(state: DayState) -> String {
     let word = serde_json::to_value(state).ok();
     word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What a column of times takes.
+pub(super) fn time(ms: i64) -> SystemTime {
+    let apart = Duration::from_millis(ms.unsigned_abs());
+    let time = if ms < 0 { UNIX_EPOCH.checked_sub(apart) } else { UNIX_EPOCH.checked_add(apart) };
+    time.unwrap_or(UNIX_EPOCH)
 }
 
 /// A text column holds no NUL.

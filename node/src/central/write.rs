@@ -1,12 +1,14 @@
 //! Writing news: rows, numbers of the change feed and the cursor in one transaction.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine::ids::StoreId;
-use engine::ledger::JournalEntry;
+use engine::ledger::{Account, JournalEntry};
+use engine::money::Currency;
 use tokio::sync::Notify;
 
 use super::known::Known;
@@ -27,10 +29,10 @@ const CROSSINGS: u32 = 20;
 
 const RECEIPTS: &str = "INSERT INTO tillsync.receipt (log_id, store, record_id, receipt, kind, terminal, incarnation, seq,
         business_day, at, at_hub, operator, currency, total_minor, tax_minor, custody)
-    SELECT $1::bytea, $2::text, record_id, receipt, kind, terminal, incarnation, seq, business_day::date, at::timestamptz,
-        at_hub::timestamptz, operator, currency, total_minor, tax_minor, custody
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::text[], $10::text[],
-        $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::text[])
+    SELECT $1::bytea, $2::text, record_id, receipt, kind, terminal, incarnation, seq, DATE '1970-01-01' + business_day, at,
+        at_hub, operator, currency, total_minor, tax_minor, custody
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::integer[],
+        $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::text[])
         AS rows (record_id, receipt, kind, terminal, incarnation, seq, business_day, at, at_hub, operator, currency,
         total_minor, tax_minor, custody)
     ON CONFLICT (log_id, store, record_id) DO UPDATE SET custody = excluded.custody";
@@ -39,8 +41,8 @@ const CUSTODY: &str = "UPDATE tillsync.receipt SET custody = rows.custody
     WHERE receipt.log_id = $1 AND receipt.store = $2 AND receipt.record_id = rows.record_id";
 const ENTRIES: &str =
     "INSERT INTO tillsync.journal_entry (log_id, store, number, date, record_id, because, hash)
-    SELECT $1::bytea, $2::text, number, date::date, record_id, because, hash
-    FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+    SELECT $1::bytea, $2::text, number, DATE '1970-01-01' + date, record_id, because, hash
+    FROM unnest($3::bigint[], $4::integer[], $5::text[], $6::text[], $7::bytea[])
         AS rows (number, date, record_id, because, hash)";
 const POSTINGS: &str =
     "INSERT INTO tillsync.posting (log_id, store, number, line, account, currency, amount_minor)
@@ -48,13 +50,12 @@ const POSTINGS: &str =
     FROM unnest($3::bigint[], $4::integer[], $5::text[], $6::text[], $7::bigint[])
         AS rows (number, line, account, currency, amount_minor)";
 const BALANCES: &str = "INSERT INTO tillsync.balance (log_id, store, account, currency, amount_minor)
-    SELECT $1::bytea, $2::text, account, currency, sum(amount_minor)::numeric
-    FROM unnest($3::text[], $4::text[], $5::bigint[]) AS rows (account, currency, amount_minor)
-    GROUP BY account, currency
+    SELECT $1::bytea, $2::text, account, currency, amount_minor::numeric
+    FROM unnest($3::text[], $4::text[], $5::text[]) AS rows (account, currency, amount_minor)
     ON CONFLICT (log_id, store, account, currency)
         DO UPDATE SET amount_minor = balance.amount_minor + excluded.amount_minor";
 const ACCOUNTS: &str = "INSERT INTO tillsync.account (log_id, account, code, kind)
-    SELECT DISTINCT $1::bytea, account, code, kind
+    SELECT $1::bytea, account, code, kind
     FROM unnest($2::text[], $3::integer[], $4::text[]) AS rows (account, code, kind)
     ON CONFLICT DO NOTHING";
 const CASES: &str = "INSERT INTO tillsync.review_case (log_id, store, case_id, type, subject, about, severity, state,
@@ -182,7 +183,7 @@ pub(super) struct Target {
 }
 
 /// Lines of the change feed before they have numbers: topic, store, subject.
-type Feed = (Vec<&'static str>, Vec<String>, Vec<String>);
+type Feed<'a> = (Vec<&'static str>, Vec<&'a str>, Vec<Cow<'a, str>>);
 
 impl Target {
     pub(super) async fn new(link: Link, kept: &Kept, written: Arc<Notify>) -> Result<Self, DatabaseError> {
@@ -296,7 +297,7 @@ impl Target {
             let sql = format!("DELETE FROM tillsync.{table} WHERE log_id = $1 AND store = $2");
             self.link.execute(WRITING, &sql, &[&id, &store]).await?;
         }
-        self.write_feed(&(vec!["store_emptied"], vec![store.to_owned()], vec![store.to_owned()])).await?;
+        self.write_feed(&(vec!["store_emptied"], vec![store], vec![store.into()])).await?;
         self.link.batch(WRITING, "COMMIT").await
     }
 
@@ -372,9 +373,9 @@ impl Target {
             let terminal: Vec<&str> = rows.iter().map(|row| row.terminal.as_str()).collect();
             let incarnation: Vec<i32> = rows.iter().map(|row| row.incarnation).collect();
             let seq: Vec<i64> = rows.iter().map(|row| row.seq).collect();
-            let day: Vec<&str> = rows.iter().map(|row| row.business_day.as_str()).collect();
-            let at: Vec<&str> = rows.iter().map(|row| row.at.as_str()).collect();
-            let at_hub: Vec<&str> = rows.iter().map(|row| row.at_hub.as_str()).collect();
+            let day: Vec<i32> = rows.iter().map(|row| row.business_day).collect();
+            let at: Vec<SystemTime> = rows.iter().map(|row| row.at).collect();
+            let at_hub: Vec<SystemTime> = rows.iter().map(|row| row.at_hub).collect();
             let operator: Vec<Option<&str>> = rows.iter().map(|row| row.operator.as_deref()).collect();
             let currency: Vec<Option<&str>> = rows.iter().map(|row| row.currency.as_deref()).collect();
             let total: Vec<Option<i64>> = rows.iter().map(|row| row.total_minor).collect();
@@ -414,7 +415,7 @@ impl Target {
         }
         let id = &self.log_id[..];
         let number: Vec<i64> = journal.iter().map(|entry| signed(entry.number)).collect();
-        let date: Vec<String> = journal.iter().map(|entry| entry.date.to_string()).collect();
+        let date: Vec<i32> = journal.iter().map(|entry| entry.date.0).collect();
         let record: Vec<String> = journal.iter().map(|entry| entry.record.to_string()).collect();
         let because: Vec<Option<String>> =
             journal.iter().map(|entry| entry.because.map(|id| id.to_string())).collect();
@@ -428,27 +429,36 @@ impl Target {
             .await?;
 
         let (mut numbers, mut lines) = (Vec::new(), Vec::new());
-        let (mut accounts, mut codes, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut currencies, mut amounts) = (Vec::new(), Vec::new());
+        let (mut accounts, mut currencies, mut amounts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sums: BTreeMap<(&Account, Currency), i128> = BTreeMap::new();
+        // Few accounts in thousands of postings: each is spelled once.
+        let mut chart: BTreeMap<&Account, String> = BTreeMap::new();
+        for posting in journal.iter().flat_map(|entry| &entry.postings) {
+            chart.entry(&posting.account).or_insert_with(|| posting.account.to_string());
+            *sums.entry((&posting.account, posting.currency)).or_insert(0) +=
+                i128::from(posting.amount_minor);
+        }
         for entry in journal {
             for (line, posting) in (1_i32..).zip(&entry.postings) {
-                let account = posting.account.to_string();
                 numbers.push(signed(entry.number));
                 lines.push(line);
-                kinds.push(account.split(':').next().unwrap_or_default().to_owned());
-                accounts.push(account);
-                codes.push(i32::from(posting.account.code()));
+                accounts.push(chart[&posting.account].as_str());
                 currencies.push(posting.currency.to_string());
                 amounts.push(posting.amount_minor);
             }
         }
-        self.link.execute(WRITING, &self.statements.accounts, &[&id, &accounts, &codes, &kinds]).await?;
+        let names: Vec<&str> = chart.values().map(String::as_str).collect();
+        let codes: Vec<i32> = chart.keys().map(|account| i32::from(account.code())).collect();
+        let kinds: Vec<&str> = names.iter().map(|name| name.split(':').next().unwrap_or_default()).collect();
+        let moved: Vec<&str> = sums.keys().map(|key| chart[key.0].as_str()).collect();
+        let moved_in: Vec<String> = sums.keys().map(|key| key.1.to_string()).collect();
+        let by: Vec<String> = sums.values().map(ToString::to_string).collect();
+        self.link.execute(WRITING, &self.statements.accounts, &[&id, &names, &codes, &kinds]).await?;
         let values: [&(dyn ToSql + Sync); 7] =
             [&id, &store, &numbers, &lines, &accounts, &currencies, &amounts];
         self.link.execute(WRITING, &self.statements.postings, &values).await?;
-        self.link
-            .execute(WRITING, &self.statements.balances, &[&id, &store, &accounts, &currencies, &amounts])
-            .await?;
+        let values: [&(dyn ToSql + Sync); 5] = [&id, &store, &moved, &moved_in, &by];
+        self.link.execute(WRITING, &self.statements.balances, &values).await?;
         Ok(())
     }
 
@@ -510,7 +520,7 @@ impl Target {
     }
 
     /// Numbers the lines and writes them. Last of all: the row that gives numbers is locked until the commit.
-    async fn write_feed(&self, (topics, stores, subjects): &Feed) -> Result<(), DatabaseError> {
+    async fn write_feed(&self, (topics, stores, subjects): &Feed<'_>) -> Result<(), DatabaseError> {
         let count = i64::try_from(topics.len()).unwrap_or(0);
         if count == 0 {
             return Ok(());
@@ -581,11 +591,11 @@ impl Target {
     ) -> Result<(), DatabaseError> {
         let logs: Vec<Vec<u8>> = ranges.iter().map(|range| log_of(&range.store).to_vec()).collect();
         let number: Vec<i64> = ranges.iter().map(|range| signed(range.number)).collect();
-        let store: Vec<String> = ranges.iter().map(|range| range.store.to_string()).collect();
+        let store: Vec<&str> = ranges.iter().map(|range| range.store.as_str()).collect();
         let first: Vec<i64> = ranges.iter().map(|range| signed(range.first)).collect();
         let last: Vec<i64> = ranges.iter().map(|range| signed(range.last)).collect();
         let at: Vec<String> = ranges.iter().map(|range| rfc3339(range.at_ms)).collect();
-        let subjects: Vec<String> = number.iter().map(ToString::to_string).collect();
+        let subjects = number.iter().map(|number| number.to_string().into()).collect();
         self.begin_if_mine().await?;
         self.link.execute(WRITING, EXPORTS, &[&logs, &number, &store, &first, &last, &at]).await?;
         self.write_feed(&(vec!["export"; ranges.len()], store, subjects)).await?;
@@ -601,23 +611,25 @@ fn moved_on() -> DatabaseError {
 }
 
 /// What changed, one line a thing.
-fn feed(Portion { store, rows: news, journal, .. }: &Portion) -> Feed {
-    let mut feed: Feed = Feed::default();
-    let mut say = |topic, subject: String| {
+fn feed(Portion { store, rows, journal, .. }: &Portion) -> Feed<'_> {
+    let mut feed: Feed<'_> = Feed::default();
+    fn say<'a>(feed: &mut Feed<'a>, store: &'a str, topic: &'static str, subject: Cow<'a, str>) {
         feed.0.push(topic);
-        feed.1.push(store.clone());
+        feed.1.push(store);
         feed.2.push(subject);
-    };
-    news.receipts.iter().for_each(|row| say("receipt", row.record_id.clone()));
-    journal.iter().for_each(|entry| say("journal_entry", entry.number.to_string()));
-    news.cases.iter().for_each(|row| say("case", row.id.clone()));
-    news.ended.iter().for_each(|id| say("case_ended", id.clone()));
-    // What a new receipt says of itself is not said again.
-    let new: std::collections::BTreeSet<&str> =
-        news.receipts.iter().map(|row| row.record_id.as_str()).collect();
-    let custody = news.custody.iter().map(|row| row.0.to_string());
-    custody.filter(|id| !new.contains(id.as_str())).for_each(|id| say("custody", id));
-    news.days.iter().for_each(|(key, _)| say("store_day", format!("{} {} {}", key.0, key.1, key.2)));
+    }
+    let mut say = |topic, subject| say(&mut feed, store, topic, subject);
+    rows.receipts.iter().for_each(|row| say("receipt", row.record_id.as_str().into()));
+    journal.iter().for_each(|entry| say("journal_entry", entry.number.to_string().into()));
+    rows.cases.iter().for_each(|row| say("case", row.id.as_str().into()));
+    rows.ended.iter().for_each(|id| say("case_ended", id.as_str().into()));
+    if !rows.custody.is_empty() {
+        // What a new receipt says of itself is not said again.
+        let new: BTreeSet<&str> = rows.receipts.iter().map(|row| row.record_id.as_str()).collect();
+        let custody = rows.custody.iter().map(|row| row.0.to_string());
+        custody.filter(|id| !new.contains(id.as_str())).for_each(|id| say("custody", id.into()));
+    }
+    rows.days.iter().for_each(|(key, _)| say("store_day", format!("{} {} {}", key.0, key.1, key.2).into()));
     feed
 }
 
