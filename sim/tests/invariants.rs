@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::ids::RecordId;
-use engine::ledger::{Account, Books, JournalEntry, Posting, Settled, Sheet, Standing};
+use engine::ids::{LogId, RecordId};
+use engine::ledger::{Account, Books, Heard, JournalEntry, Posting, Settled, Sheet, Standing, TillDay};
 use engine::money::Currency;
 use engine::record::Record;
+use engine::review::{Case, CaseState};
 use engine::time::Day;
 use engine::transaction::{
     Basket, Body, CashMovement, DecisionAction, HubRecord, Kind, LineFlag, TenderType,
@@ -67,6 +68,77 @@ fn assert_same(a: &Books, b: &Books, what: &str) {
     assert_eq!(only(a, b), only(b, a), "{what}");
     assert_eq!(a.balances(), b.balances(), "{what}");
     assert_eq!(a.view_hash(), b.view_hash(), "{what}");
+    assert_eq!(till_days(a), till_days(b), "{what}");
+}
+
+/// When every case that becomes urgent with age has: long after the last of a set's days.
+const LATE_MS: i64 = i64::MAX / 2;
+
+/// Every till's day, as the books say.
+fn till_days(books: &Books) -> Vec<(Day, TillDay)> {
+    let logs: BTreeSet<LogId> = books.arrivals().map(|(record, _)| record.log.clone()).collect();
+    let of = |log: &LogId, day: Day| (day, books.till_day(log, day, Heard::default(), LATE_MS, LATE_MS));
+    let tills = logs.iter().filter(|log| !log.terminal.is_hub());
+    tills.flat_map(|log| books.business_days().map(move |day| of(log, day))).collect()
+}
+
+/// What the books keep up to date of every till's day is what a look at all records and all cases gives.
+#[test]
+fn till_days_follow_the_records_and_cases_in_any_order() {
+    for (seed, set) in sets() {
+        run(&set, &mut Chance::new(seed, "till-days"), |books, _, _| {
+            let records: Vec<Arc<Record>> = books.arrivals().map(|row| row.0).collect();
+            for (day, till) in till_days(books) {
+                let own = || records.iter().filter(|record| record.log == till.log);
+                let of_day = || own().filter(|record| record.business_day == day);
+                let seqs: Vec<u64> = of_day().map(|record| record.seq).collect();
+                let numbers = seqs.iter().min().copied().zip(seqs.iter().max().copied());
+                let closes = of_day().filter(|record| record.transaction.kind() == Kind::DayClose);
+                let close = closes.map(|record| (record.seq, record.id)).max();
+                let z_agrees = close.is_some_and(|(_, id)| {
+                    books.z_check(&id).is_some_and(|z| z.figures.is_empty() && z.missing.is_empty())
+                });
+                let here: BTreeSet<u64> = own().map(|record| record.seq).collect();
+                let last = close.map_or_else(|| books.capture_count(&till.log).0, |(closed_at, _)| closed_at);
+                let missing: u64 = (1..=last).filter(|seq| !here.contains(seq)).count() as u64;
+                let names = |case: &&Case| {
+                    let of_day: BTreeSet<RecordId> = of_day().map(|record| record.id).collect();
+                    !case.members.is_disjoint(&of_day)
+                        || (case.members.is_empty()
+                            && case.key.subject.starts_with(&format!("{}:", till.log)))
+                };
+                let urgent =
+                    |case: &&Case| case.state == CaseState::Open && case.severity_at(LATE_MS, 24) == 1;
+                let urgent: Vec<String> =
+                    books.cases().filter(urgent).filter(names).map(|case| case.id.clone()).collect();
+                let what = format!("seed {seed}: {} on {day}", till.log);
+                assert_eq!((till.records, till.numbers), (seqs.len() as u64, numbers), "{what}");
+                assert_eq!((till.close, till.z_agrees), (close.map(|row| row.1), z_agrees), "{what}");
+                assert_eq!((till.missing_count(), &till.urgent), (missing, &urgent), "{what}");
+            }
+        });
+    }
+}
+
+/// Whoever follows what changed has all cases, and looks at no others.
+#[test]
+fn the_cases_that_changed_are_all_that_a_follower_has_to_look_at() {
+    for (seed, set) in sets() {
+        let (mut seen, mut known) = (0, BTreeMap::<String, Case>::new());
+        run(&set, &mut Chance::new(seed, "followed"), |books, _, _| {
+            for (key, case) in books.cases_changed_since(seen).unwrap() {
+                let id = key.id(books.store());
+                match case {
+                    Some(case) => drop(known.insert(id, case.clone())),
+                    None => drop(known.remove(&id)),
+                }
+            }
+            seen = books.case_changes();
+            let all: BTreeMap<String, Case> =
+                books.cases().map(|case| (case.id.clone(), case.clone())).collect();
+            assert_eq!(known, all, "seed {seed}");
+        });
+    }
 }
 
 fn baskets(set: &RecordSet) -> impl Iterator<Item = (&Record, &Basket)> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use super::account::Account;
+use super::case_index::{CaseChanges, OpenCases};
 use super::facts::{Facts, RefKey, references};
 use super::families::Slot;
 use super::image::{Views, read_views, write_views};
@@ -15,6 +16,7 @@ use super::journal::{JournalEntry, JournalHead, Posting, Sheet, difference};
 use super::judgement::{Outcome, Standing, Verdicts, judge};
 use super::log::{LogCase, LogCases};
 use super::outcomes::Outcomes;
+use super::z_check::ZChecked;
 use crate::attic::Workroom;
 use crate::ids::{LogId, RecordId, StoreId};
 use crate::money::Currency;
@@ -45,6 +47,11 @@ pub struct Books {
     pub(super) base: Policy,
     pub(super) outcomes: Outcomes,
     pub(super) cases: BTreeMap<CaseKey, Case>,
+    pub(super) open_cases: OpenCases,
+    #[serde(skip)]
+    pub(super) case_changes: CaseChanges,
+    #[serde(skip)]
+    pub(super) z_checked: ZChecked,
     /// Cases by the family that has them, under one of its members.
     pub(super) family_cases: BTreeMap<Slot, BTreeSet<CaseKey>>,
     pub(super) log_cases: LogCases,
@@ -72,6 +79,9 @@ impl Books {
             base: policy,
             outcomes: Outcomes::new(room),
             cases: BTreeMap::new(),
+            open_cases: OpenCases::default(),
+            case_changes: CaseChanges::default(),
+            z_checked: ZChecked::default(),
             family_cases: BTreeMap::new(),
             log_cases: LogCases::default(),
             journal: JournalHead::default(),
@@ -307,7 +317,21 @@ impl Books {
             Some(case) => self.cases.insert(key.clone(), case),
             None => self.cases.remove(key),
         };
+        self.index_case(key, old.as_ref());
         settled.cases.extend(case.or(old).map(|case| CaseEvent { change, case }));
+    }
+
+    /// Files a case that has just changed where it is looked up, in the place of what it was.
+    fn index_case(&mut self, key: &CaseKey, before: Option<&Case>) {
+        let mut open = std::mem::take(&mut self.open_cases);
+        if let Some(before) = before {
+            open.take_out(before, self.till_days_of(before));
+        }
+        if let Some(case) = self.cases.get(key) {
+            open.add(case, self.till_days_of(case));
+        }
+        self.open_cases = open;
+        self.case_changes.note(key);
     }
 
     /// Where they rest.

@@ -4,7 +4,7 @@
 use super::books::Books;
 use super::families::Slot;
 use crate::ids::{LogId, RecordId};
-use crate::review::{Case, CaseState};
+use crate::review::Case;
 use crate::time::Day;
 use crate::transaction::LogHead;
 
@@ -70,24 +70,23 @@ impl TillDay {
 
 impl Books {
     /// Every business day that has a record here, oldest first.
-    pub fn business_days(&self) -> impl Iterator<Item = Day> {
+    pub fn business_days(&self) -> impl DoubleEndedIterator<Item = Day> {
         self.facts.days.all()
     }
 
     /// How far a till's day has come. `now_ms` ages cases; `day_ends_ms` is when the day is over by the shop's clock.
     #[must_use]
     pub fn till_day(&self, log: &LogId, day: Day, heard: Heard, now_ms: i64, day_ends_ms: i64) -> TillDay {
-        let of_day: Vec<Slot> = self.of_log_and_day(log, day);
-        let seq = |slot: &Slot| self.facts.record(*slot).seq;
-        let numbers = of_day.iter().map(seq).min().zip(of_day.iter().map(seq).max());
-        let close = of_day.iter().copied().filter(|slot| self.facts.is_close(*slot)).max_by_key(seq);
-        let closed_at = close.as_ref().map(seq);
+        let of_day = self.facts.days.of_log(day, log);
+        let numbers = of_day.map(|of_day| of_day.numbers);
+        let close = of_day.and_then(|of_day| of_day.close);
+        let closed_at = close.map(|(seq, ..)| seq);
         let known = self.facts.logs.get(log).map_or(0, |known| known.known_to.max(known.head()));
         let known = known.max(heard.head_seq);
         let missing = self.missing_numbers(log, closed_at.unwrap_or(known));
         let head = self.facts.logs.get(log).map_or(0, super::log::Log::head);
         let urgent = self.urgent_cases(log, day, now_ms);
-        let z_agrees = close.is_some_and(|close| self.z_agrees(close));
+        let z_agrees = close.is_some_and(|(.., slot)| self.z_agrees(slot));
         let traded_after = numbers.is_some_and(|numbers| closed_at.is_some_and(|closed| numbers.1 > closed));
         let later = self.facts.logs.get(log).is_some_and(|log| log.latest_day > day);
         let state = match (numbers, closed_at) {
@@ -100,8 +99,8 @@ impl Books {
             (None, _) if later || heard.at_ms.is_some_and(|at| at >= day_ends_ms) => DayState::NoTrade,
             (None, _) => DayState::Unheard,
         };
-        let close = close.map(|slot| self.facts.record(slot).id);
-        let records = of_day.len() as u64;
+        let close = close.map(|(_, id, _)| id);
+        let records = of_day.map_or(0, |of_day| of_day.slots.len() as u64);
         TillDay { log: log.clone(), state, records, numbers, missing, close, z_agrees, urgent, heard }
     }
 
@@ -123,20 +122,12 @@ impl Books {
         self.outcomes.in_review()
     }
 
-    fn of_log_and_day(&self, log: &LogId, day: Day) -> Vec<Slot> {
-        self.facts.days.of_log(day, log)
-    }
-
     /// Ranges of numbers up to `last` that are not here.
     fn missing_numbers(&self, log: &LogId, last: u64) -> Vec<(u64, u64)> {
         let known = self.facts.logs.get(log);
         let first = known.map_or(0, |log| log.complete_to) + 1;
         let (mut from, mut missing) = (first, Vec::new());
-        for slot in known.into_iter().flat_map(|log| log.from(first)) {
-            let seq = self.facts.record(slot).seq;
-            if seq > last {
-                break;
-            }
+        for seq in known.into_iter().flat_map(|log| log.numbers_between(first, last)) {
             if seq > from {
                 missing.push((from, seq - 1));
             }
@@ -150,25 +141,17 @@ impl Books {
 
     fn urgent_cases(&self, log: &LogId, day: Day, now_ms: i64) -> Vec<String> {
         let ageing = self.facts.hub.policy(day, super::facts::UNLOCKED).ageing_hours;
-        let of_day = |id: &RecordId| {
-            self.facts.slot(id).is_some_and(|slot| {
-                let record = self.facts.record(slot);
-                record.log == *log && record.business_day == day
-            })
-        };
-        let names = |case: &&Case| {
-            case.members.iter().any(of_day)
-                || (case.members.is_empty() && case.key.subject.starts_with(&format!("{log}:")))
-        };
-        let urgent = |case: &&Case| case.state == CaseState::Open && case.severity_at(now_ms, ageing) == 1;
-        self.cases().filter(urgent).filter(names).map(|case| case.id.clone()).collect()
+        let urgent = |case: &&Case| case.severity_at(now_ms, ageing) == 1;
+        self.open_cases_of(day, log).filter(urgent).map(|case| case.id.clone()).collect()
     }
 
+    /// Whether a close agrees with its records. It is a function of what its log has before it, which only grows: reckoned
+    /// again when that has, and not whenever somebody asks.
     fn z_agrees(&self, close: Slot) -> bool {
-        match &self.facts.record(close).transaction.body {
-            crate::transaction::Body::DayClose(stated) => !self.facts.z_differs(close, stated),
-            _ => false,
-        }
+        let record = self.facts.record(close);
+        let crate::transaction::Body::DayClose(stated) = &record.transaction.body else { return false };
+        let before = self.facts.logs.get(&record.log).map_or(0, |log| log.count_below(record.seq));
+        self.z_checked.agrees(close, before, || !self.facts.z_differs(close, stated))
     }
 
     /// What a lock that leaves `open_day` as the first open day names: of every log the last record of a day before

@@ -241,7 +241,7 @@ impl Facts {
         let slot = self.families.push();
         let (ms, lock) = (record.effective_ms, UNLOCKED);
         self.records.push(record);
-        self.days.file(record.business_day, &record.log, slot);
+        self.days.file(slot, record);
         self.entries.push(Entry { ms, lock, chain: None, has_twin: false });
         self.touch(slot, Some(slot));
         self.file_joints(slot, record);

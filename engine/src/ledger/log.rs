@@ -172,6 +172,16 @@ impl Log {
         self.numbers.between(first, last).map(|row| row.1)
     }
 
+    /// The numbers from the first to the last that have a record, in order; of a fork more than once.
+    pub(crate) fn numbers_between(&self, first: u64, last: u64) -> impl Iterator<Item = u64> + use<'_> {
+        self.numbers.between(first, last).map(|row| row.0)
+    }
+
+    /// How many records have a number below one. They are never fewer, and as many are the same.
+    pub(crate) fn count_below(&self, seq: u64) -> u64 {
+        self.numbers.count_below(seq)
+    }
+
     fn take(&mut self, slot: Slot, record: &Record) {
         self.numbers.insert(record.seq, slot);
         self.latest_day = self.latest_day.max(record.business_day);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::books::Books;
 use super::facts::Joint;
 use super::families::Slot;
+use super::judgement::Standing;
 use crate::ids::{LogId, RecordId};
 use crate::record::Record;
 use crate::transaction::Outcome;
@@ -38,6 +39,23 @@ impl Books {
         let slots = self.facts.logs.get(log).into_iter().flat_map(|log| log.between(numbers.0, numbers.1));
         let slots: Vec<Slot> = slots.collect();
         self.facts.records.for_slots(&slots, |_, record| each(record));
+    }
+
+    /// As `visit_log`, with where each record stands, once it is settled.
+    pub(crate) fn visit_log_standing(
+        &self,
+        log: &LogId,
+        numbers: (u64, u64),
+        mut each: impl FnMut(&Record, Option<Standing>),
+    ) {
+        let slots = self.facts.logs.get(log).into_iter().flat_map(|log| log.between(numbers.0, numbers.1));
+        let slots: Vec<Slot> = slots.collect();
+        let mut standing = Vec::with_capacity(slots.len());
+        self.outcomes.for_slots(&slots, |_, outcome| {
+            standing.push(outcome.as_ref().map(|outcome| outcome.standing));
+        });
+        let mut standing = standing.into_iter();
+        self.facts.records.for_slots(&slots, |_, record| each(record, standing.next().flatten()));
     }
 
     /// The first record of a log with a receipt number (of the hub's: with the name of a statement).

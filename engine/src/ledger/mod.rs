@@ -10,6 +10,7 @@
 //!   stage B, kept up to date number by number, `order` the canonical order K.
 //! * `judgement` judges one family: `duplicates` (stages C, D), `returns` and `reversals` (E), `payments` (F),
 //!   `advisories` (G), `posting` and `close` (H); `casework` makes the cases.
+//! * `case_index`: open cases by till-day, and which cases changed last.
 //! * `day_status` says how far a day has come, `z_check` and `reconcile` hold Z reports against records and books.
 //! * `books`, `view`, `image`: incremental settling, the restated view, the image for a restart.
 //! * `preview`: what a decision or a changed policy would do, before it is taken.
@@ -17,6 +18,7 @@
 mod account;
 mod advisories;
 mod books;
+mod case_index;
 mod casework;
 mod close;
 mod day_status;

@@ -108,6 +108,12 @@ impl Numbers {
         self.others.is_empty().then_some(self.line.len() as u64)
     }
 
+    /// How many records have a number below one.
+    pub(crate) fn count_below(&self, number: u64) -> u64 {
+        let in_line = number.saturating_sub(1).min(self.line.len() as u64);
+        in_line + self.others.range(..(number, 0)).count() as u64
+    }
+
     /// How many numbers have a record.
     pub(crate) fn distinct(&self) -> u64 {
         self.distinct

@@ -2,6 +2,7 @@
 //! missing, which receipts would account for it. It judges nothing; `close` makes the cases.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use super::close::Totals;
 use super::facts::Facts;
@@ -32,6 +33,31 @@ pub struct ZCheck {
     pub missing: Vec<(u64, u64)>,
     /// Receipts that alone would account for a difference, if one was left out or counted twice.
     pub suspects: Vec<RecordId>,
+}
+
+/// Which closes agreed when they were checked last, with how many records stood before them then. Not part of an image.
+#[derive(Debug, Default)]
+pub(crate) struct ZChecked(Mutex<BTreeMap<Slot, (u64, bool)>>);
+
+impl Clone for ZChecked {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl ZChecked {
+    /// Whether a close agrees, checked if more stands before it than when it was checked last.
+    pub(super) fn agrees(&self, close: Slot, before: u64, check: impl FnOnce() -> bool) -> bool {
+        let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match checked.get(&close) {
+            Some((then, agrees)) if *then == before => *agrees,
+            _ => {
+                let agrees = check();
+                checked.insert(close, (before, agrees));
+                agrees
+            }
+        }
+    }
 }
 
 const EXPECTED_CASH: &str = "expected cash";

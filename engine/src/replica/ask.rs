@@ -37,6 +37,15 @@ pub enum CustodyStep {
 }
 
 impl CustodyStep {
+    /// The state of a record that the hub holds.
+    fn at_hub(standing: Option<Standing>) -> Self {
+        match standing {
+            Some(Standing::Posted) => Self::Posted,
+            Some(Standing::InReview) => Self::InReview,
+            _ => Self::AtHub,
+        }
+    }
+
     /// The word used in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -202,14 +211,18 @@ impl Replica {
         let logs = self.registry.writers().map(|(_, log)| log).filter(|log| !log.terminal.is_hub());
         let mut logs: Vec<&LogId> = logs.collect();
         logs.sort();
-        let till = |log: &LogId| self.books.till_day(log, day, self.heard(log), now_ms, day_ends_ms);
+        logs.into_iter().filter_map(|log| self.till_day(log, day, now_ms, day_ends_ms)).collect()
+    }
+
+    /// How far a till's day has come; `None` if nobody expects anything of it.
+    #[must_use]
+    pub fn till_day(&self, log: &LogId, day: Day, now_ms: i64, day_ends_ms: i64) -> Option<TillDay> {
+        let till = self.books.till_day(log, day, self.heard(log), now_ms, day_ends_ms);
         // A device that was not there yet, or was replaced since, is named only if it has something of the day.
-        let expected = |till: &TillDay| {
-            let there = self.books.enrolled_on(&till.log).is_none_or(|since| since <= day);
-            let replaced = till.log.incarnation < self.registry.incarnation(&till.log.terminal);
-            till.records > 0 || till.missing_count() > 0 || (there && !replaced)
-        };
-        logs.into_iter().map(till).filter(expected).collect()
+        let there = || self.books.enrolled_on(log).is_none_or(|since| since <= day);
+        let replaced = || log.incarnation < self.registry.incarnation(&log.terminal);
+        let expected = till.records > 0 || till.missing_count() > 0 || (!replaced() && there());
+        expected.then_some(till)
     }
 
     /// Connected peers.
@@ -360,12 +373,8 @@ impl Replica {
         };
         if let Some(at_ms) = at_hub_ms {
             history.push((CustodyStep::AtHub, at_ms));
-            let step = match self.books.standing(id) {
-                Some(Standing::Posted) => Some(CustodyStep::Posted),
-                Some(Standing::InReview) => Some(CustodyStep::InReview),
-                _ => None,
-            };
-            history.extend(step.map(|step| (step, at_ms)));
+            let step = CustodyStep::at_hub(self.books.standing(id));
+            history.extend((step != CustodyStep::AtHub).then_some((step, at_ms)));
         }
         let state = history.last().map_or(CustodyStep::Saved, |step| step.0);
         Some(Custody { state, history })
@@ -383,6 +392,16 @@ impl Replica {
         let unanswered = self.books.unanswered_payments();
         let due = unanswered.filter(|(_, records)| !records.is_empty() && records.iter().all(&past));
         due.map(|(payment, _)| payment.to_owned()).collect()
+    }
+
+    /// Calls `each` for the records of a batch that is here, with the state of their custody, and keeps none unpacked for it
+    /// (of what the hub holds, at the hub). Of a log that forked within its numbers every branch is told.
+    pub fn visit_batch(&self, meta: &BatchMeta, mut each: impl FnMut(&Record, CustodyStep)) {
+        let Some(log) = self.registry.log_of(&meta.writer) else { return };
+        let here = self.writer == self.identity.hub;
+        self.books.visit_log_standing(log, (meta.first_seq, meta.last_seq), |record, standing| {
+            each(record, if here { CustodyStep::at_hub(standing) } else { CustodyStep::Saved });
+        });
     }
 
     /// When the batch that holds a record was admitted here.

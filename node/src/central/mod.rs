@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! gather.rs  asks a store's task what is new
+//! known.rs   what the tables say already
 //! rows.rs    what is new, as columns
 //! write.rs   one transaction
 //! forget.rs  a company whose log has left the database
@@ -17,7 +18,10 @@
 
 mod forget;
 mod gather;
+mod known;
 mod rows;
+#[cfg(test)]
+mod tests;
 pub(crate) mod webhooks;
 mod write;
 
@@ -32,20 +36,27 @@ use tokio::sync::{Notify, watch};
 use crate::cluster::log_id;
 use crate::database::{DatabaseError, Link};
 use crate::hub::{Room, Rooms};
+use crate::runtime::clock::{Clock, now_ms};
 use crate::runtime::store::{StoreError, StoreHandle};
 use crate::storage::Kept;
 pub(crate) use forget::forget;
-use gather::{Known, News, gather};
-use write::{Cursor, Target};
+use gather::{Look, News, gather};
+use known::Known;
+use write::{Cursor, Portion, Target};
 
 /// How often stores are asked whether they have something new.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often the newest days are looked at although nothing new was recorded: time alone changes their state.
+/// How soon they are asked again when that brought a whole portion: more is on its way.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How often the days are looked at that change although nothing new is recorded of them: time alone changes their state.
 const DAYS_EVERY: Duration = Duration::from_secs(60);
 /// Shortest and longest pause after a failure.
 const PAUSE: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
-/// Journal entries of one transaction; the store's task reads them from the log meanwhile.
-const ENTRIES_MAX: usize = 256;
+/// Records of one transaction, and journal entries: while a store is level, and at most when much waits. Others wait while
+/// the store's task gathers them.
+const PORTION: [usize; 2] = [1_000, 4_000];
+/// A portion that took longer to write is not followed by a greater one.
+const UNHURRIED: Duration = Duration::from_secs(1);
 
 /// What is remembered of a store between two looks.
 struct Followed {
@@ -53,7 +64,16 @@ struct Followed {
     known: Arc<Known>,
     /// What was brought over last, if everything was.
     revision: Option<Revision>,
-    looked: Instant,
+    /// When the days were looked at last that time changes.
+    days_looked: Option<Instant>,
+    portion: usize,
+}
+
+impl Followed {
+    fn new((cursor, known): (Cursor, Known)) -> Self {
+        let known = Arc::new(known);
+        Self { cursor, known, revision: None, days_looked: None, portion: PORTION[0] }
+    }
 }
 
 /// Why a look ended early.
@@ -143,75 +163,119 @@ async fn run(
         Ok(link) => Target::new(link, kept, Arc::clone(written)).await,
         Err(error) => Err(error),
     };
-    let mut target = match target {
+    let target = match target {
         Ok(target) => target,
         Err(error) => return error.into(),
     };
     let mut followed: BTreeMap<StoreId, Followed> = BTreeMap::new();
     let mut exports = None;
     loop {
-        for handle in rooms.own_of(number) {
-            if let Err(broken) = follow_store(rooms, &mut target, &handle, &mut followed).await {
-                return broken;
-            }
-        }
+        let busy = match follow_stores(rooms, number, &target, &mut followed).await {
+            Ok(busy) => busy,
+            Err(broken) => return broken,
+        };
         if number == 0
-            && let Err(error) = bring_exports(rooms, &mut target, kept.log_id, &mut exports).await
+            && let Err(error) = bring_exports(rooms, &target, kept.log_id, &mut exports).await
         {
             return error.into();
         }
         *failures = 0;
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(if busy { LOOK_AGAIN } else { LOOK_EVERY }).await;
     }
 }
 
-/// Brings over what is new of one store.
-async fn follow_store(
+/// Brings over what is new of the stores of a log. While a portion is written the next one is gathered, of the same store or
+/// of another. Whether that was a whole portion of some store, so that more can be expected soon.
+async fn follow_stores(
     rooms: &Rooms,
-    target: &mut Target,
-    handle: &StoreHandle,
+    number: u16,
+    target: &Target,
     all: &mut BTreeMap<StoreId, Followed>,
-) -> Result<(), Broken> {
-    let store = handle.store().clone();
-    if !all.contains_key(&store) {
-        let (cursor, known) = begin(target, handle).await?;
-        let followed = Followed { cursor, known: Arc::new(known), revision: None, looked: Instant::now() };
-        all.insert(store.clone(), followed);
+) -> Result<bool, Broken> {
+    let (mut ready, mut busy) = (None::<Portion>, false);
+    for handle in rooms.own_of(number) {
+        let store = handle.store();
+        if !all.contains_key(store) {
+            // What is asked then must not come into the midst of a transaction.
+            write(target, ready.take()).await?;
+            all.insert(store.clone(), Followed::new(begin(target, &handle).await?));
+        }
+        let Some(followed) = all.get_mut(store) else { continue };
+        loop {
+            let gathered = followed.next(&handle, &rooms.clock, target.took() < UNHURRIED);
+            let (written, next) = tokio::join!(write(target, ready.take()), gathered);
+            written?;
+            ready = next?;
+            busy |= ready.as_ref().is_some_and(|portion| portion.rows.receipts.len() >= PORTION[0]);
+            if followed.revision.is_some() || ready.is_none() {
+                break;
+            }
+        }
     }
-    let Some(followed) = all.get_mut(&store) else { return Ok(()) };
-    loop {
-        let time_is_up = followed.looked.elapsed() >= DAYS_EVERY;
-        let seen = followed.revision.filter(|_| !time_is_up);
-        let (known, from, clock) =
-            (Arc::clone(&followed.known), followed.cursor.batches, rooms.clock.clone());
-        let asked = handle.ask(move |replica| gather(replica, seen, from, &known, &clock)).await?;
-        let Some(news) = asked else { return Ok(()) };
+    write(target, ready).await?;
+    Ok(busy)
+}
+
+async fn write(target: &Target, portion: Option<Portion>) -> Result<(), Broken> {
+    match portion {
+        Some(portion) => Ok(target.write(&portion).await?),
+        None => Ok(()),
+    }
+}
+
+impl Followed {
+    /// The next portion of what is new, taken for written: if it is not, the follower begins again from what the tables say.
+    /// `None`: nothing is new.
+    async fn next(
+        &mut self,
+        handle: &StoreHandle,
+        clock: &Clock,
+        unhurried: bool,
+    ) -> Result<Option<Portion>, Broken> {
+        let for_time = self.days_looked.is_none_or(|looked| looked.elapsed() >= DAYS_EVERY);
+        let look = Look {
+            seen: self.revision,
+            from: self.cursor.batches,
+            records: self.portion,
+            for_time,
+            now_ms: now_ms(),
+        };
+        let (known, clock) = (Arc::clone(&self.known), clock.clone());
+        let asked = handle.ask(move |replica| gather(replica, look, &known, &clock)).await?;
+        let Some(news) = asked else { return Ok(None) };
         // Nothing is written that a crash could take back.
-        if !handle.is_durable_at(news.revision, news.persisted).await? {
-            return Ok(());
+        if !news.durable && !handle.is_durable_at(news.revision, news.persisted).await? {
+            self.revision = None;
+            return Ok(None);
         }
-        let journal = handle.journal(followed.cursor.journal + 1, ENTRIES_MAX).await?;
-        let through = journal.last().map_or(followed.cursor.journal, |entry| entry.number);
+        let from = self.cursor;
+        // Of a store that is level nothing is read.
+        let journal = if news.journal_head > from.journal {
+            handle.journal(from.journal + 1, self.portion).await?
+        } else {
+            Vec::new()
+        };
+        let through = journal.last().map_or(from.journal, |entry| entry.number);
         let whole = !news.more && through >= news.journal_head;
-        let next = Cursor { batches: news.batches, journal: through };
-        if !news.is_empty() || next != followed.cursor {
-            target.write(store.as_str(), followed.cursor, next, &news, &journal).await?;
+        let [least, most] = PORTION;
+        self.portion = if whole || !unhurried { least } else { (2 * self.portion).min(most) };
+        self.cursor = Cursor { batches: news.batches, journal: through };
+        self.revision = whole.then_some(news.revision);
+        if for_time {
+            self.days_looked = Some(Instant::now());
         }
-        let News { revision, changes, .. } = news;
         // The question is over, and with it the other handle.
-        Arc::make_mut(&mut followed.known).take(changes);
-        followed.cursor = next;
-        followed.looked = Instant::now();
-        followed.revision = whole.then_some(revision);
-        if whole {
-            return Ok(());
-        }
+        let News { changes, rows, .. } = news;
+        Arc::make_mut(&mut self.known).take(changes);
+        let store = handle.store().to_string();
+        let portion = Portion { store, from, to: self.cursor, rows, journal };
+        Ok((!portion.is_empty()).then_some(portion))
     }
 }
 
 /// What the tables say of a store. Tables that are ahead of the log, or of another journal, are emptied: the log is the
 /// truth, and it may have been replaced by an older copy.
-async fn begin(target: &mut Target, handle: &StoreHandle) -> Result<(Cursor, Known), Broken> {
+async fn begin(target: &Target, handle: &StoreHandle) -> Result<(Cursor, Known), Broken> {
     let store = handle.store().as_str();
     let (cursor, known) = target.begin(store).await?;
     let (batches, journal) =
@@ -232,7 +296,7 @@ async fn begin(target: &mut Target, handle: &StoreHandle) -> Result<(Cursor, Kno
 /// Brings over which ranges of the journals were exported since.
 async fn bring_exports(
     rooms: &Rooms,
-    target: &mut Target,
+    target: &Target,
     company: [u8; 16],
     done: &mut Option<u64>,
 ) -> Result<(), DatabaseError> {

@@ -1,15 +1,19 @@
 //! Writing news: rows, numbers of the change feed and the cursor in one transaction.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine::ids::StoreId;
-use engine::ledger::JournalEntry;
+use engine::ledger::{Account, JournalEntry};
+use engine::money::Currency;
 use tokio::sync::Notify;
 
-use super::gather::{CaseMark, Known, News};
-use super::rows::DayRow;
-use crate::database::{DatabaseError, Link, Passes, ToSql};
+use super::known::Known;
+use super::rows::{CaseMark, CaseRow, DayRow, Rows};
+use crate::database::{DatabaseError, Link, Passes, Statement, ToSql};
 use crate::hub::ExportRange;
 use crate::runtime::clock::rfc3339;
 use crate::storage::Kept;
@@ -18,15 +22,17 @@ use crate::storage::Kept;
 const CHANNEL: &str = "tillsync_changes";
 /// What every statement here is a part of.
 const WRITING: &str = "writing the tables of the books";
+/// What the server says of a statement in a transaction that has failed already.
+const OVER: &str = "25P02";
 /// Tries of a transaction that met another one.
 const CROSSINGS: u32 = 20;
 
 const RECEIPTS: &str = "INSERT INTO tillsync.receipt (log_id, store, record_id, receipt, kind, terminal, incarnation, seq,
         business_day, at, at_hub, operator, currency, total_minor, tax_minor, custody)
-    SELECT $1::bytea, $2::text, record_id, receipt, kind, terminal, incarnation, seq, business_day::date, at::timestamptz,
-        at_hub::timestamptz, operator, currency, total_minor, tax_minor, custody
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::text[], $10::text[],
-        $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::text[])
+    SELECT $1::bytea, $2::text, record_id, receipt, kind, terminal, incarnation, seq, DATE '1970-01-01' + business_day, at,
+        at_hub, operator, currency, total_minor, tax_minor, custody
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::integer[],
+        $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::text[])
         AS rows (record_id, receipt, kind, terminal, incarnation, seq, business_day, at, at_hub, operator, currency,
         total_minor, tax_minor, custody)
     ON CONFLICT (log_id, store, record_id) DO UPDATE SET custody = excluded.custody";
@@ -35,8 +41,8 @@ const CUSTODY: &str = "UPDATE tillsync.receipt SET custody = rows.custody
     WHERE receipt.log_id = $1 AND receipt.store = $2 AND receipt.record_id = rows.record_id";
 const ENTRIES: &str =
     "INSERT INTO tillsync.journal_entry (log_id, store, number, date, record_id, because, hash)
-    SELECT $1::bytea, $2::text, number, date::date, record_id, because, hash
-    FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+    SELECT $1::bytea, $2::text, number, DATE '1970-01-01' + date, record_id, because, hash
+    FROM unnest($3::bigint[], $4::integer[], $5::text[], $6::text[], $7::bytea[])
         AS rows (number, date, record_id, because, hash)";
 const POSTINGS: &str =
     "INSERT INTO tillsync.posting (log_id, store, number, line, account, currency, amount_minor)
@@ -44,13 +50,12 @@ const POSTINGS: &str =
     FROM unnest($3::bigint[], $4::integer[], $5::text[], $6::text[], $7::bigint[])
         AS rows (number, line, account, currency, amount_minor)";
 const BALANCES: &str = "INSERT INTO tillsync.balance (log_id, store, account, currency, amount_minor)
-    SELECT $1::bytea, $2::text, account, currency, sum(amount_minor)::numeric
-    FROM unnest($3::text[], $4::text[], $5::bigint[]) AS rows (account, currency, amount_minor)
-    GROUP BY account, currency
+    SELECT $1::bytea, $2::text, account, currency, amount_minor::numeric
+    FROM unnest($3::text[], $4::text[], $5::text[]) AS rows (account, currency, amount_minor)
     ON CONFLICT (log_id, store, account, currency)
         DO UPDATE SET amount_minor = balance.amount_minor + excluded.amount_minor";
 const ACCOUNTS: &str = "INSERT INTO tillsync.account (log_id, account, code, kind)
-    SELECT DISTINCT $1::bytea, account, code, kind
+    SELECT $1::bytea, account, code, kind
     FROM unnest($2::text[], $3::integer[], $4::text[]) AS rows (account, code, kind)
     ON CONFLICT DO NOTHING";
 const CASES: &str = "INSERT INTO tillsync.review_case (log_id, store, case_id, type, subject, about, severity, state,
@@ -97,6 +102,48 @@ const FORGET_EXPORTS: &str = "DELETE FROM tillsync.export_range
     USING unnest($1::bytea[], $2::bigint[], $3::text[]) AS rows (log_id, number, store)
     WHERE export_range.log_id = rows.log_id AND export_range.number = rows.number AND export_range.store = rows.store";
 
+/// The statements of every portion, prepared once a connection.
+struct Statements {
+    cursor: Statement,
+    mine: Statement,
+    receipts: Statement,
+    custody: Statement,
+    entries: Statement,
+    postings: Statement,
+    balances: Statement,
+    accounts: Statement,
+    cases: Statement,
+    forget_members: Statement,
+    members: Statement,
+    forget_cases: Statement,
+    days: Statement,
+    number: Statement,
+    changes: Statement,
+}
+
+impl Statements {
+    async fn prepare(link: &Link) -> Result<Self, DatabaseError> {
+        let prepared = |sql| link.prepare(WRITING, sql);
+        Ok(Self {
+            cursor: prepared(MOVE).await?,
+            mine: prepared(MINE).await?,
+            receipts: prepared(RECEIPTS).await?,
+            custody: prepared(CUSTODY).await?,
+            entries: prepared(ENTRIES).await?,
+            postings: prepared(POSTINGS).await?,
+            balances: prepared(BALANCES).await?,
+            accounts: prepared(ACCOUNTS).await?,
+            cases: prepared(CASES).await?,
+            forget_members: prepared(FORGET_MEMBERS).await?,
+            members: prepared(MEMBERS).await?,
+            forget_cases: prepared(FORGET_CASES).await?,
+            days: prepared(DAYS).await?,
+            number: prepared(NUMBER).await?,
+            changes: prepared(CHANGES).await?,
+        })
+    }
+}
+
 /// How far the tables reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cursor {
@@ -104,27 +151,55 @@ pub(super) struct Cursor {
     pub(super) journal: u64,
 }
 
+/// What is written of a store in one transaction.
+pub(super) struct Portion {
+    pub(super) store: String,
+    /// Where the cursor must be, and where it will be.
+    pub(super) from: Cursor,
+    pub(super) to: Cursor,
+    pub(super) rows: Rows,
+    pub(super) journal: Vec<JournalEntry>,
+}
+
+impl Portion {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.from == self.to
+    }
+}
+
 /// The tables of one hub, over one connection.
 pub(super) struct Target {
     link: Link,
+    statements: Statements,
     log_id: [u8; 16],
     /// Whose the log must be (`Kept`).
     writer: [u8; 16],
     /// Whether the server knows NOTIFY.
-    notifies: bool,
+    notifies: AtomicBool,
+    /// How long the last portion took, ms.
+    took_ms: AtomicU64,
     /// Who waits in this process for something new.
     written: Arc<Notify>,
 }
 
 /// Lines of the change feed before they have numbers: topic, store, subject.
-type Feed = (Vec<&'static str>, Vec<String>, Vec<String>);
+type Feed<'a> = (Vec<&'static str>, Vec<&'a str>, Vec<Cow<'a, str>>);
 
 impl Target {
     pub(super) async fn new(link: Link, kept: &Kept, written: Arc<Notify>) -> Result<Self, DatabaseError> {
         let Kept { log_id, writer, .. } = *kept;
         let first = "INSERT INTO tillsync.feed (log_id, last_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING";
         link.execute(WRITING, first, &[&&log_id[..]]).await?;
-        Ok(Self { link, log_id, writer, notifies: true, written })
+        let statements = Statements::prepare(&link).await?;
+        Ok(Self {
+            link,
+            statements,
+            log_id,
+            writer,
+            notifies: AtomicBool::new(true),
+            took_ms: AtomicU64::new(0),
+            written,
+        })
     }
 
     /// What the tables say of a store.
@@ -139,16 +214,35 @@ impl Target {
         let at = |nth| rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(nth)).unwrap_or(0));
         let cursor = Cursor { batches: at(0), journal: at(1) };
         let mut known = Known::default();
-        let sql = "SELECT case_id, state, version, amount_minor, decisions FROM tillsync.review_case
-            WHERE log_id = $1 AND store = $2";
+        let mut members: BTreeMap<String, Vec<(String, Option<String>)>> = BTreeMap::new();
+        let sql =
+            "SELECT case_id, record_id, held FROM tillsync.case_member WHERE log_id = $1 AND store = $2";
         for row in self.link.query(reading, sql, &values).await? {
-            let mark = CaseMark {
-                state: row.get(1),
-                version: row.get(2),
-                amount_minor: row.get(3),
-                decisions: row.get(4),
+            members.entry(row.get(0)).or_default().push((row.get(1), row.get(2)));
+        }
+        let sql = "SELECT case_id, about, severity, state, amount_minor, currency,
+            (extract(epoch FROM opened_at) * 1000)::bigint, version, decisions
+            FROM tillsync.review_case WHERE log_id = $1 AND store = $2";
+        for row in self.link.query(reading, sql, &values).await? {
+            let id: String = row.get(0);
+            let mut members = members.remove(&id).unwrap_or_default();
+            members.sort_unstable();
+            let there = members.iter().filter_map(|member| member.0.parse().ok()).collect();
+            let said = CaseRow {
+                case_type: String::new(),
+                subject: String::new(),
+                about: row.get(1),
+                severity: row.get(2),
+                state: row.get(3),
+                amount_minor: row.get(4),
+                currency: row.get(5),
+                opened_ms: row.get(6),
+                version: row.get(7),
+                decisions: row.get(8),
+                members,
+                id: id.clone(),
             };
-            known.cases.insert(row.get(0), mark);
+            known.cases.insert(id, CaseMark { said: said.digest(), members: there });
         }
         let sql = "SELECT day::text, terminal, incarnation, state, records, not_arrived, closed, z_agrees
             FROM tillsync.store_day WHERE log_id = $1 AND store = $2";
@@ -181,12 +275,12 @@ impl Target {
     async fn begin_if_mine(&self) -> Result<(), DatabaseError> {
         self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
         let (id, me) = (&self.log_id[..], &self.writer[..]);
-        let mine = self.link.query(WRITING, MINE, &[&id, &me]).await?;
+        let mine = self.link.query(WRITING, &self.statements.mine, &[&id, &me]).await?;
         if mine.is_empty() { Err(moved_on()) } else { Ok(()) }
     }
 
     /// Takes everything of a store out of the tables, and says so in the feed.
-    pub(super) async fn empty(&mut self, store: &str) -> Result<(), DatabaseError> {
+    pub(super) async fn empty(&self, store: &str) -> Result<(), DatabaseError> {
         let id = &self.log_id[..];
         self.begin_if_mine().await?;
         // The cursor first: its row is what two hubs meet at.
@@ -203,25 +297,19 @@ impl Target {
             let sql = format!("DELETE FROM tillsync.{table} WHERE log_id = $1 AND store = $2");
             self.link.execute(WRITING, &sql, &[&id, &store]).await?;
         }
-        self.write_feed(&(vec!["store_emptied"], vec![store.to_owned()], vec![store.to_owned()])).await?;
+        self.write_feed(&(vec!["store_emptied"], vec![store], vec![store.into()])).await?;
         self.link.batch(WRITING, "COMMIT").await
     }
 
     /// Writes news of a store and moves its cursor, both or neither.
-    pub(super) async fn write(
-        &mut self,
-        store: &str,
-        from: Cursor,
-        to: Cursor,
-        news: &News,
-        journal: &[JournalEntry],
-    ) -> Result<(), DatabaseError> {
+    pub(super) async fn write(&self, portion: &Portion) -> Result<(), DatabaseError> {
+        let began = Instant::now();
         for crossing in 1.. {
-            let written = self.transaction(store, from, to, news, journal).await;
+            let written = self.transaction(portion).await;
             match written {
                 Err(error) if error.passes == Passes::AtOnce && error.refused && crossing < CROSSINGS => {
                     self.link.batch(WRITING, "ROLLBACK").await?;
-                    tokio::time::sleep(std::time::Duration::from_millis(u64::from(5 * crossing))).await;
+                    tokio::time::sleep(Duration::from_millis(u64::from(5 * crossing))).await;
                 }
                 other => {
                     other?;
@@ -229,39 +317,54 @@ impl Target {
                 }
             }
         }
+        self.took_ms.store(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.notify().await;
         Ok(())
     }
 
-    async fn transaction(
-        &self,
-        store: &str,
-        from: Cursor,
-        to: Cursor,
-        news: &News,
-        journal: &[JournalEntry],
-    ) -> Result<(), DatabaseError> {
-        let link = &self.link;
-        link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on").await?;
+    /// How long the last portion took.
+    pub(super) fn took(&self) -> Duration {
+        Duration::from_millis(self.took_ms.load(Ordering::Relaxed))
+    }
+
+    /// Statements are sent without waiting for the answer to the one before, so a portion takes a few round trips.
+    async fn transaction(&self, portion: &Portion) -> Result<(), DatabaseError> {
+        let Portion { store, rows, journal, .. } = portion;
+        // The cursor is moved first: its row is what two hubs meet at.
+        let (begun, moved, receipts, entries, cases, days) = tokio::join!(
+            biased;
+            self.link.batch(WRITING, "BEGIN; SET LOCAL synchronous_commit TO on"),
+            self.move_cursor(portion),
+            self.write_receipts(store, rows),
+            self.write_journal(store, journal),
+            self.write_cases(store, rows),
+            self.write_days(store, rows),
+        );
+        let failed = [begun, moved, receipts, entries, cases, days].into_iter().filter_map(Result::err);
+        // Of what came after the first failure the server only says that the transaction is over.
+        if let Some(error) = failed.min_by_key(|error| error.code.as_deref() == Some(OVER)) {
+            return Err(error);
+        }
+        self.write_feed(&feed(portion)).await?;
+        self.link.batch(WRITING, "COMMIT").await
+    }
+
+    async fn move_cursor(&self, portion: &Portion) -> Result<(), DatabaseError> {
+        let Portion { store, from, to, rows, .. } = portion;
         let id = &self.log_id[..];
         let [batches, entries] = [from.batches, from.journal].map(signed);
         let [next_batches, next_entries] = [to.batches, to.journal].map(signed);
-        let open_day = news.open_day.map(|day| day.to_string());
+        let open_day = rows.open_day.map(|day| day.to_string());
         let me = &self.writer[..];
         let values: [&(dyn ToSql + Sync); 8] =
-            [&id, &store, &batches, &entries, &next_batches, &next_entries, &open_day, &me];
-        if link.execute(WRITING, MOVE, &values).await? != 1 {
+            [&id, store, &batches, &entries, &next_batches, &next_entries, &open_day, &me];
+        if self.link.execute(WRITING, &self.statements.cursor, &values).await? != 1 {
             return Err(moved_on());
         }
-        self.write_receipts(store, news).await?;
-        self.write_journal(store, journal).await?;
-        self.write_cases(store, news).await?;
-        self.write_days(store, news).await?;
-        self.write_feed(&feed(store, news, journal)).await?;
-        link.batch(WRITING, "COMMIT").await
+        Ok(())
     }
 
-    async fn write_receipts(&self, store: &str, news: &News) -> Result<(), DatabaseError> {
+    async fn write_receipts(&self, store: &str, news: &Rows) -> Result<(), DatabaseError> {
         let (id, rows) = (&self.log_id[..], &news.receipts);
         if !rows.is_empty() {
             let record: Vec<&str> = rows.iter().map(|row| row.record_id.as_str()).collect();
@@ -270,9 +373,9 @@ impl Target {
             let terminal: Vec<&str> = rows.iter().map(|row| row.terminal.as_str()).collect();
             let incarnation: Vec<i32> = rows.iter().map(|row| row.incarnation).collect();
             let seq: Vec<i64> = rows.iter().map(|row| row.seq).collect();
-            let day: Vec<&str> = rows.iter().map(|row| row.business_day.as_str()).collect();
-            let at: Vec<&str> = rows.iter().map(|row| row.at.as_str()).collect();
-            let at_hub: Vec<&str> = rows.iter().map(|row| row.at_hub.as_str()).collect();
+            let day: Vec<i32> = rows.iter().map(|row| row.business_day).collect();
+            let at: Vec<SystemTime> = rows.iter().map(|row| row.at).collect();
+            let at_hub: Vec<SystemTime> = rows.iter().map(|row| row.at_hub).collect();
             let operator: Vec<Option<&str>> = rows.iter().map(|row| row.operator.as_deref()).collect();
             let currency: Vec<Option<&str>> = rows.iter().map(|row| row.currency.as_deref()).collect();
             let total: Vec<Option<i64>> = rows.iter().map(|row| row.total_minor).collect();
@@ -296,12 +399,12 @@ impl Target {
                 &tax,
                 &custody,
             ];
-            self.link.execute(WRITING, RECEIPTS, &values).await?;
+            self.link.execute(WRITING, &self.statements.receipts, &values).await?;
         }
         if !news.custody.is_empty() {
             let record: Vec<String> = news.custody.iter().map(|row| row.0.to_string()).collect();
             let state: Vec<&str> = news.custody.iter().map(|row| row.1).collect();
-            self.link.execute(WRITING, CUSTODY, &[&id, &store, &record, &state]).await?;
+            self.link.execute(WRITING, &self.statements.custody, &[&id, &store, &record, &state]).await?;
         }
         Ok(())
     }
@@ -312,75 +415,92 @@ impl Target {
         }
         let id = &self.log_id[..];
         let number: Vec<i64> = journal.iter().map(|entry| signed(entry.number)).collect();
-        let date: Vec<String> = journal.iter().map(|entry| entry.date.to_string()).collect();
+        let date: Vec<i32> = journal.iter().map(|entry| entry.date.0).collect();
         let record: Vec<String> = journal.iter().map(|entry| entry.record.to_string()).collect();
         let because: Vec<Option<String>> =
             journal.iter().map(|entry| entry.because.map(|id| id.to_string())).collect();
         let hash: Vec<&[u8]> = journal.iter().map(|entry| &entry.hash[..]).collect();
-        self.link.execute(WRITING, ENTRIES, &[&id, &store, &number, &date, &record, &because, &hash]).await?;
+        self.link
+            .execute(
+                WRITING,
+                &self.statements.entries,
+                &[&id, &store, &number, &date, &record, &because, &hash],
+            )
+            .await?;
 
         let (mut numbers, mut lines) = (Vec::new(), Vec::new());
-        let (mut accounts, mut codes, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut currencies, mut amounts) = (Vec::new(), Vec::new());
+        let (mut accounts, mut currencies, mut amounts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sums: BTreeMap<(&Account, Currency), i128> = BTreeMap::new();
+        // Few accounts in thousands of postings: each is spelled once.
+        let mut chart: BTreeMap<&Account, String> = BTreeMap::new();
+        for posting in journal.iter().flat_map(|entry| &entry.postings) {
+            chart.entry(&posting.account).or_insert_with(|| posting.account.to_string());
+            *sums.entry((&posting.account, posting.currency)).or_insert(0) +=
+                i128::from(posting.amount_minor);
+        }
         for entry in journal {
             for (line, posting) in (1_i32..).zip(&entry.postings) {
-                let account = posting.account.to_string();
                 numbers.push(signed(entry.number));
                 lines.push(line);
-                kinds.push(account.split(':').next().unwrap_or_default().to_owned());
-                accounts.push(account);
-                codes.push(i32::from(posting.account.code()));
+                accounts.push(chart[&posting.account].as_str());
                 currencies.push(posting.currency.to_string());
                 amounts.push(posting.amount_minor);
             }
         }
-        self.link.execute(WRITING, ACCOUNTS, &[&id, &accounts, &codes, &kinds]).await?;
+        let names: Vec<&str> = chart.values().map(String::as_str).collect();
+        let codes: Vec<i32> = chart.keys().map(|account| i32::from(account.code())).collect();
+        let kinds: Vec<&str> = names.iter().map(|name| name.split(':').next().unwrap_or_default()).collect();
+        let moved: Vec<&str> = sums.keys().map(|key| chart[key.0].as_str()).collect();
+        let moved_in: Vec<String> = sums.keys().map(|key| key.1.to_string()).collect();
+        let by: Vec<String> = sums.values().map(ToString::to_string).collect();
+        self.link.execute(WRITING, &self.statements.accounts, &[&id, &names, &codes, &kinds]).await?;
         let values: [&(dyn ToSql + Sync); 7] =
             [&id, &store, &numbers, &lines, &accounts, &currencies, &amounts];
-        self.link.execute(WRITING, POSTINGS, &values).await?;
-        self.link.execute(WRITING, BALANCES, &[&id, &store, &accounts, &currencies, &amounts]).await?;
+        self.link.execute(WRITING, &self.statements.postings, &values).await?;
+        let values: [&(dyn ToSql + Sync); 5] = [&id, &store, &moved, &moved_in, &by];
+        self.link.execute(WRITING, &self.statements.balances, &values).await?;
         Ok(())
     }
 
-    async fn write_cases(&self, store: &str, news: &News) -> Result<(), DatabaseError> {
+    async fn write_cases(&self, store: &str, news: &Rows) -> Result<(), DatabaseError> {
         let (id, rows) = (&self.log_id[..], &news.cases);
         let changed: Vec<&str> =
             rows.iter().map(|row| row.id.as_str()).chain(news.ended.iter().map(String::as_str)).collect();
         if changed.is_empty() {
             return Ok(());
         }
-        self.link.execute(WRITING, FORGET_MEMBERS, &[&id, &store, &changed]).await?;
+        self.link.execute(WRITING, &self.statements.forget_members, &[&id, &store, &changed]).await?;
         if !news.ended.is_empty() {
-            self.link.execute(WRITING, FORGET_CASES, &[&id, &store, &news.ended]).await?;
+            self.link.execute(WRITING, &self.statements.forget_cases, &[&id, &store, &news.ended]).await?;
         }
         if rows.is_empty() {
             return Ok(());
         }
         let case: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-        let kind: Vec<&str> = rows.iter().map(|row| row.case_type).collect();
+        let kind: Vec<&str> = rows.iter().map(|row| row.case_type.as_str()).collect();
         let subject: Vec<&str> = rows.iter().map(|row| row.subject.as_str()).collect();
         let about: Vec<&str> = rows.iter().map(|row| row.about.as_str()).collect();
         let severity: Vec<i32> = rows.iter().map(|row| row.severity).collect();
-        let state: Vec<&str> = rows.iter().map(|row| row.state).collect();
+        let state: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
         let amount: Vec<i64> = rows.iter().map(|row| row.amount_minor).collect();
         let currency: Vec<Option<&str>> = rows.iter().map(|row| row.currency.as_deref()).collect();
-        let opened: Vec<&str> = rows.iter().map(|row| row.opened_at.as_str()).collect();
+        let opened: Vec<String> = rows.iter().map(|row| rfc3339(row.opened_ms)).collect();
         let version: Vec<&str> = rows.iter().map(|row| row.version.as_str()).collect();
         let decisions: Vec<i32> = rows.iter().map(|row| row.decisions).collect();
         let values: [&(dyn ToSql + Sync); 13] = [
             &id, &store, &case, &kind, &subject, &about, &severity, &state, &amount, &currency, &opened,
             &version, &decisions,
         ];
-        self.link.execute(WRITING, CASES, &values).await?;
+        self.link.execute(WRITING, &self.statements.cases, &values).await?;
         let members = || rows.iter().flat_map(|row| row.members.iter().map(move |member| (&row.id, member)));
         let case: Vec<&str> = members().map(|(id, _)| id.as_str()).collect();
         let record: Vec<&str> = members().map(|(_, member)| member.0.as_str()).collect();
         let held: Vec<Option<&str>> = members().map(|(_, member)| member.1.as_deref()).collect();
-        self.link.execute(WRITING, MEMBERS, &[&id, &store, &case, &record, &held]).await?;
+        self.link.execute(WRITING, &self.statements.members, &[&id, &store, &case, &record, &held]).await?;
         Ok(())
     }
 
-    async fn write_days(&self, store: &str, news: &News) -> Result<(), DatabaseError> {
+    async fn write_days(&self, store: &str, news: &Rows) -> Result<(), DatabaseError> {
         let (id, rows) = (&self.log_id[..], &news.days);
         if rows.is_empty() {
             return Ok(());
@@ -395,38 +515,40 @@ impl Target {
         let agrees: Vec<bool> = rows.iter().map(|(_, row)| row.z_agrees).collect();
         let values: [&(dyn ToSql + Sync); 10] =
             [&id, &store, &day, &terminal, &incarnation, &state, &records, &missing, &closed, &agrees];
-        self.link.execute(WRITING, DAYS, &values).await?;
+        self.link.execute(WRITING, &self.statements.days, &values).await?;
         Ok(())
     }
 
     /// Numbers the lines and writes them. Last of all: the row that gives numbers is locked until the commit.
-    async fn write_feed(&self, (topics, stores, subjects): &Feed) -> Result<(), DatabaseError> {
+    async fn write_feed(&self, (topics, stores, subjects): &Feed<'_>) -> Result<(), DatabaseError> {
         let count = i64::try_from(topics.len()).unwrap_or(0);
         if count == 0 {
             return Ok(());
         }
         let id = &self.log_id[..];
-        let rows = self.link.query(WRITING, NUMBER, &[&id, &count]).await?;
+        let rows = self.link.query(WRITING, &self.statements.number, &[&id, &count]).await?;
         let last: i64 = rows.first().map_or(0, |row| row.get(0));
         let numbers: Vec<i64> = (last - count + 1..=last).collect();
-        self.link.execute(WRITING, CHANGES, &[&id, &numbers, topics, stores, subjects]).await?;
+        self.link
+            .execute(WRITING, &self.statements.changes, &[&id, &numbers, topics, stores, subjects])
+            .await?;
         Ok(())
     }
 
     /// Wakes who listens. Not every server that speaks the protocol knows how; who does not hear it looks by himself.
-    async fn notify(&mut self) {
+    async fn notify(&self) {
         self.written.notify_one();
-        if self.notifies
+        if self.notifies.load(Ordering::Relaxed)
             && let Err(error) = self.link.batch("waking listeners", &format!("NOTIFY {CHANNEL}")).await
         {
             tracing::info!("listeners are not woken: {error}");
-            self.notifies = false;
+            self.notifies.store(false, Ordering::Relaxed);
         }
     }
 
     /// Takes the exports out of the tables that are not among these, and out of these what the tables have.
     pub(super) async fn keep_exports(
-        &mut self,
+        &self,
         logs: &[[u8; 16]],
         ranges: &mut Vec<ExportRange>,
         log_of: impl Fn(&StoreId) -> [u8; 16],
@@ -463,17 +585,17 @@ impl Target {
 
     /// Writes ranges of exports; `log_of` tells the log that a store is in.
     pub(super) async fn write_exports(
-        &mut self,
+        &self,
         ranges: &[ExportRange],
         log_of: impl Fn(&StoreId) -> [u8; 16],
     ) -> Result<(), DatabaseError> {
         let logs: Vec<Vec<u8>> = ranges.iter().map(|range| log_of(&range.store).to_vec()).collect();
         let number: Vec<i64> = ranges.iter().map(|range| signed(range.number)).collect();
-        let store: Vec<String> = ranges.iter().map(|range| range.store.to_string()).collect();
+        let store: Vec<&str> = ranges.iter().map(|range| range.store.as_str()).collect();
         let first: Vec<i64> = ranges.iter().map(|range| signed(range.first)).collect();
         let last: Vec<i64> = ranges.iter().map(|range| signed(range.last)).collect();
         let at: Vec<String> = ranges.iter().map(|range| rfc3339(range.at_ms)).collect();
-        let subjects: Vec<String> = number.iter().map(ToString::to_string).collect();
+        let subjects = number.iter().map(|number| number.to_string().into()).collect();
         self.begin_if_mine().await?;
         self.link.execute(WRITING, EXPORTS, &[&logs, &number, &store, &first, &last, &at]).await?;
         self.write_feed(&(vec!["export"; ranges.len()], store, subjects)).await?;
@@ -489,23 +611,25 @@ fn moved_on() -> DatabaseError {
 }
 
 /// What changed, one line a thing.
-fn feed(store: &str, news: &News, journal: &[JournalEntry]) -> Feed {
-    let mut feed: Feed = Feed::default();
-    let mut say = |topic, subject: String| {
+fn feed(Portion { store, rows, journal, .. }: &Portion) -> Feed<'_> {
+    let mut feed: Feed<'_> = Feed::default();
+    fn say<'a>(feed: &mut Feed<'a>, store: &'a str, topic: &'static str, subject: Cow<'a, str>) {
         feed.0.push(topic);
-        feed.1.push(store.to_owned());
+        feed.1.push(store);
         feed.2.push(subject);
-    };
-    news.receipts.iter().for_each(|row| say("receipt", row.record_id.clone()));
-    journal.iter().for_each(|entry| say("journal_entry", entry.number.to_string()));
-    news.cases.iter().for_each(|row| say("case", row.id.clone()));
-    news.ended.iter().for_each(|id| say("case_ended", id.clone()));
-    // What a new receipt says of itself is not said again.
-    let new: std::collections::BTreeSet<&str> =
-        news.receipts.iter().map(|row| row.record_id.as_str()).collect();
-    let custody = news.custody.iter().map(|row| row.0.to_string());
-    custody.filter(|id| !new.contains(id.as_str())).for_each(|id| say("custody", id));
-    news.days.iter().for_each(|(key, _)| say("store_day", format!("{} {} {}", key.0, key.1, key.2)));
+    }
+    let mut say = |topic, subject| say(&mut feed, store, topic, subject);
+    rows.receipts.iter().for_each(|row| say("receipt", row.record_id.as_str().into()));
+    journal.iter().for_each(|entry| say("journal_entry", entry.number.to_string().into()));
+    rows.cases.iter().for_each(|row| say("case", row.id.as_str().into()));
+    rows.ended.iter().for_each(|id| say("case_ended", id.as_str().into()));
+    if !rows.custody.is_empty() {
+        // What a new receipt says of itself is not said again.
+        let new: BTreeSet<&str> = rows.receipts.iter().map(|row| row.record_id.as_str()).collect();
+        let custody = rows.custody.iter().map(|row| row.0.to_string());
+        custody.filter(|id| !new.contains(id.as_str())).for_each(|id| say("custody", id.into()));
+    }
+    rows.days.iter().for_each(|(key, _)| say("store_day", format!("{} {} {}", key.0, key.1, key.2).into()));
     feed
 }
 

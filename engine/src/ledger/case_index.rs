@@ -1,0 +1,154 @@
+//! What is asked of the cases of a store more often than all of them can be looked through: which are open on a till's day,
+//! and which have changed since somebody looked. Opens, changes and ends no case.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::books::Books;
+use crate::ids::LogId;
+use crate::review::{Case, CaseKey, CaseState};
+use crate::time::Day;
+
+/// Open cases by where they are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct OpenCases {
+    /// By the till's day of each member.
+    of_till_day: BTreeMap<(Day, LogId), BTreeSet<CaseKey>>,
+    /// Those without members: they are about a log.
+    of_logs: BTreeSet<CaseKey>,
+}
+
+impl OpenCases {
+    /// Files a case under the till-days of its members, if it is open.
+    pub(crate) fn add(&mut self, case: &Case, till_days: impl Iterator<Item = (Day, LogId)>) {
+        if case.state != CaseState::Open {
+            return;
+        }
+        if case.members.is_empty() {
+            self.of_logs.insert(case.key.clone());
+        }
+        for till_day in till_days {
+            self.of_till_day.entry(till_day).or_default().insert(case.key.clone());
+        }
+    }
+
+    /// Takes a case out that was added.
+    pub(crate) fn take_out(&mut self, case: &Case, till_days: impl Iterator<Item = (Day, LogId)>) {
+        if case.state != CaseState::Open {
+            return;
+        }
+        self.of_logs.remove(&case.key);
+        for till_day in till_days {
+            if let Some(keys) = self.of_till_day.get_mut(&till_day) {
+                keys.remove(&case.key);
+                if keys.is_empty() {
+                    self.of_till_day.remove(&till_day);
+                }
+            }
+        }
+    }
+
+    /// The cases that name a record of a till's day, or its log, by type and subject.
+    fn of(&self, day: Day, log: &LogId) -> BTreeSet<&CaseKey> {
+        let mut keys: BTreeSet<&CaseKey> =
+            self.of_till_day.get(&(day, log.clone())).into_iter().flatten().collect();
+        if !self.of_logs.is_empty() {
+            let subject = format!("{log}:");
+            keys.extend(self.of_logs.iter().filter(|key| key.subject.starts_with(&subject)));
+        }
+        keys
+    }
+}
+
+/// Changes that are remembered; whoever has not looked for longer compares all cases.
+const CHANGES_KEPT: usize = 1_024;
+
+/// Which cases changed last. Not part of an image: it counts from the start of the process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CaseChanges {
+    count: u64,
+    newest: VecDeque<CaseKey>,
+}
+
+impl CaseChanges {
+    /// Notes that a case opened, changed or ended.
+    pub(crate) fn note(&mut self, key: &CaseKey) {
+        if self.newest.len() == CHANGES_KEPT {
+            self.newest.pop_front();
+        }
+        self.newest.push_back(key.clone());
+        self.count += 1;
+    }
+
+    /// Each case that changed after so many changes, once; `None` if that is longer ago than is remembered.
+    fn since(&self, count: u64) -> Option<BTreeSet<&CaseKey>> {
+        let new = usize::try_from(self.count.checked_sub(count)?).ok()?;
+        let from = self.newest.len().checked_sub(new)?;
+        Some(self.newest.range(from..).collect())
+    }
+}
+
+impl Books {
+    /// How many times a case opened, changed or ended since these books were made or read back.
+    #[must_use]
+    pub fn case_changes(&self) -> u64 {
+        self.case_changes.count
+    }
+
+    /// Key and present form (`None`: it ended) of each case that changed after so many changes; `None` if that is longer ago
+    /// than is remembered, and all have to be compared.
+    #[must_use]
+    pub fn cases_changed_since(&self, count: u64) -> Option<Vec<(&CaseKey, Option<&Case>)>> {
+        let changed = self.case_changes.since(count)?;
+        Some(changed.into_iter().map(|key| (key, self.cases.get(key))).collect())
+    }
+
+    /// Till-days of the records that a case names.
+    pub fn till_days_of<'a>(&'a self, case: &'a Case) -> impl Iterator<Item = (Day, LogId)> + use<'a> {
+        case.members.iter().filter_map(|id| {
+            let record = self.record(id)?;
+            Some((record.business_day, record.log.clone()))
+        })
+    }
+
+    /// Every till-day that an open case names.
+    pub fn till_days_in_question(&self) -> impl Iterator<Item = &(Day, LogId)> {
+        self.open_cases.of_till_day.keys()
+    }
+
+    /// Open cases that name no record but a log, and with it each of its days.
+    pub fn cases_of_logs(&self) -> impl Iterator<Item = &CaseKey> {
+        self.open_cases.of_logs.iter()
+    }
+
+    /// Open cases that name a record of a till's day, or its log, by type and subject.
+    pub(super) fn open_cases_of(&self, day: Day, log: &LogId) -> impl Iterator<Item = &Case> {
+        self.open_cases.of(day, log).into_iter().filter_map(|key| self.cases.get(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::review::CaseType;
+
+    #[test]
+    fn changes_are_told_once_and_forgotten_ones_are_not_passed_over() {
+        let key = |n: usize| CaseKey::new(CaseType::SequenceGap, n.to_string());
+        let mut changes = CaseChanges::default();
+        assert_eq!(changes.since(0), Some(BTreeSet::new()));
+        for n in [1, 2, 1] {
+            changes.note(&key(n));
+        }
+        assert_eq!(changes.since(0), Some([&key(1), &key(2)].into()));
+        assert_eq!(changes.since(2), Some([&key(1)].into()));
+        assert_eq!(changes.since(3), Some(BTreeSet::new()));
+        assert_eq!(changes.since(4), None, "a count of another life");
+        for n in 0..CHANGES_KEPT {
+            changes.note(&key(n));
+        }
+        assert_eq!(changes.since(2), None);
+        assert_eq!(changes.since(3).map(|keys| keys.len()), Some(CHANGES_KEPT));
+    }
+}
