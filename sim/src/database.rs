@@ -100,6 +100,12 @@ impl Database {
         }
     }
 
+    /// How many logs there are.
+    #[must_use]
+    pub fn logs(&self) -> u16 {
+        u16::try_from(self.logs.len()).unwrap_or(u16::MAX)
+    }
+
     /// What is committed in a log.
     #[must_use]
     pub fn log(&self, number: u16) -> &Disk {
@@ -128,6 +134,7 @@ impl Database {
         let held = |(number, log): (usize, &Log)| Held {
             number: u16::try_from(number).unwrap_or(u16::MAX),
             holder: log.writer.filter(|_| now_ms < log.lease_until_ms),
+            before: log.writer.filter(|_| now_ms >= log.lease_until_ms),
         };
         (members, self.logs.iter().enumerate().map(held).collect())
     }
