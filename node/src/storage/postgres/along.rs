@@ -90,6 +90,11 @@ impl LogReader {
         Ok(Position(self.reader.end()))
     }
 
+    /// Bytes of the log when it was looked at last.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.reader.bytes()
+    }
+
     /// The entry at a position, verified. Blocking.
     ///
     /// # Errors
