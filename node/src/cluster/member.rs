@@ -327,6 +327,8 @@ impl Member {
             self.company = Some(hub);
         }
         let stores = restored.stores.len();
+        let records: usize = restored.stores.values().map(|store| store.replica.books().len()).sum();
+        let judged: u64 = restored.stores.values().map(|store| store.judged).sum();
         self.rooms.open(number, room.clone(), restored.stores, None);
         work.spawn(central::follow(self.rooms.clone(), number, closes));
         self.working.insert(number, work);
@@ -336,7 +338,10 @@ impl Member {
             None,
             None,
             "hub-took",
-            format!("{what}, {stores} stores: {}", self.holder),
+            format!(
+                "{what}, {stores} stores, {records} records, {judged} of them from checkpoints: {}",
+                self.holder
+            ),
         );
         Ok(())
     }

@@ -9,7 +9,8 @@ use engine::lease::{Held, HubName, Member};
 use crate::database::{Database, DatabaseError, Link, ToSql};
 pub(crate) use crate::storage::{log_id, shards};
 
-/// How long a hub counts as there after it has said so: less than what is left of a lease at least when its holder dies, so that its logs become free when it is not there any more.
+/// A hub counts as there for so long after it has said so: less than is left of any lease when its holder dies, so that the logs
+/// become free when the hub is not there any more.
 const BEAT: &str = "INSERT INTO tillsync.hub (company, hub, address, holder, software, warm, alive_until)
     VALUES ($1, $2, $3, $4, $5, $6, now() + interval '3 seconds')
     ON CONFLICT (company, hub) DO UPDATE
