@@ -28,6 +28,8 @@ pub struct Held {
     pub holder: Option<HubName>,
     /// Whose the last lease was, if none is in force.
     pub before: Option<HubName>,
+    /// That lease ended by itself: it was not given back.
+    pub lapsed: bool,
 }
 
 /// Which hubs say that they are warm in which logs.
@@ -65,7 +67,7 @@ pub fn plan(me: HubName, members: &[Member], logs: &[Held], warm: &Warm) -> Vec<
     let all_held = free.is_empty();
     for log in free {
         // What a hub gives away that stays is to make a difference; that of one that is gone is to be served soon.
-        let gone = log.before.is_some_and(|before| !counts.contains_key(&before));
+        let gone = log.before.is_some_and(|before| log.lapsed || !counts.contains_key(&before));
         let ahead = if gone { WARM_AHEAD } else { 0 };
         let Some(hub) = taker(&counts, log.number, warm, ahead) else { return steps };
         *counts.entry(hub).or_default() += 1;
@@ -195,7 +197,7 @@ mod tests {
                         }
                         Step::HandOver { .. } => {
                             assert_eq!(log.holder, Some(member.hub));
-                            (log.holder, log.before) = (None, log.holder);
+                            (log.holder, log.before, log.lapsed) = (None, log.holder, false);
                         }
                     }
                 }
@@ -208,12 +210,14 @@ mod tests {
     }
 
     fn logs(count: u16, holder: impl Fn(u16) -> Option<HubName>) -> Vec<Held> {
-        (0..count).map(|number| Held { number, holder: holder(number), before: None }).collect()
+        (0..count)
+            .map(|number| Held { number, holder: holder(number), before: None, lapsed: false })
+            .collect()
     }
 
     fn die(logs: &mut [Held], dead: HubName) {
         for log in logs.iter_mut().filter(|log| log.holder == Some(dead)) {
-            (log.holder, log.before) = (None, log.holder);
+            (log.holder, log.before, log.lapsed) = (None, log.holder, true);
         }
     }
 
@@ -269,7 +273,7 @@ mod tests {
         its.sort_by_key(|number| number % 4);
         for number in its {
             let log = held.iter_mut().find(|log| log.number == number).unwrap();
-            (log.holder, log.before) = (None, Some(dead));
+            (log.holder, log.before, log.lapsed) = (None, Some(dead), true);
             let seen = held.clone();
             let left = [all[0], all[2]];
             for member in &left {

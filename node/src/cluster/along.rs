@@ -17,27 +17,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use engine::attic::{Attic, Workroom};
 use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
-use engine::host::Looked;
 use engine::ids::StoreId;
-use engine::ledger::WorkLimits;
-use engine::replica::{ReadBack, Replica};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::between::Doing;
+use super::copies::Copy;
 use super::nook::Nook;
 use super::reading::{Company, Elsewhere, Kept, lock};
 use super::table::log_id;
-use crate::hub::{base_policy, replica_identity};
 use crate::runtime::alarms::Told;
 use crate::runtime::audit::{AUDIT_KIND, AuditEvent};
-use crate::runtime::checkpoint::{Print, Taken, keep_all};
+use crate::runtime::checkpoint::keep_all;
 use crate::runtime::clock::now_ms;
-use crate::runtime::positions::Positions;
 use crate::runtime::reached::{Reached, Seen};
-use crate::runtime::restore::RestoredStore;
 use crate::runtime::store::{Job, StoreError, read_journal};
 use crate::storage::{Entry, LogReader, Position, StorageError};
 
@@ -49,18 +43,22 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(600);
 /// Tries to read a log anew that did not fit.
 const TRIES: u32 = 3;
-/// Bytes of the log that are read, judged and rested from at a time.
-const PORTION_BYTES: usize = 4 << 20;
+/// Bytes of the log that are read, judged and rested from at a time, about, and fewest and most entries.
+const PORTION_BYTES: u64 = 1 << 20;
+const PORTION: [u64; 2] = [16, 8_192];
 /// Images are kept under way after so many bytes.
-const KEEP_BYTES: usize = 32 << 20;
+const KEEP_BYTES: u64 = 32 << 20;
 /// Stores whose images are kept together.
 const KEPT_TOGETHER: usize = 8;
 /// Longest that images are kept while this process waits for the log.
 const KEEP_LAST: Duration = Duration::from_millis(300);
 /// Longest pause after a portion that nobody waits for: as long as it took, so that it has half of a core at most.
 const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_LOOK: Duration = Duration::from_millis(10);
 /// Events of other hubs that are kept until they are shown.
 const EVENTS: usize = 20_000;
+/// What an entry costs beside its bytes.
+const ROW_BYTES: u64 = 64;
 
 /// What a thread that reads along is asked for.
 pub(super) enum Ask {
@@ -68,30 +66,6 @@ pub(super) enum Ask {
     Of(StoreId, Box<Job>),
     /// To read on and keep images; nobody waits for what it reads.
     Freshen(oneshot::Sender<()>),
-}
-
-/// A store as the log has it.
-struct Copy {
-    replica: Replica,
-    positions: Positions,
-    /// What stands behind the writer's last mark.
-    tail: Vec<Waiting>,
-    /// The last entry that the replica holds.
-    last: Option<(Position, Print)>,
-    /// The first entry that its image does not hold.
-    unsaved: Option<Position>,
-    /// There is an image of it.
-    imaged: bool,
-    /// The last entry of the image from which it began, until the log is known to have it.
-    begun_at: Option<(Position, Print)>,
-}
-
-/// An entry that is not judged yet.
-struct Waiting {
-    at: Position,
-    print: Print,
-    looked: Looked,
-    ready: ReadBack,
 }
 
 pub(super) struct Reading {
@@ -108,11 +82,15 @@ pub(super) struct Reading {
     /// The last entries that were read.
     seen: Seen,
     /// Bytes that were read since images were kept last.
-    unkept: usize,
+    unkept: u64,
     /// How far they reach is noted.
     noted: bool,
     /// Bytes of the log when it was read to its end.
     bytes: u64,
+    /// Entries and bytes of the last portion.
+    read: (u64, u64),
+    /// It was read to its end once.
+    whole: bool,
     looked: Option<Instant>,
     /// How the tills are doing, as the other hub said last, and when it was asked.
     live: Arc<Mutex<Option<Doing>>>,
@@ -167,6 +145,8 @@ impl Reading {
             unkept: 0,
             noted: false,
             bytes: 0,
+            read: (0, 0),
+            whole: false,
             looked: None,
             live: Arc::default(),
             alarms: Vec::new(),
@@ -261,7 +241,10 @@ impl Reading {
             let took = began.elapsed();
             self.keep_under_way();
             between(self);
-            std::thread::sleep(took.min(PAUSE));
+            let since = Instant::now();
+            while since.elapsed() < took.min(PAUSE) && !self.stop.load(Ordering::Acquire) {
+                std::thread::sleep(PAUSE_LOOK);
+            }
         }
     }
 
@@ -269,6 +252,10 @@ impl Reading {
         match job {
             Job::Ask(question) => {
                 self.read_on();
+                if self.stop.load(Ordering::Acquire) && !self.whole {
+                    // A part of the books would be no answer; whoever asks again asks the store itself.
+                    return;
+                }
                 match self.copy(store) {
                     Ok(copy) => question(&mut copy.replica),
                     Err(_) => {
@@ -368,30 +355,32 @@ impl Reading {
         if end < self.at {
             return Err(Broken::Misfit(format!("it ends at {end} and ended at {} before", self.at)));
         }
-        let (from, mut left) = (self.at, PORTION_BYTES);
+        let from = self.at;
         if end > from {
+            // As large as those before it.
+            let (read, bytes) = if self.read.0 > 0 { self.read } else { (end.0, log.bytes()) };
+            let entries = PORTION_BYTES.saturating_mul(read) / bytes.max(1);
+            let to = Position(from.0 + entries.clamp(PORTION[0], PORTION[1]));
+            self.read = (0, 0);
             let (stop, reading) = (self.stop.clone(), &mut *self);
-            let read = log.replay(from, &mut |at, entry| {
-                if left == 0 || stop.load(Ordering::Acquire) {
+            log.replay((from, to), &mut |at, entry| {
+                if stop.load(Ordering::Acquire) {
                     return Err(Broken::Enough);
                 }
-                left = left.saturating_sub(entry.bytes.len() + 64);
+                let bytes = entry.bytes.len() as u64 + ROW_BYTES;
+                reading.read = (reading.read.0 + 1, reading.read.1 + bytes);
+                reading.unkept += bytes;
                 reading.take(at, &entry)
-            });
-            match read {
-                Ok(_) | Err(Broken::Enough) => {}
-                Err(broken) => return Err(broken),
-            }
+            })?;
         }
-        self.unkept += PORTION_BYTES - left;
         self.judge()?;
         let all = self.at >= end;
         if all {
-            if self.stores.values().any(|copy| copy.begun_at.is_some()) {
+            if !self.stores.values().all(Copy::is_met) {
                 return Err(Broken::Misfit("a checkpoint is of another log".to_owned()));
             }
             self.nook.settle();
-            self.bytes = log.bytes();
+            (self.bytes, self.whole) = (log.bytes(), true);
         }
         Ok(all)
     }
@@ -399,6 +388,9 @@ impl Reading {
     fn judge(&mut self) -> Result<(), Broken> {
         let now = self.company.clock.at(now_ms());
         for (store, copy) in &mut self.stores {
+            if self.stop.load(Ordering::Acquire) {
+                return Err(Broken::Enough);
+            }
             let missing = copy.replica.read_along(now);
             copy.replica.rest();
             if missing > 0 {
@@ -442,29 +434,17 @@ impl Reading {
     /// Begins where the images of all stores reach.
     fn resume(&mut self, log: &LogReader, reached: &Reached) -> Result<(), Broken> {
         for store in &reached.stores {
-            let copy = self.copy(store)?;
-            let Some(last) = copy.last else {
-                return Err(Broken::Misfit(format!("the checkpoint of store {store} is not there")));
-            };
-            // What lies before the place is known to be there.
-            copy.begun_at = (last.0 >= reached.seen.at).then_some(last);
+            self.copy(store)?.is_known_before(reached.seen.at)?;
         }
         self.nook.settle();
         let (mut seen, events) = (Seen::default(), &mut self.events);
-        let read = log.replay(reached.begins(), &mut |at, entry| {
-            if at >= reached.from {
-                return Err(Broken::Enough);
-            }
+        log.replay((reached.begins(), reached.from), &mut |at, entry| {
             seen.take(at, &entry);
             if entry.kind == AUDIT_KIND {
                 events.extend(AuditEvent::decode(&entry.bytes));
             }
-            Ok(())
-        });
-        match read {
-            Ok(_) | Err(Broken::Enough) => {}
-            Err(broken) => return Err(broken),
-        }
+            Ok::<(), Broken>(())
+        })?;
         tracing::info!(log = self.number, from = reached.from.0, "read along from where the checkpoints end");
         (self.at, self.bytes, self.seen, self.noted) = (reached.from, reached.bytes, seen, true);
         self.tell_kept(Kept { from: reached.from, bytes: reached.bytes });
@@ -488,7 +468,7 @@ impl Reading {
     fn start_over(&mut self) {
         self.stores.clear();
         (self.log, self.nook, self.at, self.seen) = (None, Nook::default(), Position(0), Seen::default());
-        (self.unkept, self.noted, self.bytes) = (0, false, 0);
+        (self.unkept, self.noted, self.bytes, self.whole) = (0, false, 0, false);
     }
 
     fn tell_kept(&self, kept: Kept) {
@@ -543,8 +523,8 @@ impl Reading {
         }
         let Some((index, _)) = self.nook.keeps() else { return Ok(()) };
         // Of a store without an image every entry comes from there on.
-        let from = self.stores.values().filter_map(|copy| copy.unsaved).fold(self.at, Position::min);
-        let imaged = self.stores.iter().filter(|(_, copy)| copy.imaged);
+        let from = self.stores.values().filter_map(Copy::unsaved).fold(self.at, Position::min);
+        let imaged = self.stores.iter().filter(|(_, copy)| copy.is_imaged());
         let stores = imaged.map(|(store, _)| store.clone()).collect();
         let reached = Reached { from, stores, seen: self.seen.clone(), bytes: self.bytes };
         reached.note(index)?;
@@ -558,16 +538,15 @@ impl Reading {
         let (mut images, mut of) = (Vec::new(), Vec::new());
         for store in stores {
             let Some(copy) = self.stores.get_mut(store) else { continue };
-            let Some((through, print)) = copy.last else { continue };
-            if let Some(taken) = Taken::of(self.at, &mut copy.replica, &mut copy.positions, through) {
-                images.push((taken, print));
+            if let Some(image) = copy.image(self.at) {
+                images.push(image);
                 of.push(store);
             }
         }
         keep_all(images, index, Some(scratch))?;
         for store in of {
             if let Some(copy) = self.stores.get_mut(store) {
-                (copy.unsaved, copy.imaged) = (copy.tail.first().map(|first| first.at), true);
+                copy.is_kept();
             }
         }
         Ok(())
@@ -603,89 +582,15 @@ impl Reading {
             return Ok(());
         }
         let store = LogEntry::store_of(&entry.bytes).map_err(|error| misfit(error.to_string()))?;
-        let copy = self.copy(&store)?;
-        let print = Print::of(entry);
-        if copy.holds(at, print)? {
-            return Ok(());
-        }
-        let (_, read) =
-            LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| misfit(error.to_string()))?;
-        let mark = matches!(read, LogEntry::Posted(_));
-        // What changes no books waits for nothing.
-        let aside = matches!(read, LogEntry::Link(_) | LogEntry::Custody(_));
-        let looked = Looked::of(&read);
-        let ready = ReadBack::of(read).map_err(|error| misfit(error.to_string()))?;
-        copy.unsaved.get_or_insert(at);
-        copy.tail.push(Waiting { at, print, looked, ready });
-        if mark || aside && copy.tail.len() == 1 {
-            copy.take_in().map_err(misfit)?;
-        }
-        Ok(())
+        self.copy(&store)?.take(at, entry)
     }
 
     /// A store; one that is not known yet begins with its image, if there is one.
     fn copy(&mut self, store: &StoreId) -> Result<&mut Copy, Broken> {
         if !self.stores.contains_key(store) {
-            let copy = self.begin_copy(store)?;
+            let copy = Copy::begin(&self.company, &self.nook, store)?;
             self.stores.insert(store.clone(), copy);
         }
         Ok(self.stores.get_mut(store).expect("it was put there"))
-    }
-
-    fn begin_copy(&self, store: &StoreId) -> Result<Copy, Broken> {
-        let attic = self.nook.scratch().map(|scratch| scratch as Arc<dyn Attic>);
-        let mut room = Workroom { limits: WorkLimits::default(), attic };
-        if self.nook.keeps().is_some() {
-            room = room.with_images();
-        }
-        let policy = base_policy(self.company.config.currency);
-        let replica = Replica::new(replica_identity(&self.company.key, store), policy).in_room(&room);
-        let fresh = RestoredStore::of(replica);
-        let saved = self.nook.saved(store);
-        let last = saved.as_ref().map(|saved| saved.last);
-        let made = match saved {
-            Some(saved) => {
-                saved.apply(fresh).map_err(|stale| Broken::Misfit(format!("store {store}: {stale}")))?
-            }
-            None => fresh,
-        };
-        let RestoredStore { replica, positions, .. } = made;
-        let imaged = last.is_some();
-        Ok(Copy { replica, positions, tail: Vec::new(), last, unsaved: None, imaged, begun_at: last })
-    }
-}
-
-impl Copy {
-    /// Whether it holds what its image does not.
-    fn is_changed(&self) -> bool {
-        self.last.is_some_and(|(last, _)| self.unsaved.is_some_and(|unsaved| unsaved <= last))
-    }
-
-    /// Whether the image from which it began holds an entry.
-    fn holds(&mut self, at: Position, print: Print) -> Result<bool, Broken> {
-        let Some((through, _)) = self.last.filter(|(through, _)| at <= *through) else {
-            return match self.begun_at {
-                Some((through, _)) if at > through => {
-                    Err(Broken::Misfit(format!("entry {at}: a checkpoint is of another log")))
-                }
-                _ => Ok(false),
-            };
-        };
-        if self.begun_at.is_some_and(|(begun, of)| begun == at && of == print) {
-            self.begun_at = None;
-        }
-        debug_assert!(at <= through);
-        Ok(true)
-    }
-
-    /// Takes in what waits, up to the writer's mark.
-    fn take_in(&mut self) -> Result<(), String> {
-        for Waiting { at, print, looked, ready } in self.tail.drain(..) {
-            self.positions.note(looked, at);
-            self.last = Some((at, print));
-            self.replica.take_back(ready).map_err(|error| error.to_string())?;
-        }
-        self.replica.rest();
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@
 //! member.rs   takes free logs, gives some away, loses those that another hub has claimed (engine::lease says which)
 //! reading.rs  stores of other hubs: who reads which log along, who is asked
 //! along.rs    a log that is read along: its stores as copies, and images of them for whoever takes it
+//! copies.rs   one of those stores
 //! nook.rs     where those lie
 //! deputy.rs   keeps this hub warm in logs that it would have to take
 //! between.rs  what hubs ask each other, over QUIC
@@ -16,6 +17,7 @@
 
 mod along;
 mod between;
+mod copies;
 mod deputy;
 mod front;
 mod member;

@@ -9,10 +9,9 @@ use engine::lease::{Held, HubName, Member};
 use crate::database::{Database, DatabaseError, Link, ToSql};
 pub(crate) use crate::storage::{log_id, shards};
 
-/// A hub counts as there for so long after it has said so: less than is left of any lease when its holder dies, so that the logs
-/// become free when the hub is not there any more.
+/// How long a hub counts as there after it has said so.
 const BEAT: &str = "INSERT INTO tillsync.hub (company, hub, address, holder, software, warm, alive_until)
-    VALUES ($1, $2, $3, $4, $5, $6, now() + interval '3 seconds')
+    VALUES ($1, $2, $3, $4, $5, $6, now() + interval '4 seconds')
     ON CONFLICT (company, hub) DO UPDATE
         SET alive_until = excluded.alive_until, address = excluded.address, warm = excluded.warm";
 const LEAVE: &str = "DELETE FROM tillsync.hub WHERE company = $1 AND hub = $2";
@@ -21,7 +20,8 @@ const FORGET: &str = "DELETE FROM tillsync.hub WHERE company = $1 AND alive_unti
 const MEMBERS: &str = "SELECT hub, address, since < now() - interval '3 seconds', holder, software,
         to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), warm
     FROM tillsync.hub WHERE company = $1 AND alive_until > now() ORDER BY hub";
-const LOGS: &str = "SELECT log_id, hub, lease_until > now(), next_position, total_bytes
+const LOGS: &str =
+    "SELECT log_id, hub, lease_until > now(), isfinite(lease_until), next_position, total_bytes
     FROM tillsync.log WHERE log_id = ANY($1)";
 const DEVICES: &str =
     "SELECT writer, store, terminal, incarnation, revoked, changed_at::text FROM tillsync.device
@@ -140,9 +140,11 @@ impl Table {
             let in_force = row.is_some_and(|row| row.get(2));
             // A hub of a version that knew no others: nobody takes what it has.
             let holder = in_force.then(|| last.unwrap_or([0; 16]));
-            logs.push(Held { number, holder, before: last.filter(|_| !in_force) });
+            // What was given back has no time any more (storage/postgres).
+            let lapsed = !in_force && row.is_some_and(|row| row.get(3));
+            logs.push(Held { number, holder, before: last.filter(|_| !in_force), lapsed });
             let count = |at: usize| row.map_or(0, |row| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0));
-            ends.insert(number, (count(3), count(4)));
+            ends.insert(number, (count(4), count(5)));
         }
         Ok(Seen { hubs: hubs.collect(), logs, ends })
     }
