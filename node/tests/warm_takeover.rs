@@ -83,8 +83,9 @@ fn holder_of(chain: &Chain, asked: usize, number: u16) -> usize {
 fn taken(chain: &Chain, asked: usize, number: u16) -> (u64, u64) {
     let events = chain.ask(asked, &["audit"]);
     let what = format!("shard {number}, ");
-    let events = events.as_array().unwrap().iter().filter(|event| event["event"] == "hub-took");
-    let last = events.filter(|event| event["detail"].as_str().unwrap().starts_with(&what)).next_back();
+    let is_taking =
+        |event: &&Value| event["event"] == "hub-took" && event["detail"].as_str().unwrap().starts_with(&what);
+    let last = events.as_array().unwrap().iter().rfind(is_taking);
     let detail = last.unwrap()["detail"].as_str().unwrap();
     let count = |after: &str| -> u64 {
         let (before, _) = detail.split_once(after).unwrap();
