@@ -20,6 +20,14 @@ const LIMIT: usize = 1 << 30;
 #[error("the checkpoint does not fit ({0}); everything is read from the log")]
 pub struct Stale(pub(crate) String);
 
+impl Stale {
+    /// The log does not have the last entry that the image holds.
+    #[must_use]
+    pub fn of_another_log() -> Self {
+        Self("the log does not have the entry that it ends with".to_owned())
+    }
+}
+
 /// The bytes of an image.
 #[must_use]
 pub fn write<T: Serialize>(held: &T) -> Vec<u8> {

@@ -58,6 +58,7 @@ struct Log {
     /// How often it was claimed. Kept apart from the fence, for who doubts the fence.
     claims: u64,
     lease_until_ms: i64,
+    given_back: bool,
     locked_by: Option<Connection>,
 }
 
@@ -100,6 +101,12 @@ impl Database {
         }
     }
 
+    /// How many logs there are.
+    #[must_use]
+    pub fn logs(&self) -> u16 {
+        u16::try_from(self.logs.len()).unwrap_or(u16::MAX)
+    }
+
     /// What is committed in a log.
     #[must_use]
     pub fn log(&self, number: u16) -> &Disk {
@@ -128,6 +135,8 @@ impl Database {
         let held = |(number, log): (usize, &Log)| Held {
             number: u16::try_from(number).unwrap_or(u16::MAX),
             holder: log.writer.filter(|_| now_ms < log.lease_until_ms),
+            before: log.writer.filter(|_| now_ms >= log.lease_until_ms),
+            lapsed: now_ms >= log.lease_until_ms && !log.given_back,
         };
         (members, self.logs.iter().enumerate().map(held).collect())
     }
@@ -323,7 +332,7 @@ impl Database {
             Request::Release { log, fence } => {
                 let log = &mut self.logs[usize::from(log)];
                 if log.fence == fence {
-                    log.lease_until_ms = began_ms;
+                    (log.lease_until_ms, log.given_back) = (began_ms, true);
                 }
                 row(log.fence == fence)
             }
@@ -357,7 +366,7 @@ impl Database {
         if let Some(session) = self.connections.get_mut(&connection) {
             session.claimed = Some((number, log.claims));
         }
-        (log.writer, log.lease_until_ms) = (Some(hub), began_ms + LEASE_MS);
+        (log.writer, log.lease_until_ms, log.given_back) = (Some(hub), began_ms + LEASE_MS, false);
         Reply::Claimed { fence: log.fence, end: log.disk.durable() as u64, last_append: log.last_append }
     }
 

@@ -113,15 +113,18 @@ impl HubList {
             ("Address", Side::Left),
             ("Serves company", Side::Left),
             ("Stores", Side::Right),
+            ("Logs", Side::Right),
+            ("Warm in", Side::Right),
             ("Software", Side::Left),
             ("Since", Side::Left),
         ];
         let mut table = Table::new(&heads);
         for hub in hubs.as_array().into_iter().flatten() {
-            let stores = hub["stores"].as_array().map_or(0, Vec::len).to_string();
+            let count = |key: &str| hub[key].as_array().map_or(0, Vec::len).to_string();
+            let [stores, logs, warm] = ["stores", "logs", "warm"].map(count);
             let serves = if hub["serves_company"] == true { "yes" } else { "" };
             let [address, software, since] = ["address", "software", "since"].map(|key| text(&hub[key]));
-            table.row([address.as_str(), serves, &stores, &software, &since]);
+            table.row([address.as_str(), serves, &stores, &logs, &warm, &software, &since]);
         }
         out.text(&table.set())
     }

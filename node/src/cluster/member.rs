@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::reading::{Company, Elsewhere};
 use super::table::{Device, Table, log_id};
-use super::{Cluster, between, front};
+use super::{Cluster, between, deputy, front};
 use crate::api;
 use crate::central;
 use crate::error::Failure;
@@ -42,6 +42,11 @@ const OTHERS_COME_BACK: Duration = Duration::from_secs(5);
 const HUBS_TOLD: usize = 16;
 /// Longest that stopping waits for what is being answered.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// Whoever has least is given a log in which it is not warm after so long.
+const COLD_AFTER: Duration = Duration::from_secs(60);
+/// Longest that the log's folder is waited for: its reader is going, and keeps what it has judged first.
+const FOLDER_WAIT: Duration = Duration::from_secs(5);
+const FOLDER_LOOK: Duration = Duration::from_millis(5);
 
 /// Runs a hub that is one of several until it is told to stop.
 pub(crate) async fn run(
@@ -104,6 +109,7 @@ pub(crate) async fn run(
         vault,
         table: None,
         back: None,
+        cold: None,
         since: String::new(),
         told: BTreeSet::new(),
         told_version: 0,
@@ -134,6 +140,7 @@ pub(crate) async fn run(
     let serving =
         tokio::spawn(api::serve::serve(http_listener, front::router(rooms.clone()), stopped.clone()));
     let watching = tokio::spawn(watch_sight(rooms.clone(), elsewhere.clone()));
+    let warming = tokio::spawn(deputy::keep_warm(elsewhere.clone(), me));
     rooms.audit.note(now_ms(), None, None, "started", format!("quic {quic}, http {http_address}"));
     println!("ready quic={quic} http={http_address}");
     tokio::select! {
@@ -141,6 +148,7 @@ pub(crate) async fn run(
         () = member.live() => {}
     }
     watching.abort();
+    warming.abort();
     member.leave().await;
     let _ = stop.send(true);
     let _ = tokio::time::timeout(FAREWELL, serving).await;
@@ -181,6 +189,8 @@ struct Member {
     table: Option<Table>,
     /// It was away, and is back since then.
     back: Option<Instant>,
+    /// Since when a log is to be given to a hub that is not warm in it.
+    cold: Option<Instant>,
     /// Up to where the devices of other hubs were read.
     since: String,
     /// What was told of this hub's own.
@@ -231,7 +241,7 @@ impl Member {
             self.back = self.elsewhere.cut_off().map(|_| Instant::now());
         }
         let Some(table) = &self.table else { return Ok(()) };
-        table.beat(&self.address, &self.holder).await?;
+        table.beat(&self.address, &self.holder, &self.elsewhere.warm_in()).await?;
         self.tell_devices().await?;
         let Some(table) = &self.table else { return Ok(()) };
         for device in table.devices(&mut self.since).await? {
@@ -245,10 +255,13 @@ impl Member {
         }
         let seen = table.look().await?;
         let members: Vec<_> = seen.hubs.iter().map(|row| row.member).collect();
-        let steps = plan(self.me, &members, &seen.logs);
+        let logs = seen.logs.clone();
         let mine: Vec<u16> =
-            seen.logs.iter().filter(|log| log.holder == Some(self.me)).map(|log| log.number).collect();
+            logs.iter().filter(|log| log.holder == Some(self.me)).map(|log| log.number).collect();
         self.elsewhere.saw(seen);
+        let steps = plan(self.me, &members, &logs, &self.elsewhere.warm());
+        let cold = |step: &Step| matches!(step, Step::HandOver { warm: false, .. });
+        self.cold = steps.iter().any(cold).then(|| self.cold.unwrap_or_else(Instant::now));
         let addresses = self.elsewhere.addresses();
         self.rooms.hubs.set(addresses.iter().take(HUBS_TOLD).filter_map(|address| address.parse().ok()));
         let held = self.rooms.held();
@@ -263,10 +276,16 @@ impl Member {
                 Step::Take(number) if !held.contains_key(&number) => self.begin_opening(number),
                 // It is held here, and its own writer will say whether it still is.
                 Step::Take(_) => {}
-                Step::HandOver(number) if held.contains_key(&number) && !self.busy.contains(&number) => {
+                // It is making itself warm.
+                Step::HandOver { warm: false, .. }
+                    if self.cold.is_some_and(|since| since.elapsed() < COLD_AFTER) => {}
+                Step::HandOver { number, .. }
+                    if held.contains_key(&number) && !self.busy.contains(&number) =>
+                {
                     self.close(number, true).await;
+                    self.cold = None;
                 }
-                Step::HandOver(_) => {}
+                Step::HandOver { .. } => {}
             }
         }
         Ok(())
@@ -277,7 +296,7 @@ impl Member {
         if rests || !self.busy.insert(number) {
             return;
         }
-        self.elsewhere.is_here(number);
+        self.elsewhere.takes(number);
         let (rooms, cluster, me, vault) =
             (self.rooms.clone(), self.cluster.clone(), self.me, self.vault.clone());
         self.opening.spawn_blocking(move || (number, open(&rooms, &cluster, number, me, vault)));
@@ -290,10 +309,12 @@ impl Member {
             Ok(Some(opened)) => *opened,
             Ok(None) => {
                 self.failed.insert(number, Instant::now());
+                self.elsewhere.gives(number);
                 return Ok(());
             }
             Err(failure) => {
                 self.failed.insert(number, Instant::now());
+                self.elsewhere.gives(number);
                 return Err(failure);
             }
         };
@@ -306,6 +327,8 @@ impl Member {
             self.company = Some(hub);
         }
         let stores = restored.stores.len();
+        let records: usize = restored.stores.values().map(|store| store.replica.books().len()).sum();
+        let judged: u64 = restored.stores.values().map(|store| store.judged).sum();
         self.rooms.open(number, room.clone(), restored.stores, None);
         work.spawn(central::follow(self.rooms.clone(), number, closes));
         self.working.insert(number, work);
@@ -315,7 +338,10 @@ impl Member {
             None,
             None,
             "hub-took",
-            format!("{what}, {stores} stores: {}", self.holder),
+            format!(
+                "{what}, {stores} stores, {records} records, {judged} of them from checkpoints: {}",
+                self.holder
+            ),
         );
         Ok(())
     }
@@ -363,6 +389,7 @@ impl Member {
         {
             tracing::warn!("{}: {error}", name_of(number));
         }
+        self.elsewhere.gives(number);
     }
 
     /// Sends the tills of stores to whoever has them now, as soon as that is known.
@@ -430,7 +457,16 @@ fn open(
     let mut options = log_options(&cluster.database, Some(me));
     options.log_id = Some(log_id(cluster.company, number));
     options.vault = vault;
-    let (storage, recovery) = match Storage::open(&dir, &options) {
+    let since = Instant::now();
+    let opened = loop {
+        match Storage::open(&dir, &options) {
+            Err(StorageError::InUse { .. }) if since.elapsed() < FOLDER_WAIT => {
+                std::thread::sleep(FOLDER_LOOK);
+            }
+            other => break other,
+        }
+    };
+    let (storage, recovery) = match opened {
         Ok(opened) => opened,
         // It was nobody's when this hub looked. Two that begin at the same moment want the same.
         Err(StorageError::LeaseHeld { holder, .. }) => {

@@ -6,14 +6,22 @@
 //! ```text
 //! table.rs    who is there, whose lease is in force, which till belongs where: rows in the database
 //! member.rs   takes free logs, gives some away, loses those that another hub has claimed (engine::lease says which)
-//! reading.rs  stores of other hubs, read along
+//! reading.rs  stores of other hubs: who reads which log along, who is asked
+//! along.rs    a log that is read along: its stores as copies, and images of them for whoever takes it
+//! copies.rs   one of those stores
+//! nook.rs     where those lie
+//! deputy.rs   keeps this hub warm in logs that it would have to take
 //! between.rs  what hubs ask each other, over QUIC
 //! front.rs    HTTP at any of them
 //! ```
 
+mod along;
 mod between;
+mod copies;
+mod deputy;
 mod front;
 mod member;
+mod nook;
 mod reading;
 mod table;
 

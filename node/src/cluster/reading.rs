@@ -1,51 +1,40 @@
 //! Stores that other hubs have, as this one sees them: it reads along in their logs and can be asked everything that the hub
 //! that has the store can be asked, a moment later. What is to be recorded is passed on to that hub.
 //!
-//! A copy is judged only where the writer had judged everything, behind its mark in the log ([`engine::entry::Entry::Posted`]):
-//! so it never says anything that the writer's books did not say, and journal numbers are the writer's own. One thread reads a
-//! log for all stores in it, begins when one of them is first asked, and goes when nobody asks for a while.
+//! One thread reads a log for all stores in it (`along`), begins when one of them is first asked or when the log is to be kept warm
+//! (`deputy`), and goes when nobody asks for a while. When this process takes a log, its thread lets go of the log's folder first.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use engine::attic::{Attic, Workroom};
-use engine::entry::{Entry as LogEntry, NODE_KINDS_FROM};
-use engine::host::Looked;
 use engine::ids::StoreId;
-use engine::lease::{HubName, shard_of};
-use engine::ledger::WorkLimits;
-use engine::replica::{ReadBack, Receipt, Replica};
+use engine::lease::{HubName, Warm, shard_of};
+use engine::replica::Receipt;
 use engine::transaction::HubRecord;
-use tokio::runtime::Handle;
 
-use super::between::{Doing, Lines, NotStated};
-use super::table::{HubRow, Seen, log_id};
+use super::along::{Ask, Reading};
+use super::between::{Lines, NotStated};
+use super::table::{HubRow, Seen};
 use crate::database::Database;
-use crate::hub::{HANDS_LOOK, HANDS_WAIT, HubConfig, base_policy, replica_identity};
+use crate::hub::{HANDS_LOOK, HANDS_WAIT, HubConfig};
 use crate::identity::NodeKey;
-use crate::runtime::alarms::{Alarms, Told};
-use crate::runtime::audit::{AUDIT_KIND, AuditEvent, AuditLog};
-use crate::runtime::clock::{Clock, now_ms};
-use crate::runtime::positions::Positions;
-use crate::runtime::store::{Job, StoreError, StoreHandle, read_journal};
+use crate::runtime::alarms::Alarms;
+use crate::runtime::audit::AuditLog;
+use crate::runtime::clock::Clock;
+use crate::runtime::store::{Job, StoreError, StoreHandle};
 use crate::storage::vault::Vault;
-use crate::storage::{Entry, LogReader, Position, Scratch, StorageError};
+use crate::storage::{Position, folder_of};
 use crate::transport::Endpoint;
 
-/// What was read this recently is new enough.
-const FRESH: Duration = Duration::from_millis(100);
 /// How long a lease lasts that is not prolonged (storage/postgres).
 const LEASE: Duration = Duration::from_secs(5);
-/// How often the other hub is asked how its tills are doing.
-const LIVE_EVERY: Duration = Duration::from_secs(1);
-/// A log that nobody asks about for so long is read along no more.
-const IDLE: Duration = Duration::from_secs(600);
-/// Tries to read a log anew that did not fit.
-const TRIES: u32 = 3;
+/// Images of a log are nearly new if no more came after them than this: some seconds of reading at most.
+const WARM_ENTRIES: u64 = 20_000;
+const WARM_BYTES: u64 = 4 << 20;
 
 /// What a copy needs.
 #[derive(Clone)]
@@ -75,13 +64,41 @@ pub(crate) struct Elsewhere {
     cut_off: RwLock<Option<String>>,
     /// Stores that have a till.
     stores: RwLock<BTreeSet<StoreId>>,
-    readers: Mutex<BTreeMap<u16, Along>>,
+    readers: Mutex<Readers>,
     handles: Mutex<BTreeMap<StoreId, StoreHandle>>,
+    /// How far the images reach that are kept here of logs.
+    kept: Mutex<BTreeMap<u16, Kept>>,
+}
+
+/// The threads that read logs.
+#[derive(Default)]
+struct Readers {
+    along: BTreeMap<u16, Along>,
+    begun: u64,
+    /// Logs that this process has or takes: their folders are not for reading along.
+    here: BTreeSet<u16>,
 }
 
 /// The thread that reads a log.
 struct Along {
-    asks: Sender<(StoreId, Job)>,
+    life: u64,
+    asks: Sender<Ask>,
+    stop: Arc<AtomicBool>,
+}
+
+/// How far images of a log reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) from: Position,
+    /// Bytes of the log when it was read to its end.
+    pub(super) bytes: u64,
+}
+
+impl Kept {
+    /// Entries and bytes that a log has beyond it.
+    pub(super) fn lacks(self, (end, bytes): (u64, u64)) -> (u64, u64) {
+        (end.saturating_sub(self.from.0), bytes.saturating_sub(self.bytes))
+    }
 }
 
 impl Elsewhere {
@@ -96,6 +113,7 @@ impl Elsewhere {
             stores: RwLock::default(),
             readers: Mutex::default(),
             handles: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
@@ -141,6 +159,17 @@ impl Elsewhere {
         seen.hubs.iter().map(|row| (row.clone(), logs_of(row))).collect()
     }
 
+    /// Which hubs say that they are warm in which logs.
+    pub(super) fn warm(&self) -> Warm {
+        let seen = read(&self.seen);
+        seen.hubs.iter().flat_map(|row| row.warm.iter().map(|number| (row.member.hub, *number))).collect()
+    }
+
+    /// What the tables said last.
+    pub(super) fn seen(&self) -> Seen {
+        read(&self.seen).clone()
+    }
+
     /// Whether a hub has a log, as far as the tables said last.
     pub(super) fn has(&self, hub: HubName, number: u16) -> bool {
         read(&self.seen).logs.iter().any(|log| log.number == number && log.holder == Some(hub))
@@ -180,13 +209,89 @@ impl Elsewhere {
         self.address_of(self.number_of(store)).map(|_| self.handle(store))
     }
 
-    /// This process has a log itself from now on: it is read along no more.
-    pub(super) fn is_here(&self, number: u16) {
-        lock(&self.readers).remove(&number);
+    /// This process takes a log: who reads it along keeps what he has and lets go of its folder, which takes a moment.
+    pub(super) fn takes(&self, number: u16) {
+        let mut readers = lock(&self.readers);
+        readers.here.insert(number);
+        if let Some(along) = readers.along.remove(&number) {
+            along.stop.store(true, Ordering::Release);
+        }
+        lock(&self.kept).remove(&number);
+    }
+
+    /// It has not got it, or no more.
+    pub(super) fn gives(&self, number: u16) {
+        let mut readers = lock(&self.readers);
+        readers.here.remove(&number);
+        // Who read it meanwhile did without its folder.
+        if let Some(along) = readers.along.remove(&number) {
+            along.stop.store(true, Ordering::Release);
+        }
+    }
+
+    /// A thread wants to go; it does not if it is asked for something, which it gets. `None`: it is known no more.
+    pub(super) fn leaves(&self, number: u16, life: u64, asked: &Receiver<Ask>) -> Option<Ask> {
+        let mut readers = lock(&self.readers);
+        let ask = asked.try_recv().ok();
+        if ask.is_none() && readers.along.get(&number).is_some_and(|along| along.life == life) {
+            readers.along.remove(&number);
+        }
+        ask
+    }
+
+    /// Images of a log that reach so far are durable.
+    pub(super) fn keeps(&self, number: u16, kept: Kept) {
+        lock(&self.kept).insert(number, kept);
+    }
+
+    /// There are none.
+    pub(super) fn keeps_nothing(&self, number: u16) {
+        lock(&self.kept).remove(&number);
+    }
+
+    pub(super) fn kept(&self, number: u16) -> Option<Kept> {
+        lock(&self.kept).get(&number).copied()
+    }
+
+    /// Where a log ends, and its bytes, as far as the tables said last.
+    pub(super) fn end_of(&self, number: u16) -> (u64, u64) {
+        read(&self.seen).ends.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Logs that somebody else has and that are read along.
+    pub(super) fn along(&self) -> Vec<u16> {
+        lock(&self.readers).along.keys().copied().collect()
+    }
+
+    /// Whether this process has a log or takes it.
+    pub(super) fn is_here(&self, number: u16) -> bool {
+        lock(&self.readers).here.contains(&number)
+    }
+
+    /// Logs that this hub would open in a moment: it keeps images of them that are nearly new. The company's own, which has no
+    /// stores, is among them if all others are that it would read along in.
+    pub(super) fn warm_in(&self) -> Vec<u16> {
+        let is_warm = |number: u16| {
+            let lacks = self.kept(number).map(|kept| kept.lacks(self.end_of(number)));
+            lacks.is_some_and(|(entries, bytes)| entries <= WARM_ENTRIES && bytes <= WARM_BYTES)
+        };
+        let others: Vec<u16> = (1..=self.company.shards).filter(|number| !self.is_here(*number)).collect();
+        let mut warm: Vec<u16> = others.iter().copied().filter(|number| is_warm(*number)).collect();
+        if warm.len() == others.len() && !self.is_here(0) {
+            warm.insert(0, 0);
+        }
+        warm
+    }
+
+    /// Reads a log along as far as it goes and keeps images of its stores; nobody waits for it. Gives what ends with it.
+    pub(super) fn freshen(self: &Arc<Self>, number: u16) -> tokio::sync::oneshot::Receiver<()> {
+        let (done, ends) = tokio::sync::oneshot::channel();
+        self.put(number, Ask::Freshen(done));
+        ends
     }
 
     /// Has a statement recorded by whoever has the store; waits while it changes hands.
-    async fn state(
+    pub(super) async fn state(
         &self,
         number: u16,
         store: &StoreId,
@@ -195,8 +300,7 @@ impl Elsewhere {
     ) -> Result<Receipt, StoreError> {
         let since = Instant::now();
         loop {
-            let endpoint = read(&self.endpoint).clone();
-            if let Some((endpoint, address)) = endpoint.zip(self.address_of(number)) {
+            if let Some((endpoint, address)) = self.way_to(number) {
                 let statement = (self.company.me, record.clone(), receipt.clone());
                 match self.lines.state(&endpoint, &address, store, statement).await {
                     Ok(receipt) => return Ok(receipt),
@@ -234,269 +338,48 @@ impl Elsewhere {
 
     /// Gives a job to the thread that reads the store's log; begins it if there is none.
     fn pass_on(self: &Arc<Self>, store: &StoreId, job: Job) {
-        let number = self.number_of(store);
+        self.put(self.number_of(store), Ask::Of(store.clone(), Box::new(job)));
+    }
+
+    fn put(self: &Arc<Self>, number: u16, ask: Ask) {
         let mut readers = lock(&self.readers);
-        let along = readers.entry(number).or_insert_with(|| self.begin(number));
-        // It went, for nobody had asked for a while: another begins.
-        if let Err(back) = along.asks.send((store.clone(), job)) {
-            let next = self.begin(number);
-            let _ = next.asks.send(back.0);
-            readers.insert(number, next);
+        let left = match readers.along.get(&number) {
+            Some(along) => along.asks.send(ask).err().map(|back| back.0),
+            None => Some(ask),
+        };
+        // There is none, or its thread died.
+        if let Some(ask) = left {
+            readers.begun += 1;
+            let next = self.begin(number, readers.begun, !readers.here.contains(&number));
+            let _ = next.asks.send(ask);
+            readers.along.insert(number, next);
         }
     }
 
-    fn begin(self: &Arc<Self>, number: u16) -> Along {
+    /// Begins to read a log, in its own folder if that is free.
+    fn begin(self: &Arc<Self>, number: u16, life: u64, in_folder: bool) -> Along {
         let (asks, asked) = channel();
-        let reading = Reading {
-            company: self.company.clone(),
-            number,
-            log: None,
-            scratch: None,
-            at: Position(0),
-            stores: BTreeMap::new(),
-            looked: None,
-            live: Arc::default(),
-            alarms: Vec::new(),
-            asked_live: None,
-            stale: Arc::default(),
-            events: VecDeque::new(),
-            elsewhere: Arc::downgrade(self),
-            runtime: Handle::current(),
-        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let folder = folder_of(&self.company.dir, number);
+        let folder = in_folder.then_some(folder);
+        let reading = Reading::new(self, (number, life), folder, stop.clone());
         let builder = std::thread::Builder::new().name(format!("along-{number}"));
         if let Err(error) = builder.spawn(move || reading.run(&asked)) {
             // Without a thread nobody answers, and whoever asked hears so.
             tracing::error!("no thread to read along with: {error}");
         }
-        Along { asks }
+        Along { life, asks, stop }
+    }
+
+    pub(super) fn company(&self) -> &Company {
+        &self.company
+    }
+
+    /// Through what the hub is reached that has a log, and where, if both are known.
+    pub(super) fn way_to(&self, number: u16) -> Option<(Endpoint, String)> {
+        read(&self.endpoint).clone().zip(self.address_of(number))
     }
 }
-
-/// A store as the log has it.
-struct Copy {
-    replica: Replica,
-    positions: Positions,
-    /// What stands behind the writer's last mark.
-    tail: Vec<ReadBack>,
-}
-
-struct Reading {
-    company: Company,
-    number: u16,
-    log: Option<LogReader>,
-    /// Where the copies rest; `None`: in memory.
-    scratch: Option<Arc<Scratch>>,
-    at: Position,
-    stores: BTreeMap<StoreId, Copy>,
-    looked: Option<Instant>,
-    /// How the tills are doing, as the other hub said last, and when it was asked.
-    live: Arc<Mutex<Option<Doing>>>,
-    /// Alarms that it told.
-    alarms: Vec<Told>,
-    asked_live: Option<Instant>,
-    /// Something was recorded through here: what was read before is not new enough.
-    stale: Arc<AtomicBool>,
-    /// What the other hub noted, to be shown here as well.
-    events: VecDeque<AuditEvent>,
-    elsewhere: std::sync::Weak<Elsewhere>,
-    runtime: Handle,
-}
-
-/// Why reading along ended for now.
-enum Broken {
-    /// The log could not be read.
-    Unread(StorageError),
-    /// What was read does not fit what was read before.
-    Misfit(String),
-}
-
-impl From<StorageError> for Broken {
-    fn from(error: StorageError) -> Self {
-        Self::Unread(error)
-    }
-}
-
-impl Reading {
-    fn run(mut self, asked: &Receiver<(StoreId, Job)>) {
-        loop {
-            match asked.recv_timeout(IDLE) {
-                Ok((store, job)) => self.answer(&store, job),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    fn answer(&mut self, store: &StoreId, job: Job) {
-        match job {
-            Job::Ask(question) => {
-                self.read_on();
-                question(&mut self.copy(store).replica);
-            }
-            Job::Journal(from, limit, reply) => {
-                self.read_on();
-                let read = match (&self.log, self.stores.get(store)) {
-                    (Some(log), Some(copy)) => {
-                        read_journal(&copy.positions, (from, limit), |at| log.read(at))
-                    }
-                    _ => Ok(Vec::new()),
-                };
-                let _ = reply.send(read);
-            }
-            Job::State(record, receipt, reply) => {
-                let (elsewhere, number, store) = (self.elsewhere.upgrade(), self.number, store.clone());
-                let stale = self.stale.clone();
-                self.runtime.spawn(async move {
-                    let stated = match elsewhere {
-                        None => Err(StoreError::Stopping),
-                        Some(elsewhere) => elsewhere.state(number, &store, *record, receipt).await,
-                    };
-                    stale.store(true, Ordering::Release);
-                    let _ = reply.send(stated);
-                });
-            }
-            Job::Capture(_, reply) => {
-                let _ = reply.send(Err(StoreError::Elsewhere("tills record, hubs do not".to_owned())));
-            }
-            Job::Stop(reply) => {
-                let _ = reply.send(());
-            }
-            // Tills of the store are with the hub that has it.
-            Job::LinkUp(..) | Job::LinkDown(..) | Job::Frame(..) => {}
-        }
-    }
-
-    /// Reads what is new. A log that cannot be read now leaves what was read before.
-    fn read_on(&mut self) {
-        self.ask_live();
-        let stale = self.stale.swap(false, Ordering::AcqRel);
-        if !stale && self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
-            return;
-        }
-        for tried in 1..=TRIES {
-            match self.read() {
-                Ok(()) => break,
-                Err(Broken::Unread(error)) => {
-                    tracing::warn!(log = self.number, "not read along for now: {error}");
-                    break;
-                }
-                Err(Broken::Misfit(reason)) => {
-                    tracing::warn!(log = self.number, tried, "read along anew from the start: {reason}");
-                    (self.log, self.at) = (None, Position(0));
-                    self.stores.clear();
-                }
-            }
-        }
-        self.looked = Some(Instant::now());
-    }
-
-    fn read(&mut self) -> Result<(), Broken> {
-        let log = match &self.log {
-            Some(log) => log.clone(),
-            None => {
-                let id = log_id(self.company.log_id, self.number);
-                let opened = LogReader::open(self.company.database.clone(), id, self.company.vault.as_ref())?;
-                let Some(log) = opened else { return Ok(()) };
-                let dir = self.company.dir.join("logs").join(format!("along-{:03}", self.number));
-                self.scratch = Scratch::for_now(&dir)
-                    .inspect_err(|error| tracing::warn!("no scratch file, so memory follows it: {error}"))
-                    .ok()
-                    .map(Arc::new);
-                self.log.insert(log).clone()
-            }
-        };
-        let end = log.look()?;
-        if end < self.at {
-            return Err(Broken::Misfit(format!("it ends at {end} and ended at {} before", self.at)));
-        }
-        let from = self.at;
-        if end > from {
-            log.replay(from, &mut |at, entry| self.take(at, &entry))?;
-        }
-        let now = self.company.clock.at(now_ms());
-        for (store, copy) in &mut self.stores {
-            let missing = copy.replica.read_along(now);
-            copy.replica.rest();
-            if missing > 0 {
-                return Err(Broken::Misfit(format!(
-                    "{missing} journal entries of store {store} are not there"
-                )));
-            }
-        }
-        self.company.audit.take_in(self.events.drain(..));
-        let heard = lock(&self.live).take();
-        if let Some(Doing { tills, alarms }) = heard {
-            for (store, tills) in tills {
-                self.copy(&store).replica.hear_elsewhere(tills);
-            }
-            self.company.alarms.hear(&alarms, &self.alarms);
-            self.alarms = alarms;
-        }
-        Ok(())
-    }
-
-    /// Asks the hub that has the stores how their tills are doing; nobody waits for it.
-    fn ask_live(&mut self) {
-        if self.asked_live.is_some_and(|asked| asked.elapsed() < LIVE_EVERY) {
-            return;
-        }
-        self.asked_live = Some(Instant::now());
-        let Some(elsewhere) = self.elsewhere.upgrade() else { return };
-        let (number, live) = (self.number, self.live.clone());
-        self.runtime.spawn(async move {
-            let endpoint = read(&elsewhere.endpoint).clone();
-            let Some((endpoint, address)) = endpoint.zip(elsewhere.address_of(number)) else { return };
-            let heard = elsewhere.lines.live(&endpoint, &address, number).await;
-            *lock(&live) = heard;
-        });
-    }
-
-    fn take(&mut self, at: Position, entry: &Entry) -> Result<(), Broken> {
-        self.at = Position(at.0 + 1);
-        let misfit = |reason: String| Broken::Misfit(format!("entry {at}: {reason}"));
-        if entry.kind == AUDIT_KIND {
-            self.events.extend(AuditEvent::decode(&entry.bytes));
-            if self.events.len() > EVENTS {
-                self.events.pop_front();
-            }
-            return Ok(());
-        }
-        if entry.kind >= NODE_KINDS_FROM {
-            return Ok(());
-        }
-        let (store, read) =
-            LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| misfit(error.to_string()))?;
-        let mark = matches!(read, LogEntry::Posted(_));
-        // What changes no books waits for nothing.
-        let aside = matches!(read, LogEntry::Link(_) | LogEntry::Custody(_));
-        let looked = Looked::of(&read);
-        let ready = ReadBack::of(read).map_err(|error| misfit(error.to_string()))?;
-        let copy = self.copy(&store);
-        copy.positions.note(looked, at);
-        copy.tail.push(ready);
-        if mark || aside && copy.tail.len() == 1 {
-            for ready in copy.tail.drain(..) {
-                copy.replica.take_back(ready).map_err(|error| misfit(error.to_string()))?;
-            }
-            copy.replica.rest();
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, store: &StoreId) -> &mut Copy {
-        let company = &self.company;
-        let attic = self.scratch.clone().map(|scratch| scratch as Arc<dyn Attic>);
-        let room = Workroom { limits: WorkLimits::default(), attic };
-        self.stores.entry(store.clone()).or_insert_with(|| {
-            let policy = base_policy(company.config.currency);
-            let replica = Replica::new(replica_identity(&company.key, store), policy).in_room(&room);
-            let positions = Positions::new(replica.room());
-            Copy { replica, positions, tail: Vec::new() }
-        })
-    }
-}
-
-/// Events of other hubs that are kept until they are shown.
-const EVENTS: usize = 20_000;
 
 fn read<T>(cell: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     cell.read().unwrap_or_else(PoisonError::into_inner)
@@ -506,7 +389,7 @@ fn write<T>(cell: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     cell.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Every change is one insertion or removal.
     cell.lock().unwrap_or_else(PoisonError::into_inner)
 }

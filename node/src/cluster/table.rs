@@ -1,6 +1,8 @@
 //! What the hubs of a company tell each other through the database: who is there, whose lease on which log is in force, which
 //! till belongs to which store. Nothing here is needed for an acknowledgement.
 
+use std::collections::BTreeMap;
+
 use engine::ids::{LogId, StoreId, WriterId};
 use engine::lease::{Held, HubName, Member};
 
@@ -8,16 +10,19 @@ use crate::database::{Database, DatabaseError, Link, ToSql};
 pub(crate) use crate::storage::{log_id, shards};
 
 /// How long a hub counts as there after it has said so.
-const BEAT: &str = "INSERT INTO tillsync.hub (company, hub, address, holder, software, alive_until)
-    VALUES ($1, $2, $3, $4, $5, now() + interval '4 seconds')
-    ON CONFLICT (company, hub) DO UPDATE SET alive_until = excluded.alive_until, address = excluded.address";
+const BEAT: &str = "INSERT INTO tillsync.hub (company, hub, address, holder, software, warm, alive_until)
+    VALUES ($1, $2, $3, $4, $5, $6, now() + interval '4 seconds')
+    ON CONFLICT (company, hub) DO UPDATE
+        SET alive_until = excluded.alive_until, address = excluded.address, warm = excluded.warm";
 const LEAVE: &str = "DELETE FROM tillsync.hub WHERE company = $1 AND hub = $2";
 const FORGET: &str = "DELETE FROM tillsync.hub WHERE company = $1 AND alive_until < now() - interval '1 day'";
 /// A hub is settled once it has been there for longer than others need to see it.
 const MEMBERS: &str = "SELECT hub, address, since < now() - interval '3 seconds', holder, software,
-        to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+        to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), warm
     FROM tillsync.hub WHERE company = $1 AND alive_until > now() ORDER BY hub";
-const LOGS: &str = "SELECT log_id, hub FROM tillsync.log WHERE log_id = ANY($1) AND lease_until > now()";
+const LOGS: &str =
+    "SELECT log_id, hub, lease_until > now(), isfinite(lease_until), next_position, total_bytes
+    FROM tillsync.log WHERE log_id = ANY($1)";
 const DEVICES: &str =
     "SELECT writer, store, terminal, incarnation, revoked, changed_at::text FROM tillsync.device
     WHERE company = $1 AND changed_at > $2::text::timestamptz - interval '10 seconds' ORDER BY changed_at";
@@ -41,6 +46,8 @@ pub(crate) struct HubRow {
     pub(crate) software: String,
     /// Since when, RFC 3339.
     pub(crate) since: String,
+    /// Logs of others that it keeps images of: it would open them in a moment.
+    pub(crate) warm: Vec<u16>,
 }
 
 /// Hubs and logs as the tables had them at one moment.
@@ -48,6 +55,8 @@ pub(crate) struct HubRow {
 pub(crate) struct Seen {
     pub(crate) hubs: Vec<HubRow>,
     pub(crate) logs: Vec<Held>,
+    /// Where each log ends, and its bytes.
+    pub(crate) ends: BTreeMap<u16, (u64, u64)>,
 }
 
 /// A key, and where it belongs.
@@ -93,11 +102,12 @@ impl Table {
         Ok(Self { link, company, me, ids })
     }
 
-    /// Says that this hub is there.
-    pub(crate) async fn beat(&self, address: &str, holder: &str) -> Result<(), DatabaseError> {
+    /// Says that this hub is there, and in which logs of others it is warm.
+    pub(crate) async fn beat(&self, address: &str, holder: &str, warm: &[u16]) -> Result<(), DatabaseError> {
         let software = env!("CARGO_PKG_VERSION");
-        let values: [&(dyn ToSql + Sync); 5] =
-            [&&self.company[..], &&self.me[..], &address, &holder, &software];
+        let warm: Vec<i32> = warm.iter().copied().map(i32::from).collect();
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&&self.company[..], &&self.me[..], &address, &holder, &software, &warm];
         self.link.execute("saying that this hub is there", BEAT, &values).await.map(drop)
     }
 
@@ -118,19 +128,25 @@ impl Table {
                 holder: row.get(3),
                 software: row.get(4),
                 since: row.get(5),
+                warm: row.get::<_, Vec<i32>>(6).into_iter().filter_map(|n| u16::try_from(n).ok()).collect(),
             })
         });
         let ids: Vec<&[u8]> = self.ids.iter().map(|id| &id[..]).collect();
-        let in_force = self.link.query(operation, LOGS, &[&ids]).await?;
-        let logs = (0..).zip(&self.ids).map(|(number, id)| {
-            let row = in_force.iter().find(|row| row.get::<_, &[u8]>(0) == id);
+        let rows = self.link.query(operation, LOGS, &[&ids]).await?;
+        let (mut logs, mut ends) = (Vec::new(), BTreeMap::new());
+        for (number, id) in (0..).zip(&self.ids) {
+            let row = rows.iter().find(|row| row.get::<_, &[u8]>(0) == id);
+            let last = row.and_then(|row| row.get::<_, Option<&[u8]>>(1)?.try_into().ok());
+            let in_force = row.is_some_and(|row| row.get(2));
             // A hub of a version that knew no others: nobody takes what it has.
-            let holder = row.map(|row| {
-                row.get::<_, Option<&[u8]>>(1).and_then(|hub| hub.try_into().ok()).unwrap_or([0; 16])
-            });
-            Held { number, holder }
-        });
-        Ok(Seen { hubs: hubs.collect(), logs: logs.collect() })
+            let holder = in_force.then(|| last.unwrap_or([0; 16]));
+            // What was given back has no time any more (storage/postgres).
+            let lapsed = !in_force && row.is_some_and(|row| row.get(3));
+            logs.push(Held { number, holder, before: last.filter(|_| !in_force), lapsed });
+            let count = |at: usize| row.map_or(0, |row| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0));
+            ends.insert(number, (count(4), count(5)));
+        }
+        Ok(Seen { hubs: hubs.collect(), logs, ends })
     }
 
     /// Keys that were told since a time that this gave before (at first: empty), and some from before it.

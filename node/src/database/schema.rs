@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     (2, "the books as tables", include_str!("schema/2.sql")),
     (3, "several hubs", include_str!("schema/3.sql")),
     (4, "webhooks", include_str!("schema/4.sql")),
+    (5, "hubs that are warm in logs of others", include_str!("schema/5.sql")),
 ];
 
 /// Tries when several hubs make the first tables at once.

@@ -389,8 +389,8 @@ impl Hub {
         let Some(elsewhere) = &self.rooms.elsewhere else {
             let stores: Vec<_> = self.stores().iter().map(|store| json!(store.store())).collect();
             let software = env!("CARGO_PKG_VERSION");
-            return json!([{"address": self.address(), "serves_company": true, "stores": stores, "software": software,
-                "since": null, "process": null}]);
+            return json!([{"address": self.address(), "serves_company": true, "stores": stores, "logs": [0], "warm": [],
+                "software": software, "since": null, "process": null}]);
         };
         let stores = self.stores();
         let hubs = elsewhere.hubs().into_iter().map(|(row, logs)| {
@@ -399,6 +399,8 @@ impl Hub {
                 "address": row.address,
                 "serves_company": logs.contains(&0),
                 "stores": its.map(|store| json!(store.store())).collect::<Vec<_>>(),
+                "logs": logs,
+                "warm": row.warm,
                 "software": row.software,
                 "since": row.since,
                 "process": row.holder,

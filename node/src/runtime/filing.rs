@@ -9,9 +9,9 @@ use engine::host::Looked;
 use engine::ids::StoreId;
 use engine::replica::{ReadBack, Stale};
 
-use super::checkpoint::Saved;
+use super::checkpoint::{Print, Saved};
 use super::restore::RestoredStore;
-use crate::storage::Position;
+use crate::storage::{Entry, Position};
 
 /// More threads wait for the one that reads.
 const THREADS_MAX: usize = 8;
@@ -54,6 +54,8 @@ enum Job {
 pub(super) struct Filing<'scope> {
     threads: Vec<Thread<'scope>>,
     places: BTreeMap<StoreId, Filed>,
+    /// A store whose image is of another log.
+    foreign: Option<StoreId>,
 }
 
 /// Where a store is filed.
@@ -62,7 +64,9 @@ struct Filed {
     thread: usize,
     nth: usize,
     /// The last entry that its image holds.
-    through: Option<Position>,
+    last: Option<(Position, Print)>,
+    /// The log has it.
+    met: bool,
 }
 
 struct Thread<'scope> {
@@ -85,7 +89,7 @@ impl<'scope> Filing<'scope> {
             let files = scope.spawn(move || file(&from));
             Thread { to, handful: Vec::new(), bytes: 0, stores: Vec::new(), files }
         };
-        Self { threads: (0..count).map(thread).collect(), places: BTreeMap::new() }
+        Self { threads: (0..count).map(thread).collect(), places: BTreeMap::new(), foreign: None }
     }
 
     /// Whether a store was begun.
@@ -93,25 +97,45 @@ impl<'scope> Filing<'scope> {
         self.places.contains_key(store)
     }
 
-    /// Whether the image of a store that was begun holds its entry at a position.
-    pub(super) fn holds(&self, store: &StoreId, at: Position) -> bool {
-        self.places[store].through.is_some_and(|through| at <= through)
+    /// Whether the image of a store that was begun holds an entry of it.
+    ///
+    /// # Errors
+    /// The image says that another one is there.
+    pub(super) fn holds(&mut self, store: &StoreId, at: Position, entry: &Entry) -> Result<bool, Stopped> {
+        let Some(filed) = self.places.get_mut(store) else { return Ok(false) };
+        let Some((through, print)) = filed.last else { return Ok(false) };
+        if at == through {
+            filed.met = Print::of(entry) == print;
+        }
+        if at >= through && !filed.met {
+            self.foreign.get_or_insert_with(|| store.clone());
+            return Err(Stopped);
+        }
+        Ok(at <= through)
     }
 
-    /// Begins a store, with whoever has the fewest.
+    /// Begins a store, with whoever has the fewest. `known`: before it, the log is known to be that of the image.
     pub(super) fn begin(
         &mut self,
         store: &StoreId,
         made: RestoredStore,
         saved: Option<Saved>,
+        known: Position,
     ) -> Result<(), Stopped> {
         let fewest = (0..self.threads.len()).min_by_key(|at| self.threads[*at].stores.len());
         let at = fewest.expect("there is at least one thread");
         let thread = &mut self.threads[at];
-        let through = saved.as_ref().map(|saved| saved.through);
-        self.places.insert(store.clone(), Filed { thread: at, nth: thread.stores.len(), through });
+        let last = saved.as_ref().map(|saved| saved.last);
+        let met = last.is_none_or(|(through, _)| through < known);
+        self.places.insert(store.clone(), Filed { thread: at, nth: thread.stores.len(), last, met });
         thread.stores.push(store.clone());
         thread.give(Job::Begin(Box::new(made), saved), 0)
+    }
+
+    /// A store should have an image and has none.
+    pub(super) fn is_missing(&mut self, store: &StoreId) -> String {
+        self.foreign.get_or_insert_with(|| store.clone());
+        format!("the image of store {store} is not there")
     }
 
     /// Hands in an entry of `bytes` bytes of a store that was begun.
@@ -127,11 +151,14 @@ impl<'scope> Filing<'scope> {
         self.threads[thread].give(Job::Take { nth, at, looked, ready }, bytes)
     }
 
-    /// Waits until everything is filed.
+    /// Waits until everything is filed. `whole`: the log was read to its end.
     ///
     /// # Errors
     /// The first that did not fit.
-    pub(super) fn finish(self) -> Result<BTreeMap<StoreId, RestoredStore>, Misfit> {
+    pub(super) fn finish(self, whole: bool) -> Result<BTreeMap<StoreId, RestoredStore>, Misfit> {
+        let unmet =
+            || self.places.iter().find(|(_, filed)| whole && !filed.met).map(|(store, _)| store.clone());
+        let foreign = self.foreign.clone().or_else(unmet);
         let mut filed = Vec::new();
         for Thread { to, handful, stores, files, .. } in self.threads {
             // If the thread has stopped, its own word says why.
@@ -139,7 +166,8 @@ impl<'scope> Filing<'scope> {
             drop(to);
             filed.push((stores, files));
         }
-        let (mut restored, mut first): (BTreeMap<_, _>, Option<Misfit>) = (BTreeMap::new(), None);
+        let foreign = foreign.map(|store| Misfit::Image(store, Stale::of_another_log()));
+        let (mut restored, mut first): (BTreeMap<_, _>, Option<Misfit>) = (BTreeMap::new(), foreign);
         for (stores, files) in filed {
             match files.join() {
                 Ok(Ok(made)) => restored.extend(stores.into_iter().zip(made)),

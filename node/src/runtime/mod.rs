@@ -11,6 +11,7 @@ mod filing;
 pub mod links;
 mod notes;
 pub mod positions;
+pub mod reached;
 pub mod restore;
 pub mod run_file;
 pub mod store;

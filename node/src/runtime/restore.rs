@@ -14,6 +14,7 @@ use super::checkpoint::Saved;
 use super::filing::{Filing, Misfit, Stopped};
 use super::notes::ToldCases;
 use super::positions::Positions;
+use super::reached::Reached;
 use super::workroom::Home;
 use crate::error::Failure;
 use crate::storage::{At, Entry, Logs, Position, Scratch, Storage, StorageError};
@@ -113,11 +114,17 @@ pub fn restore(
     mut fresh: impl FnMut(&StoreId) -> Result<Replica, String>,
 ) -> Result<Restored, RestoreFailure> {
     let saved = |store: &StoreId| match images {
-        Images::Of(_) => Saved::read(storage, store),
+        Images::Of(_) => Saved::read(storage.index(), store),
         Images::None => None,
     };
+    let reached = match images {
+        Images::Of(_) if storage.in_database() => reached(storage)?,
+        _ => Reached::default(),
+    };
+    let begins = reached.begins();
+    let replay = |visit: &mut Visit<'_>| storage.replay(begins, visit).map(drop);
+    let read = catch_unwind(AssertUnwindSafe(|| read_log(&replay, &mut fresh, saved, &reached)));
     let replay = |visit: &mut Visit<'_>| storage.replay(Position(0), visit).map(drop);
-    let read = catch_unwind(AssertUnwindSafe(|| read_log(&replay, &mut fresh, saved)));
     let restored = match read {
         Ok(Err(Unread::Log(failure))) => return Err(failure),
         Ok(Ok(restored)) => restored,
@@ -161,11 +168,22 @@ pub fn restore_at_rest(
     without_images(&replay, &mut fresh)
 }
 
+/// How far the images reach together, if the log is the one of which they were made.
+fn reached(storage: &Storage) -> Result<Reached, StorageError> {
+    let Some(reached) = Reached::read(storage.index()) else { return Ok(Reached::default()) };
+    if !reached.seen.is_in(storage.end(), |at| storage.read(at))? {
+        tracing::warn!("the log is another one than when it was read along; it is read from its start");
+        return Ok(Reached::default());
+    }
+    tracing::info!(from = reached.from.0, "the log is read from where the checkpoints end");
+    Ok(reached)
+}
+
 fn without_images(
     replay: Replay<'_>,
     fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
 ) -> Result<Restored, RestoreFailure> {
-    read_log(replay, fresh, |_| None).map_err(|unread| match unread {
+    read_log(replay, fresh, |_| None, &Reached::default()).map_err(|unread| match unread {
         Unread::Log(failure) => failure,
         Unread::Image(..) => unreachable!("there is none"),
     })
@@ -182,23 +200,37 @@ enum Unread {
     Image(StoreId, Stale),
 }
 
-/// Reads the log from its start; stores begin with what is saved of them.
+/// Reads the log from its start, or from where its images reach; stores begin with what is saved of them.
 fn read_log(
     replay: Replay<'_>,
     fresh: &mut impl FnMut(&StoreId) -> Result<Replica, String>,
     saved: impl Fn(&StoreId) -> Option<Saved>,
+    reached: &Reached,
 ) -> Result<Restored, Unread> {
     let (mut restored, mut events) = (Restored::default(), Gathered::default());
     let (read, filed) = std::thread::scope(|scope| {
         let mut filing = Filing::new(scope);
         let mut begin = |filing: &mut Filing<'_>, store: &StoreId| {
-            filing.begin(store, RestoredStore::of(fresh(store)?), saved(store)).map_err(stopped)
+            let (made, saved) = (RestoredStore::of(fresh(store)?), saved(store));
+            if saved.is_none() && reached.stores.contains(store) {
+                return Err(filing.is_missing(store));
+            }
+            filing.begin(store, made, saved, reached.seen.at).map_err(stopped)
         };
-        let read = replay(&mut |at, entry| {
-            take(&mut restored, &mut events, &mut filing, &mut begin, at, entry)
-                .map_err(|reason| RestoreFailure::Entry { at, reason })
+        let begun = reached.stores.iter().try_for_each(|store| begin(&mut filing, store));
+        let at = reached.from;
+        let begun = begun.map_err(|reason| RestoreFailure::Entry { at, reason });
+        let read = begun.and_then(|()| {
+            replay(&mut |at, entry| {
+                if at < reached.from && entry.kind != AUDIT_KIND {
+                    return Ok(());
+                }
+                take(&mut restored, &mut events, &mut filing, &mut begin, at, entry)
+                    .map_err(|reason| RestoreFailure::Entry { at, reason })
+            })
         });
-        (read, filing.finish())
+        let whole = read.is_ok();
+        (read, filing.finish(whole))
     });
     // What did not fit where it was filed stands before the entry at which the reading noticed it.
     restored.stores = filed.map_err(|misfit| match misfit {
@@ -279,7 +311,7 @@ fn take(
     if !filing.knows(&store) {
         begin(filing, &store)?;
     }
-    if filing.holds(&store, at) {
+    if filing.holds(&store, at, &entry).map_err(stopped)? {
         return Ok(());
     }
     let (_, log_entry) = LogEntry::decode(entry.kind, &entry.bytes).map_err(|error| error.to_string())?;

@@ -149,7 +149,7 @@ impl Life {
         let Some(fresh) = fresh else { return Err("it has one life only".to_owned()) };
         let read = move || {
             // It may be the reason.
-            Saved::forget(&storage, &store);
+            Saved::forget(storage.index(), &store);
             restore_store(&storage, &store, fresh()).map_err(|e: RestoreFailure| e.to_string())
         };
         // A panic while reading is told like any other failure.

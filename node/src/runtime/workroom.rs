@@ -21,7 +21,7 @@ impl Home {
     /// The home of a node. Where no scratch file can be made, packed pieces stay in memory.
     #[must_use]
     pub fn of_node(dir: &Path, storage: &Storage) -> Self {
-        let scratch = Scratch::open(dir, storage).inspect_err(|error| {
+        let scratch = Scratch::open(dir, storage.index()).inspect_err(|error| {
             tracing::warn!("no scratch file, so memory follows the history: {error}");
         });
         Self { storage: storage.clone(), scratch: scratch.ok().map(Arc::new) }

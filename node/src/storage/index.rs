@@ -37,6 +37,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// Longer values are cut: sled moves big leaves to files that it never syncs.
 const CHUNK_BYTES: usize = 4000;
 const CACHE_BYTES: u64 = 16 << 20;
+/// An index of fewer bytes is never tidied up, and a larger one when so many times more lies there than is in it.
+const TIDY_BYTES: u64 = 64 << 20;
+const TIDY_TIMES: u64 = 4;
 /// How long sled's worker threads may hold its files after the last handle went.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The layout above.
@@ -248,6 +251,35 @@ impl Index {
         Ok(())
     }
 
+    /// Gives leaked space back once it is most of what lies there; reads all of it then.
+    pub(super) fn tidy(&self) -> Result<(), StorageError> {
+        self.tidy_beyond(TIDY_BYTES)
+    }
+
+    fn tidy_beyond(&self, bytes: u64) -> Result<(), StorageError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaks = self.run("tidying up", |store| {
+            let there = store.db.size_on_disk().map_err(text)?;
+            let mut live = 0;
+            for pair in store.db.iter().take_while(|_| there > bytes) {
+                let (key, value) = pair.map_err(text)?;
+                live += (key.len() + value.len()) as u64;
+            }
+            Ok(there > bytes && there > TIDY_TIMES * live)
+        })?;
+        if !leaks {
+            return Ok(());
+        }
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = store.take() else { return Err(StorageError::Closed { operation: "tidying up" }) };
+        let fresh = move_over(&self.paths, old).and_then(|fresh| {
+            remove_folder(&self.paths.discard)?;
+            Ok(fresh)
+        });
+        *store = Some(fresh.map_err(|e| StorageError::index("tidying up", e))?);
+        Ok(())
+    }
+
     /// Makes what was written durable and lets go of the files.
     pub(super) fn close(&self) -> Result<(), StorageError> {
         let closed = self.run("close", |store| store.commit(&self.paths.home));
@@ -317,6 +349,30 @@ fn recreate(paths: &IndexPaths, identity: &[u8]) -> Result<Store, Reason> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(text(e)),
         _ => {}
     }
+    disk.sync_folder(folder).map_err(text)?;
+    open_store(&paths.home)
+}
+
+/// Puts a new index in place that holds what the old one does.
+fn move_over(paths: &IndexPaths, old: Store) -> Result<Store, Reason> {
+    let (folder, disk) = (parent(&paths.home), Disk::default());
+    remove_folder(&paths.aside)?;
+    remove_folder(&paths.discard)?;
+    let store = open_store(&paths.aside)?;
+    caught(|| {
+        for pair in old.db.iter() {
+            let (key, value) = pair.map_err(text)?;
+            store.db.insert(key, value).map_err(text)?;
+        }
+        store.commit(&paths.aside)
+    })?;
+    drop_store(Some(store));
+    drop_store(Some(old));
+    wait_released(&paths.aside)?;
+    wait_released(&paths.home)?;
+    // Cut off between the two, there is none, and it is made anew.
+    fs::rename(&paths.home, &paths.discard).map_err(text)?;
+    fs::rename(&paths.aside, &paths.home).map_err(text)?;
     disk.sync_folder(folder).map_err(text)?;
     open_store(&paths.home)
 }

@@ -16,6 +16,8 @@
 //! dir/scratch                       pieces of the books, no part of the log scratch.rs
 //! ```
 //!
+//! beside.rs opens the index alone, over a log that another hub writes.
+//!
 //! A hub's log may lie in a database instead (postgres/): the same verbs, the same promises, positions that count entries.
 //! The directory decides, by the file `database.json`; the rooms below are then those of postgres/.
 //!
@@ -28,6 +30,7 @@
 //! acknowledgement: what must stand or fall together belongs into one entry.
 
 mod audit;
+mod beside;
 mod disk;
 mod error;
 mod frame;
@@ -55,6 +58,7 @@ pub mod vault;
 mod writer;
 
 pub use audit::{Audit, Problem, audit, audit_with, is_in_use};
+pub(crate) use beside::Beside;
 pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;

@@ -26,8 +26,8 @@ pub enum Scan {
     All,
 }
 
-/// Version of what a node keeps in the index (`runtime::checkpoint`, `scratch`).
-const INDEX_VERSION: u32 = 1;
+/// Version of what a node keeps in the index (`runtime::checkpoint`, `runtime::reached`, `scratch`).
+pub(super) const INDEX_VERSION: u32 = 2;
 
 /// How to open.
 #[derive(Clone)]

@@ -13,8 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use engine::attic::{Attic, Place};
 
 use super::disk::{Disk, Role, read_at};
+use super::index::Index;
 use super::vault::cipher::{Cipher, NONCE_BYTES, TAG_BYTES};
-use super::{Storage, StorageError, private};
+use super::{StorageError, private};
 
 /// Pieces begin and end at such steps, so that the place of one can be used for another.
 const STEP_BYTES: u64 = 256;
@@ -96,8 +97,7 @@ impl Scratch {
     ///
     /// # Errors
     /// It cannot be made there: what would rest in it stays in memory.
-    pub fn open(dir: &Path, storage: &Storage) -> Result<Self, StorageError> {
-        let index = storage.index();
+    pub fn open(dir: &Path, index: &Index) -> Result<Self, StorageError> {
         let key = index.get(KEY)?.and_then(|key| <[u8; 32]>::try_from(key).ok());
         let found = key.and_then(|key| Self::found(dir, &key));
         if let Some(found) = found {
@@ -268,12 +268,12 @@ mod tests {
     #[test]
     fn after_a_restart_claimed_pieces_are_there_and_the_room_of_the_others_is_used() {
         let dir = tempfile::tempdir().unwrap();
-        let scratch = Scratch::open(dir.path(), &storage(dir.path())).unwrap();
+        let scratch = Scratch::open(dir.path(), storage(dir.path()).index()).unwrap();
         let pieces: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![n; usize::from(n) * 97]).collect();
         let places: Vec<Place> = pieces.iter().map(|piece| scratch.put(piece).unwrap()).collect();
         let end = scratch.room().end;
         drop(scratch);
-        let again = Scratch::open(dir.path(), &storage(dir.path())).unwrap();
+        let again = Scratch::open(dir.path(), storage(dir.path()).index()).unwrap();
         let odd = |at: &usize| at % 2 == 1;
         (0..40).filter(odd).for_each(|at| again.claim(places[at]).unwrap());
         assert!(again.claim(Place { at: end << STEPS_BITS | 1, mark: 0 }).is_err());
@@ -287,10 +287,10 @@ mod tests {
     #[test]
     fn without_its_key_it_begins_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Scratch::open(dir.path(), &storage(dir.path())).unwrap().put(b"one").unwrap();
+        let place = Scratch::open(dir.path(), storage(dir.path()).index()).unwrap().put(b"one").unwrap();
         let other = storage(dir.path());
         other.index().clear().unwrap();
-        assert!(Scratch::open(dir.path(), &other).unwrap().claim(place).is_err());
+        assert!(Scratch::open(dir.path(), other.index()).unwrap().claim(place).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod chain;
 pub mod postgres;
 pub mod receiver;
 pub mod relay;

@@ -148,6 +148,10 @@ pub struct HubShape {
     serves_company: bool,
     /// The stores that it has.
     stores: Vec<String>,
+    /// Numbers of the logs that it has: 0 is the company's, from 1 on the shards.
+    logs: Vec<u16>,
+    /// Logs of other hubs that it would open in a moment: it keeps images of their stores that are nearly new.
+    warm: Vec<u16>,
     /// Its version.
     software: String,
     /// Since when it is there, if there are several.

@@ -43,7 +43,7 @@ impl StoreTask {
         let mut taken = None;
         if self.home.scratch.is_some() && self.host.failed().is_none() && !self.storage.is_full() {
             let (replica, positions) = (self.host.replica_mut(), &mut self.positions);
-            taken = Taken::of(&self.storage, replica, positions, self.through);
+            taken = Taken::of(self.storage.end(), replica, positions, self.through);
             if taken.is_none() {
                 // Something waits to be judged: in a moment.
                 return;

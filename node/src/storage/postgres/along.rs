@@ -90,6 +90,11 @@ impl LogReader {
         Ok(Position(self.reader.end()))
     }
 
+    /// Bytes of the log when it was looked at last.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.reader.bytes()
+    }
+
     /// The entry at a position, verified. Blocking.
     ///
     /// # Errors
@@ -98,15 +103,15 @@ impl LogReader {
         self.reader.read(at)
     }
 
-    /// Visits every entry from `from` to the end that was seen last. Blocking.
+    /// Visits every entry from `from` on that stands before `to` and before the end that was seen last. Blocking.
     ///
     /// # Errors
     /// As `read`, or what `visit` says.
     pub(crate) fn replay<E: From<StorageError>>(
         &self,
-        from: Position,
+        (from, to): (Position, Position),
         visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
     ) -> Result<Position, E> {
-        self.reader.replay(from, visit)
+        self.reader.replay_to(from, to, visit)
     }
 }

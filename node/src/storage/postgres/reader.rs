@@ -160,10 +160,21 @@ impl Reader {
         from: Position,
         visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
     ) -> Result<Position, E> {
+        self.replay_to(from, Position(self.end()), visit)
+    }
+
+    /// As `replay`, up to a place before the end.
+    pub(super) fn replay_to<E: From<StorageError>>(
+        &self,
+        from: Position,
+        to: Position,
+        visit: &mut dyn FnMut(Position, Entry) -> Result<(), E>,
+    ) -> Result<Position, E> {
         let end = self.end();
         if from.0 > end {
             return Err(StorageError::NotInLog { at: from, end: Position(end) }.into());
         }
+        let end = to.0.min(end);
         let [mut limit, most] = PAGE_ROWS;
         let mut at = from.0;
         let mut coming = (at < end).then(|| self.ask(at, end, limit));

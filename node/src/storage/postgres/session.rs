@@ -25,7 +25,8 @@ const AGAIN: &str = "UPDATE tillsync.log SET fence = fence + 1, lease_until = no
     WHERE log_id = $1 AND writer = $2
     RETURNING fence, next_position, total_bytes, last_append";
 const HOLDER: &str = "SELECT holder, lease_until::text FROM tillsync.log WHERE log_id = $1";
-const RELEASE: &str = "UPDATE tillsync.log SET lease_until = now() WHERE log_id = $1 AND fence = $2";
+/// A lease that was given back says so: one that ended by itself has a time.
+const RELEASE: &str = "UPDATE tillsync.log SET lease_until = '-infinity' WHERE log_id = $1 AND fence = $2";
 const BEGIN: &str =
     "INSERT INTO tillsync.log (log_id, next_position, total_bytes, fence, writer, last_append)
     VALUES ($1, 0, 0, 0, $2, $2) ON CONFLICT DO NOTHING";

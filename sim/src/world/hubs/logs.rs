@@ -44,10 +44,10 @@ impl World {
             }
             Reply::Tables(members, logs) => {
                 hub.looked = (members.clone(), logs.clone());
-                for step in plan(process, members, logs) {
+                for step in plan(process, members, logs, &self.company_mut().warm.clone()) {
                     match step {
                         Step::Take(log) => self.take(name, log),
-                        Step::HandOver(log) => self.hand_over(name, log),
+                        Step::HandOver { number, .. } => self.hand_over(name, number),
                     }
                 }
             }

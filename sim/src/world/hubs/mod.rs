@@ -11,7 +11,7 @@ mod wire;
 use std::collections::{BTreeMap, VecDeque};
 
 use engine::ids::RecordId;
-use engine::lease::{Held as HeldLog, HubName, Member, plan, shard_of};
+use engine::lease::{Held as HeldLog, HubName, Member, Warm, plan, shard_of};
 use engine::replica::Input;
 
 use super::{Delays, Happening, Name, STORE, World};
@@ -137,6 +137,8 @@ pub struct Company {
     pub shard: u16,
     /// What hubs said is recorded of their own statements.
     pub stated: Vec<RecordId>,
+    /// Which hubs say that they are warm in which logs: drawn, for whoever is must make no difference but to who takes what.
+    pub warm: Warm,
     /// A till that was not served in time.
     pub unserved: Option<String>,
     /// A hub found less in the database than it had been told.
@@ -161,6 +163,7 @@ impl Company {
             database: Database::new(shards, seed),
             shard: shard_of(STORE, shards),
             stated: Vec::new(),
+            warm: Warm::new(),
             unserved: None,
             behind: None,
             counts: BTreeMap::new(),
@@ -223,7 +226,7 @@ impl Company {
             found.push(format!("the hubs hold {counts:?} logs"));
         }
         for (name, hub) in self.hubs.iter().filter(|row| row.1.up) {
-            let steps = plan(hub.process, &members, &logs);
+            let steps = plan(hub.process, &members, &logs, &self.warm);
             if !steps.is_empty() {
                 found.push(format!("{name} wants {steps:?}"));
             }

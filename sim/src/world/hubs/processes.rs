@@ -3,6 +3,7 @@
 use engine::replica::Input;
 
 use super::{Hub, LOOK_MS, Stir};
+use crate::chance::Chance;
 use crate::database::{Ailing, Connection, Request};
 use crate::world::{Happening, Name, World};
 use crate::writer::Writer;
@@ -20,6 +21,9 @@ impl World {
         }
         *hub = Hub { process, life: hub.life + 1, up: true, ..Hub::default() };
         let life = hub.life;
+        let mut draws = Chance::new(u64::from_le_bytes(process[..8].try_into().unwrap_or_default()), "warm");
+        let logs = (0..company.database.logs()).filter(|_| draws.once_in(2));
+        company.warm.extend(logs.map(|number| (process, number)));
         // Whoever was linked to the process before hears that this one knows nothing of it.
         self.unlink_all(name);
         self.changed();
