@@ -139,3 +139,37 @@ fn whatever_becomes_of_what_a_node_keeps_for_its_next_start_the_books_are_those_
         assert_eq!(started(&company.dir, false).1, books, "{title}");
     }
 }
+
+#[test]
+fn the_image_of_a_log_that_went_another_way_is_refused() {
+    let mut company = Company::new();
+    let hub = company.hub();
+    let dir = company.join("store-1", "till-01");
+    let node = till(&dir);
+    let arrived = |company: &Company, count: u64| company.records() == count;
+    capture(&node, 0, 30);
+    until("the sales at the hub", || arrived(&company, 30));
+    hub.stop();
+    let (fork, one_way) = (company.folder().join("fork"), company.folder().join("one-way"));
+    copy(&company.dir, &fork);
+    // From there the same sales come twice, to a hub that knows nothing of the first time: other entries at the same places.
+    capture(&node, 30, 60);
+    let hub = company.hub();
+    until("more sales at the hub", || arrived(&company, 60));
+    hub.stop();
+    copy(&company.dir, &one_way);
+    let (judged, (all, _)) = started(&one_way, true);
+    assert_eq!(judged, all as u64, "its own image is used");
+    fs::remove_dir_all(&company.dir).unwrap();
+    copy(&fork, &company.dir);
+    let hub = company.hub();
+    until("the same sales at the hub", || arrived(&company, 60));
+    hub.stop();
+    node.stop();
+    fs::remove_dir_all(company.dir.join("index")).unwrap();
+    copy(&one_way.join("index"), &company.dir.join("index"));
+    fs::copy(one_way.join("scratch"), company.dir.join("scratch")).unwrap();
+    let (judged, books) = started(&company.dir, true);
+    assert_eq!(judged, 0, "the image of the other way is not");
+    assert_eq!(started(&company.dir, false).1, books);
+}
