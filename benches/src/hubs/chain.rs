@@ -235,6 +235,12 @@ impl Chain {
         .map(drop)
     }
 
+    /// Where a hub keeps everything that is not in the database.
+    #[must_use]
+    pub fn dir(&self, hub: usize) -> &Path {
+        &self.hubs[hub].dir
+    }
+
     /// Takes a hub's process out, for it to be stopped or killed.
     pub fn take_hub(&mut self, hub: usize) -> Option<Node> {
         self.hubs[hub].node.take()

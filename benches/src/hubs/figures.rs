@@ -71,9 +71,9 @@ pub mod row {
     pub const ALONG_CPU: &str =
         "before: head office's hub, which reads the shard along, processor time, µs a record";
     pub const ALONG_MEMORY: &str = "before: its memory for them, B a record";
-    pub const COLD: &str = "killed; the other hub reads the shard from its first entry, ms";
-    pub const WARM: &str = "killed; the other hub has an image of the shard, ms";
-    pub const ORDERLY: &str = "stopped in order; the other hub has an image, ms";
+    pub const WARM: &str = "killed; the other hub has read the shard along, ms";
+    pub const COLD: &str = "killed; what it kept of the shard is gone: it reads from the first entry, ms";
+    pub const ORDERLY: &str = "stopped in order; the other hub is warm, ms";
 }
 
 /// How a number is written.
@@ -148,8 +148,8 @@ const LIVE: &[Planned] = &[
 ];
 
 const TAKEOVER: &[Planned] = &[
-    (row::COLD, Form::Millis),
     (row::WARM, Form::Millis),
+    (row::COLD, Form::Millis),
     (row::ORDERLY, Form::Millis),
     (row::FOLLOWED, Form::Plain),
     (row::ALONG_CPU, Form::Micros),

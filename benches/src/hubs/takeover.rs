@@ -1,7 +1,7 @@
 //! One of two hubs ends, and the other takes its shard: how long until the tills of the shard have at the other hub what they
-//! recorded since. Killed, so that nobody says goodbye, with a shard that the other hub has never held and reads from its first
-//! entry; killed again, when the other hub has an image of it from before; and stopped as a service manager does. Before that,
-//! what it costs the other hub, which has the company's log, to read along in a shard that is not its own.
+//! recorded since. Killed, so that nobody says goodbye, with a shard that the other hub has read along but never held; killed
+//! again, when what the other hub kept of the shard has been deleted; and stopped as a service manager does. Before that, what it
+//! costs the other hub, which has the company's log, to read along in a shard that is not its own.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ use crate::workload::{Transaction, transactions};
 /// Which hub has the company's log, and which the shard and goes.
 const OFFICE: usize = 0;
 const GOES: usize = 1;
+/// Where a hub keeps what it has made of the shard.
+const SHARD_KEPT: &str = "logs/001";
 /// Records that every till records when the hub has gone.
 const SINCE: usize = 5;
 
@@ -60,7 +62,13 @@ pub fn measure(
     figures.add(row::ALONG_CPU, &column, each(processor::of(office.pid())?.saturating_sub(processor)));
     figures.add(row::ALONG_MEMORY, &column, each(office.memory()?.saturating_sub(memory)));
 
-    for (time, row) in [row::COLD, row::WARM, row::ORDERLY].into_iter().enumerate() {
+    for (time, row) in [row::WARM, row::COLD, row::ORDERLY].into_iter().enumerate() {
+        if row == row::COLD {
+            let kept = chain.dir(OFFICE).join(SHARD_KEPT);
+            if kept.exists() {
+                std::fs::remove_dir_all(kept)?;
+            }
+        }
         let start = Instant::now();
         let node = chain.take_hub(GOES).ok_or("the hub does not run")?;
         if row == row::ORDERLY {
@@ -75,7 +83,7 @@ pub fn measure(
         for ((_, all), (_, new)) in work.iter_mut().zip(more) {
             all.extend(new);
         }
-        // It comes back and is given the shard again, in order: the other one keeps an image.
+        // It comes back and is given the shard again, in order: the other one is warm in it.
         chain.start_hub(GOES)?;
         chain.until_spread(2)?;
         at_hubs(&chain)?;

@@ -52,7 +52,7 @@ impl Replica {
                 if record.at.ms < enrolled_ms {
                     imported += 1;
                 } else {
-                    samples.push(sample(record, &meta, posted_ms, &spans, range));
+                    samples.push(sample(record, meta, posted_ms, &spans, range));
                 }
             });
         }
