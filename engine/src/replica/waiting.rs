@@ -160,3 +160,31 @@ impl Replica {
         sum
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_hub_has_is_taken_off_row_by_row() {
+        let [pound, euro]: [Currency; 2] = ["GBP", "EUR"].map(|code| code.parse().unwrap());
+        let values = [Some((pound, 700)), None, Some((euro, 40)), Some((pound, -200)), Some((pound, 5))];
+        let mut rows = Rows { from: 11, ..Rows::default() };
+        for (ms, value) in (0..).zip(values) {
+            rows.add(Row { ms, value });
+        }
+        for gone in 0..=values.len() {
+            rows.forget_before(11 + gone as u64);
+            let mut plain = Waiting::default();
+            for (ms, value) in (0..).zip(values).skip(gone) {
+                plain.count += 1;
+                plain.oldest_ms = plain.oldest_ms.or(Some(ms));
+                if let Some((currency, minor)) = value {
+                    *plain.value_minor.entry(currency).or_default() += minor;
+                }
+            }
+            assert_eq!(rows.sum(), plain, "{gone} have gone");
+        }
+        assert_eq!(rows.from, 16);
+    }
+}
