@@ -200,15 +200,16 @@ fn an_image_that_lags_behind_is_gone_on_from_and_a_head_that_starts_again_has_al
     assert_eq!(hashes_of_logs(&chain, 0), books);
 }
 
-/// The database goes back to an older state, and on from there otherwise: images of what was there before say nothing.
+/// The database goes back to an older state, and on from there otherwise: the books are those of the log that is there, whatever a
+/// hub kept of the other. That images of another log are refused is shown by `images.rs` and by the tests of `cluster/copies` and
+/// `runtime/reached`; here none is used either way.
 #[test]
-fn images_of_a_log_that_went_back_and_then_on_are_refused() {
+fn after_a_log_went_back_and_then_on_the_books_are_those_of_the_log_that_is_there() {
     let Some(chain) = Chain::new(3) else { return };
     let first = chain.start(0);
     let mut tills = Tills::join(&chain);
     tills.capture(50);
     tills.until_served();
-    let number = shard_of("north", SHARDS);
     let rows = || -> BTreeMap<String, [u64; 2]> {
         let rows = "SELECT string_agg(concat_ws(' ', encode(log_id, 'hex'), next_position, total_bytes), ',') FROM tillsync.log";
         let rows = chain.server.sql(rows);
@@ -254,8 +255,6 @@ fn images_of_a_log_that_went_back_and_then_on_are_refused() {
     }
     let second = chain.start(1);
     until("the books are those of the log", || hashes(&chain, 1) == books);
-    let (from_images, all) = taken(&chain, 1, number);
-    assert_eq!(from_images, 0, "of {all}");
     second.stop();
     assert_eq!(hashes_of_logs(&chain, 2), books);
 }
