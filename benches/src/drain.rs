@@ -113,21 +113,19 @@ fn offline(mut shop: Shop, sizes: &Sizes, round: u64) -> Outcome<(Shop, Work)> {
 /// # Errors
 /// It takes too long.
 pub fn drained(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Duration> {
-    drained_since(hub, work, from_first_link).map(|start| start.elapsed())
-}
-
-/// As [`drained`], and since when, for those who time more than the books.
-///
-/// # Errors
-/// It takes too long.
-pub fn drained_since(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Instant> {
-    let mut start = (!from_first_link).then(Instant::now);
+    let start = if from_first_link { first_link(hub)? } else { Instant::now() };
     until("the drain", LOOK_EVERY, || {
-        let (arrived, online) = Shop::arrived(hub)?;
-        if online {
-            start.get_or_insert_with(Instant::now);
-        }
+        let (arrived, _) = Shop::arrived(hub)?;
         Ok(work.iter().all(|(till, transactions)| arrived.get(till) == Some(&(transactions.len() as u64))))
     })?;
-    start.ok_or_else(|| "nobody came online".into())
+    Ok(start.elapsed())
+}
+
+/// Waits until a till is linked. Gives when.
+///
+/// # Errors
+/// None comes.
+pub fn first_link(hub: &mut Http) -> Outcome<Instant> {
+    until("the first link", LOOK_EVERY, || Ok(Shop::arrived(hub)?.1))?;
+    Ok(Instant::now())
 }

@@ -210,6 +210,12 @@ impl Host {
         std::mem::take(&mut self.effects)
     }
 
+    /// As [`Host::turn`], but the books do not follow yet: for a node to whom more has been said already.
+    pub fn listen(&mut self) -> Vec<Effect> {
+        self.submit();
+        std::mem::take(&mut self.effects)
+    }
+
     /// The next `lines` lines that were handed out are durable.
     pub fn appended(&mut self, now: Instant, lines: u64) {
         if self.failed.is_none() {

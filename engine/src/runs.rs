@@ -1,5 +1,5 @@
 //! Sorted rows of a few bytes: a small set in memory for what is new, and sorted runs for the rest, whose pages rest in
-//! the attic. In memory a run keeps a filter (about 10 bits a row) and the first row of each page, so that asking for
+//! the attic. In memory a run keeps a filter (16 bits a row) and the first row of each page, so that asking for
 //! what is not there reads nothing. Rows are only ever added, and runs are merged a few rows with each of them, so that no
 //! row pays for all before it.
 
@@ -345,15 +345,16 @@ impl<R: Row> Merging<R> {
     }
 }
 
-/// A Bloom filter: `false` is certain, `true` is wrong about once in a hundred times.
+/// A Bloom filter: `false` is certain, `true` is wrong about once in a thousand times. A wrong one reads a page, which
+/// costs as much as filing a record.
 #[derive(Debug)]
 struct Filter {
     bits: Box<[u64]>,
 }
 
 impl Filter {
-    const BITS_A_ROW: usize = 10;
-    const PROBES: u64 = 6;
+    const BITS_A_ROW: usize = 16;
+    const PROBES: u32 = 8;
 
     fn for_rows(rows: usize) -> Self {
         Self { bits: vec![0; (rows * Self::BITS_A_ROW).div_ceil(64).max(1)].into() }
@@ -370,17 +371,20 @@ impl Filter {
         (!bits.is_empty()).then_some(Self { bits })
     }
 
-    /// Where the bits of a mark are: word and bit.
+    /// Where the bits of a mark are: word and bit. The places follow from two hashes (Kirsch and Mitzenmacher, "Less
+    /// hashing, same performance").
     fn places(&self, mark: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
         let bits = self.bits.len() as u64 * 64;
-        let mut hash = mark.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        // One step of splitmix64.
+        let hash = mark.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let step = mixed.rotate_left(32) | 1;
         (0..Self::PROBES).map(move |_| {
-            // The steps of splitmix64.
-            hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^= mixed >> 31;
-            let bit = mixed % bits;
+            let scaled = (u128::from(mixed) * u128::from(bits)) >> 64;
+            mixed = mixed.wrapping_add(step);
+            let bit = u64::try_from(scaled).expect("less than the bits");
             (usize::try_from(bit / 64).expect("a filter fits memory"), 1 << (bit % 64))
         })
     }
@@ -469,6 +473,6 @@ mod tests {
         assert!(runs.runs.len() <= 8, "{}", runs.runs.len());
         let wrong = |run: &Run<_>| (0..40_000_u64).filter(|n| run.filter.may_have(n * 2 + 1)).count();
         let wrong: usize = runs.runs.iter().map(|run| wrong(run)).sum();
-        assert!(wrong < 40_000 / 20, "{wrong}");
+        assert!(wrong < 40_000 / 100, "{wrong}");
     }
 }

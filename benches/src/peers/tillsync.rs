@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Contender, Drained, Fleet, Held, Last, Lived, Nothing, Promises, Reopened, results};
 use crate::Outcome;
 use crate::capture::{self, LINES};
-use crate::drain::{Work, drained_since};
+use crate::drain::{Work, drained, first_link};
 use crate::live::ask_until_there;
 use crate::process::until;
 use crate::shop::Shop;
@@ -150,20 +150,24 @@ impl Fleet for Company {
         Ok(())
     }
 
+    /// The tills have rested before: an outage is longer than the second after which they seal what fills batches.
     fn drain(&mut self) -> Outcome<Drained> {
+        std::thread::sleep(REST);
         self.stop_tills()?;
         self.shop.start_hub()?;
         let before = self.passed();
         let mut hub = self.shop.ask_hub()?;
         let (shop, work) = (&mut self.shop, &self.work);
-        let (start, books, acknowledged) = std::thread::scope(|scope| {
+        let (start, acknowledged) = std::thread::scope(|scope| {
             // Looking begins before the tills do: otherwise the first would have drained before anybody looked.
-            let looking =
-                scope.spawn(|| drained_since(&mut hub, work, true).map(|start| (start, Instant::now())));
+            let looking = scope.spawn(|| first_link(&mut hub));
             let acknowledged = shop.start_tills().and_then(|()| acknowledged(shop, work));
-            let (start, books) = looking.join().expect("looking does not panic")?;
-            Outcome::Ok((start, books, acknowledged?))
+            let start = looking.join().expect("looking does not panic")?;
+            Outcome::Ok((start, acknowledged?))
         })?;
+        // Each question settles the hub's books: it is asked when the tills have their answer.
+        drained(&mut hub, work, false)?;
+        let books = Instant::now();
         let wire = self.passed_and_still().zip(before).map(|(after, before)| after - before);
         self.shop.check(&self.work)?;
         Ok(Drained { acknowledged: acknowledged - start, books: Some(books - start), wire })
@@ -240,6 +244,9 @@ impl Fleet for Company {
         Ok(Some(Reopened { disk_bytes, took }))
     }
 }
+
+/// Tills rest for so long between what they capture and the drain.
+const REST: Duration = Duration::from_secs(2);
 
 /// When every till knew that the hub holds its last record. One is asked after the other: a record at the hub stays there.
 fn acknowledged(shop: &Shop, work: &Work) -> Outcome<Instant> {

@@ -142,6 +142,11 @@ impl Books {
         self.facts.families.is_touched() || !self.facts.dirty_logs.is_empty()
     }
 
+    /// About how many records wait to be judged.
+    pub(crate) fn unjudged(&self) -> usize {
+        self.facts.families.touched()
+    }
+
     /// Packs what is not in use. No answer depends on it.
     pub(crate) fn rest(&mut self) {
         self.facts.rest();

@@ -107,6 +107,11 @@ impl Families {
         !self.touched.is_empty()
     }
 
+    /// How many records are touched.
+    pub(crate) fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
     /// Everyone in the family of `slot`.
     pub(crate) fn of(&self, slot: Slot) -> Vec<Slot> {
         self.of_root(self.root(slot))

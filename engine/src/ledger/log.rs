@@ -415,6 +415,11 @@ impl Facts {
 
     /// The holds of all records with one number (rules 1, 2 and 4 of stage B).
     fn chain_holds(&self, id: &LogId, seq: u64, branches: &[Slot]) -> Vec<Option<ChainHold>> {
+        // Nearly always: no fork, so nothing to choose.
+        if let [only] = branches {
+            let locked = self.entry(*only).lock != UNLOCKED;
+            return vec![if locked { None } else { self.inherited_hold(id, *only) }];
+        }
         let first_hold: Vec<Option<ChainHold>> =
             branches.iter().map(|slot| self.inherited_hold(id, *slot)).collect();
         // Who is held already started trouble elsewhere and is no branch of a fork here; a broken one may be, but

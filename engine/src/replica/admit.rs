@@ -11,7 +11,7 @@ use crate::ids::{BatchHash, LogId, WriterId};
 use crate::record::{Place, Record};
 use crate::sync::Carried;
 use crate::time::Instant;
-use crate::transaction::{Body, HubRecord, InputError};
+use crate::transaction::{Body, InputError};
 
 /// A record may follow what its till had received by this much, wherever that lies.
 const EFFECTIVE_SLACK_MS: i64 = 1;
@@ -88,7 +88,7 @@ impl Replica {
     ) -> (BatchHash, Result<Admission, Refusal>) {
         let bytes: Arc<[u8]> = carried.bytes.into();
         match Sealed::open(Arc::clone(&bytes)) {
-            Ok(sealed) => (sealed.hash, self.admit_sealed(now, from, &sealed, carried.change, outputs)),
+            Ok(sealed) => (sealed.hash, self.admit_sealed(now, from, sealed, carried.change, outputs)),
             // Nothing in it can be believed: what is remembered as evidence are the bytes as they came.
             Err(error) => (BatchHash(*blake3::hash(&bytes).as_bytes()), Err(error.into())),
         }
@@ -98,14 +98,14 @@ impl Replica {
         &mut self,
         now: Instant,
         from: WriterId,
-        sealed: &Sealed,
+        mut sealed: Sealed,
         announced: ChangeId,
         outputs: &mut Outputs,
     ) -> Result<Admission, Refusal> {
-        if self.holds(sealed)? {
+        if self.holds(&sealed)? {
             return Ok(Admission::Redelivered);
         }
-        let records = self.check(sealed)?;
+        let records = self.check(&mut sealed)?;
         self.seal_all(now, outputs);
         let batch = &sealed.batch;
         // A document is made only for what is admitted.
@@ -122,8 +122,8 @@ impl Replica {
         }
         let head = records.last().map(head_of).expect("a batch is never empty");
         let count = records.len();
-        self.admit_prepared(now, sealed, prepared, head, Some(from), outputs);
-        self.take_records(sealed, records);
+        self.admit_prepared(now, &sealed, prepared, head, Some(from), outputs);
+        self.take_records(batch, records);
         if batch.writer == self.writer {
             self.leave_session();
         }
@@ -145,8 +145,8 @@ impl Replica {
         }
     }
 
-    /// Checks a batch against the logs and puts its records in their places.
-    fn check(&self, sealed: &Sealed) -> Result<Vec<Record>, Refusal> {
+    /// Checks a batch against the logs and puts its records in their places: its entries are taken out.
+    fn check(&mut self, sealed: &mut Sealed) -> Result<Vec<Record>, Refusal> {
         let batch = &sealed.batch;
         let log = self.registry.log_of(&batch.writer).ok_or(Refusal::UnknownWriter(batch.writer))?;
         if *log != batch.log {
@@ -159,7 +159,7 @@ impl Replica {
         let before = self.head_before(sealed)?;
         self.check_seen(sealed)?;
         let records = self.place_records(sealed, before)?;
-        let by_hub = batch.writer == self.identity.hub;
+        let by_hub = sealed.batch.writer == self.identity.hub;
         for record in &records {
             let schema = record.transaction.validate_schema();
             schema.map_err(|error| Refusal::Schema { seq: record.seq, error })?;
@@ -173,7 +173,7 @@ impl Replica {
 
     /// The record that the batch continues: the session's last, or for a new session any record of the log. A
     /// session that continues an older record forks the log; the books hold the branch (CLONED_TERMINAL).
-    fn head_before(&self, sealed: &Sealed) -> Result<Option<Head>, Refusal> {
+    fn head_before(&mut self, sealed: &Sealed) -> Result<Option<Head>, Refusal> {
         let batch = &sealed.batch;
         let chain = |why| Refusal::Chain { seq: batch.first_seq, why };
         if let Some(session) = self.sessions.get(&batch.session()) {
@@ -190,6 +190,7 @@ impl Replica {
                 Err(chain("its number is wrong"))
             };
         }
+        self.file(usize::MAX);
         let known = self.books.record(&prev).ok_or_else(|| chain("its predecessor is missing here"))?;
         if known.log != batch.log || known.seq + 1 != batch.first_seq {
             return Err(chain("its predecessor is another record"));
@@ -206,12 +207,13 @@ impl Replica {
         Ok(())
     }
 
-    fn place_records(&self, sealed: &Sealed, before: Option<Head>) -> Result<Vec<Record>, Refusal> {
+    fn place_records(&self, sealed: &mut Sealed, before: Option<Head>) -> Result<Vec<Record>, Refusal> {
+        let entries = std::mem::take(&mut sealed.batch.entries);
         let batch = &sealed.batch;
         let horizon_ms = self.horizon_ms.max(self.own_head().map(|head| head.effective_ms));
         let mut before = before;
-        let mut records = Vec::with_capacity(batch.entries.len());
-        for (seq, entry) in (batch.first_seq..).zip(&batch.entries) {
+        let mut records = Vec::with_capacity(entries.len());
+        for (seq, entry) in (batch.first_seq..).zip(entries) {
             let later = i64::try_from(entry.effective_later_ms).map_err(|_| Refusal::Time(seq))?;
             let effective_ms = entry.at.ms.checked_add(later).ok_or(Refusal::Time(seq))?;
             if !entry.at.is_lawful() || !batch.day.is_lawful() {
@@ -235,7 +237,7 @@ impl Replica {
                 at: entry.at,
                 effective_ms,
             };
-            let record = Record::new(place, entry.transaction.clone());
+            let record = Record::new(place, entry.transaction);
             before = Some(head_of(&record));
             records.push(record);
         }
@@ -298,7 +300,7 @@ impl Replica {
             index: batch.index,
             writer: batch.writer,
             first_seq: batch.first_seq,
-            last_seq: batch.last_seq(),
+            last_seq: head.seq,
             size: u32::try_from(sealed.bytes.len()).unwrap_or(u32::MAX),
             hash: sealed.hash,
             admitted_ms,
@@ -310,40 +312,6 @@ impl Replica {
             *newest = head;
         }
         ordinal.into()
-    }
-
-    /// Takes the records of a foreign batch into the books.
-    pub(super) fn take_records(&mut self, sealed: &Sealed, records: Vec<Record>) {
-        let seen: Vec<(LogId, u64)> = sealed
-            .batch
-            .seen
-            .iter()
-            .filter_map(|(writer, seq)| Some((self.registry.log_of(writer)?.clone(), *seq)))
-            .collect();
-        let mut seen = seen.as_slice();
-        for record in records {
-            if sealed.batch.writer != self.writer {
-                self.horizon_ms =
-                    Some(self.horizon_ms.map_or(record.effective_ms, |ms| ms.max(record.effective_ms)));
-            }
-            self.take_record(record, std::mem::take(&mut seen));
-        }
-    }
-
-    /// Takes one record into the books, and a statement of the hub into force.
-    pub(super) fn take_record(&mut self, record: Record, seen: &[(LogId, u64)]) {
-        if let Body::Hub(statement) = &record.transaction.body {
-            match statement {
-                HubRecord::Enrol(enrolment) => self.registry.enrol(enrolment),
-                HubRecord::Config(change) => {
-                    self.policies.insert(record.seq, record.id, change.clone());
-                    self.policy_today = self.policies.of_till(self.policy_day, &self.identity.log.terminal);
-                }
-                _ => {}
-            }
-        }
-        self.books.insert(Arc::new(record), seen);
-        self.unsettled = true;
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::unsealed::Run;
 use super::{Head, Output, Outputs, Replica, SyncEvent};
-use crate::batch::{Batch, BatchEntry, Sealed, TRANSACTION_BYTES_LIMIT};
+use crate::batch::{BATCH_RECORDS_LIMIT, Batch, BatchEntry, Sealed, TRANSACTION_BYTES_LIMIT};
 use crate::codec;
 use crate::entry::{Captured, Entry};
 use crate::ids::{LogId, RecordId, WriterId};
@@ -13,6 +13,9 @@ use crate::transaction::{Body, CashMovement, Draft, HubRecord, InputError, Kind,
 
 /// Times of a record beside its transaction in a batch: never more.
 const ENTRY_BYTES: usize = 32;
+
+/// Nothing was captured for so long: the till rests, ms.
+const REST_MS: i64 = 1_000;
 
 /// Furthest that a stated time may be ahead of the till's clock, ms.
 const AHEAD_LIMIT_MS: i64 = 2 * 86_400_000;
@@ -66,6 +69,7 @@ pub enum CaptureError {
 impl Replica {
     /// Records transactions that arrived together. Sealed at once when a peer is there, queued otherwise.
     pub(super) fn capture(&mut self, now: Instant, captures: Vec<Capture>, outputs: &mut Outputs) {
+        self.captured_ms = now.ms;
         let mut answers = Vec::with_capacity(captures.len());
         for Capture { token, draft } in captures {
             let result = self.record_draft(now, draft);
@@ -286,15 +290,38 @@ impl Replica {
     /// `seen` says exactly what the till knew when it acted.
     pub(super) fn seal_all(&mut self, now: Instant, outputs: &mut Outputs) {
         self.flush_at_ms = None;
-        let (mut batches, records) = (0, self.unsealed.len());
-        while let Some(Run { day, first_seq, prev, entries, head }) = self.take_run() {
-            self.heads.insert(self.writer, head);
-            self.seal(now, day, first_seq, prev, entries, outputs);
-            batches += 1;
+        let (mut batches, mut records) = (0, 0);
+        while let Some(sealed) = self.seal_next(now, outputs) {
+            (batches, records) = (batches + 1, records + sealed);
         }
         if batches > 0 {
             outputs.push(Output::Event(SyncEvent::Sealed { batches, records }));
         }
+    }
+
+    /// When the next batch is to be sealed although nobody is there to take it, because enough for one waits: while the
+    /// till rests, so that it has little left to do once it is connected.
+    pub(super) fn seal_at_rest_ms(&self) -> Option<i64> {
+        let fills_a_batch = self.unsealed.len() >= BATCH_RECORDS_LIMIT;
+        fills_a_batch.then(|| self.captured_ms.saturating_add(REST_MS))
+    }
+
+    /// Seals the next batch; the one after it comes with the next wake-up.
+    pub(super) fn seal_at_rest(&mut self, now: Instant, outputs: &mut Outputs) {
+        if self.seal_at_rest_ms().is_some_and(|at| at <= now.ms)
+            && let Some(records) = self.seal_next(now, outputs)
+        {
+            outputs.push(Output::Event(SyncEvent::Sealed { batches: 1, records }));
+        }
+    }
+
+    /// Seals what goes into the next batch. Gives how many records that are.
+    fn seal_next(&mut self, now: Instant, outputs: &mut Outputs) -> Option<usize> {
+        let Run { day, first_seq, prev, entries, head } = self.take_run()?;
+        self.heads.insert(self.writer, head);
+        let records = entries.len();
+        self.seal(now, day, first_seq, prev, entries, outputs);
+        Some(records)
     }
 
     fn seal(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::unsealed::Unsealed;
+use super::waiting::{Reckoned, Rows};
 use super::{Head, Replica, SessionState, batches::Batches, links::Links};
 use crate::attic::{Attic, Place};
 use crate::document::{ChangeId, Document};
@@ -73,6 +74,7 @@ struct Held {
     places: BTreeMap<(Day, SessionId), Vec<u32>>,
     batches: Batches,
     unsealed: Unsealed,
+    waiting: Rows,
     horizon_ms: Option<i64>,
     custody: Vec<CustodyMark>,
     links: Links,
@@ -92,13 +94,17 @@ impl Replica {
         self.posted_ms.pack(&Pressed);
         let chains = |row: (&Day, &Document)| -> Chains { (*row.0, row.1.chains().collect()) };
         let documents: Vec<Chains> = self.documents.iter().map(chains).collect();
+        // What waits is counted up to here.
+        let _ = self.waiting();
+        let waiting = self.reckoned.rows();
         let bytes = image::write(&(
             self.whose(),
             (&self.registry, &self.policies, &self.books),
             (&self.heads, &self.sessions, documents, &self.places, &self.batches),
-            (&self.unsealed, self.horizon_ms, &self.custody, &self.links, &self.posted_ms),
+            (&self.unsealed, &*waiting, self.horizon_ms, &self.custody, &self.links, &self.posted_ms),
             self.log_ends(),
         ));
+        drop(waiting);
         let attic = self.books.room().attic.clone();
         let freed = attic.as_ref().map(|attic| attic.take_freed()).unwrap_or_default();
         Some(Image { bytes, attic, freed })
@@ -120,6 +126,7 @@ impl Replica {
         (self.heads, self.sessions, self.places) = (held.heads, held.sessions, held.places);
         (self.batches, self.unsealed, self.custody) = (held.batches, held.unsealed, held.custody);
         (self.links, self.posted_ms) = (held.links, held.posted_ms);
+        self.reckoned = Reckoned::of(held.waiting);
         (self.horizon_ms, self.log_ends_ms) = (held.horizon_ms, held.log_ends_ms);
         self.policy_today = self.policies.of_till(self.policy_day, &self.identity.log.terminal);
         Ok(self)

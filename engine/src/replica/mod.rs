@@ -13,6 +13,7 @@ mod ask;
 mod batches;
 mod capture;
 mod exchange;
+mod filing;
 mod image;
 mod kpi;
 mod links;
@@ -252,12 +253,15 @@ pub struct Replica {
     waiting: VecDeque<(u64, Held)>,
     reckoned: waiting::Reckoned,
     unsettled: bool,
+    unfiled: filing::Unfiled,
     families_at_once: usize,
     /// While the log is read back.
     restoring: Option<restore::Restoring>,
     /// What the clock showed last.
     clock_ms: i64,
     flush_at_ms: Option<i64>,
+    /// When something was captured last.
+    captured_ms: i64,
     /// When the last status was told, and what it rested on: entries persisted, peers.
     status_told_ms: i64,
     /// What peers owe an answer to, and since when.
@@ -321,10 +325,12 @@ impl Replica {
             waiting: VecDeque::new(),
             reckoned: waiting::Reckoned::default(),
             unsettled: false,
+            unfiled: filing::Unfiled::default(),
             families_at_once: WorkLimits::default().families_at_once,
             restoring: None,
             clock_ms: i64::MIN,
             flush_at_ms: None,
+            captured_ms: i64::MIN,
             status_told_ms: 0,
             owed: BTreeMap::new(),
             turned_away: BTreeSet::new(),
@@ -352,7 +358,11 @@ impl Replica {
         self.mind_clock(now);
         match input {
             Input::Capture(captures) => self.capture(now, captures, &mut outputs),
-            Input::State { token, record, receipt } => self.state(now, token, *record, receipt, &mut outputs),
+            Input::State { token, record, receipt } => {
+                // It says what the hub had received: the books have that before.
+                self.file(usize::MAX);
+                self.state(now, token, *record, receipt, &mut outputs);
+            }
             Input::PeerUp(peer) => self.peer_up(now, peer, &mut outputs),
             Input::PeerDown(peer) => self.peer_down(now, peer, &mut outputs),
             Input::Message(peer, bytes) => self.message(now, peer, &bytes, &mut outputs),
@@ -368,7 +378,7 @@ impl Replica {
     pub fn next_wakeup(&self) -> Option<i64> {
         let settle = self.unsettled.then_some(0);
         let status = (!self.peers.is_empty()).then_some(self.status_due_ms());
-        [settle, self.flush_at_ms, status].into_iter().flatten().min()
+        [settle, self.flush_at_ms, self.seal_at_rest_ms(), status].into_iter().flatten().min()
     }
 
     /// A clock that was set back (a battery that ran out, a server's time after days without) takes what is waited for with
@@ -381,6 +391,7 @@ impl Replica {
         }
         self.flush_at_ms = self.flush_at_ms.map(|at| at.saturating_sub(back));
         self.status_told_ms = self.status_told_ms.saturating_sub(back);
+        self.captured_ms = self.captured_ms.saturating_sub(back);
         for (_, since_ms) in self.owed.values_mut() {
             *since_ms = since_ms.saturating_sub(back);
         }
@@ -392,6 +403,7 @@ impl Replica {
         if self.flush_at_ms.is_some_and(|at| at <= now.ms) {
             self.seal_all(now, outputs);
         }
+        self.seal_at_rest(now, outputs);
         self.settle(now, outputs);
         if !self.peers.is_empty() && self.status_due_ms() <= now.ms {
             self.tell_status(now, outputs);
@@ -426,7 +438,9 @@ impl Replica {
             return;
         }
         let mut settled = Settled::default();
-        self.unsettled = self.books.settle_part(now.day(), self.families_at_once, &mut settled);
+        self.file(self.families_at_once);
+        let more = self.books.settle_part(now.day(), self.families_at_once, &mut settled);
+        self.unsettled = more || !self.unfiled.is_empty();
         if self.is_hub() {
             for run in JournalRun::cut(settled.journal) {
                 self.persist(Entry::Journal(run), None, outputs);

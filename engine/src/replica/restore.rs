@@ -200,7 +200,7 @@ impl Replica {
             // What a batch of this node holds is no longer queued.
             self.unsealed.drop_through(head.seq);
         }
-        self.take_records(&sealed, records);
+        self.take_records(&sealed.batch, records);
         Ok(())
     }
 }

@@ -2,7 +2,9 @@
 //! date at the cost of what is new, not of all that waits.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use super::Replica;
 use crate::ids::WriterId;
@@ -40,9 +42,19 @@ impl Waiting {
 #[derive(Default)]
 pub(super) struct Reckoned(Mutex<Rows>);
 
+impl Reckoned {
+    pub(super) fn of(rows: Rows) -> Self {
+        Self(Mutex::new(rows))
+    }
+
+    pub(super) fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The records that wait, from a number on without a gap.
-#[derive(Default)]
-struct Rows {
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Rows {
     from: u64,
     rows: VecDeque<Row>,
     /// Of each currency how many have a value, and the sum.
@@ -50,6 +62,7 @@ struct Rows {
 }
 
 /// A record: its clock, and its value if it has one.
+#[derive(Serialize, Deserialize)]
 struct Row {
     ms: i64,
     value: Option<(Currency, i64)>,
@@ -90,6 +103,13 @@ impl Rows {
         }
     }
 
+    /// The clocks of records with some numbers, first and last; `None` if not all of them are here.
+    fn clocks(&self, (first, last): (u64, u64)) -> Option<Vec<i64>> {
+        let at = |seq: u64| usize::try_from(seq.checked_sub(self.from)?).ok().filter(|at| *at < self.rows.len());
+        let (first, last) = (at(first)?, at(last)?);
+        Some(self.rows.range(first..=last.max(first)).map(|row| row.ms).collect())
+    }
+
     fn sum(&self) -> Waiting {
         let clamped = |sum: i128| i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX });
         Waiting {
@@ -122,7 +142,7 @@ impl Replica {
             visit(&self.books, &mut rows, from);
             return rows.sum();
         };
-        let mut rows = self.reckoned.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.reckoned.rows();
         let next = rows.from + rows.rows.len() as u64;
         // A hub that was restored from a backup holds less than it did.
         if from < rows.from || head < next.saturating_sub(1) {
@@ -134,6 +154,21 @@ impl Replica {
             visit(&self.books, &mut rows, next);
         }
         rows.sum()
+    }
+
+    /// The clocks of own records with some numbers, first and last, ms since 1970: how long they have waited. Those that
+    /// were counted as waiting are not read again.
+    #[must_use]
+    pub fn own_clocks(&self, numbers: (u64, u64)) -> Vec<i64> {
+        let log = &self.identity.log;
+        if self.books.unbroken_to(log).is_some()
+            && let Some(clocks) = self.reckoned.rows().clocks(numbers)
+        {
+            return clocks;
+        }
+        let mut clocks = Vec::new();
+        self.books.visit_log(log, numbers, |record| clocks.push(record.at.ms));
+        clocks
     }
 
     /// What waits at a till, as it said last, and has not arrived since.

@@ -39,10 +39,12 @@ use super::supervise::{Fresh, Life, Suspects};
 use super::take_back::TakeBack;
 use super::workroom::Home;
 use crate::metrics::{ACKNOWLEDGED, CAPTURE};
-use crate::storage::{Entry, Position, Storage, StorageError};
+use crate::storage::{Debt, Entry, Position, Storage, StorageError};
 
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
+/// Records that may wait to be judged while more is taken in.
+const BACKLOG_RECORDS: usize = 16_384;
 /// How often a store's task looks whether a full disk has space again.
 const FULL_LOOK_MS: i64 = 250;
 
@@ -78,6 +80,10 @@ pub(super) struct StoreTask {
     stopping: Vec<oneshot::Sender<()>>,
     /// Bytes on their way to the disk.
     in_flight: usize,
+    /// Bytes that will be, once what was taken in is in the books.
+    debt: Debt,
+    /// Nothing is taken in until the books have everything.
+    catching_up: bool,
     /// Peers' batches that wait for space, with peer and link.
     held: VecDeque<(WriterId, u64, Vec<u8>, InHand)>,
     held_bytes: usize,
@@ -181,6 +187,8 @@ impl StoreTask {
             next_token: 0,
             stopping: Vec::new(),
             in_flight: 0,
+            debt: life.home.storage.debt(),
+            catching_up: false,
             held: VecDeque::new(),
             held_bytes: 0,
             asked: false,
@@ -213,7 +221,7 @@ impl StoreTask {
                         self.take_written(written);
                     }
                 }
-                job = self.jobs.recv(), if self.in_flight <= self.in_flight_max() && !self.is_overdue() => match job {
+                job = self.jobs.recv(), if self.in_flight <= self.in_flight_max() && !self.catching_up && !self.is_overdue() => match job {
                     Some(job) => self.take_jobs(job),
                     None => return,
                 },
@@ -350,6 +358,7 @@ impl StoreTask {
 
     /// Gives a peer's frame to the replica; a panic over it is that peer's.
     fn judge(&mut self, peer: WriterId, bytes: Vec<u8>) {
+        self.debt.add(self.log_bytes_of(bytes.len()));
         let suspects = self.suspects.clone();
         suspects.judging(peer, || self.give(Input::Message(peer, bytes)));
     }
@@ -366,10 +375,12 @@ impl StoreTask {
     }
 
     /// Does what the host asks for, until it asks for nothing more or the disk has enough to do: judging goes on when
-    /// some of that is durable. Whoever was told something goes on before it does.
+    /// some of that is durable. Whoever was told something goes on before it does, and what has been said meanwhile is
+    /// taken in before it: peers wait for the disk, not for the books.
     async fn turn(&mut self) {
         loop {
-            let effects = self.host.turn(self.clock.now());
+            let listens = self.listens();
+            let effects = if listens { self.host.listen() } else { self.host.turn(self.clock.now()) };
             if effects.is_empty() {
                 return;
             }
@@ -381,10 +392,21 @@ impl StoreTask {
             if self.in_flight > self.in_flight_max() {
                 return;
             }
-            if told {
+            if told || !listens {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Whether what has been said is taken in before the books follow. Once they are far behind, they catch up first:
+    /// what waits to be judged is in memory, and whoever reads along waits for a moment when nothing does.
+    fn listens(&mut self) -> bool {
+        let backlog = self.host.replica().backlog();
+        if backlog == 0 {
+            self.debt.is_paid();
+        }
+        self.catching_up = backlog > if self.catching_up { 0 } else { BACKLOG_RECORDS };
+        !self.catching_up && !self.jobs.is_empty()
     }
 
     fn carry_out(&mut self, effect: Effect, told: bool) {
@@ -416,11 +438,11 @@ impl StoreTask {
     /// How long what the hub has just taken over was on its way.
     fn measure_custody(&mut self) {
         let (replica, now) = (self.host.replica(), now_ms());
-        let (log, through) = (&replica.identity().log, replica.at_hub_through());
-        let taken = replica.books().log_records(log, self.measured_through + 1);
-        for record in taken.take_while(|record| record.seq <= through) {
-            let ms = u64::try_from(now - record.at.ms).unwrap_or(0);
-            ACKNOWLEDGED.observe(Duration::from_millis(ms));
+        let through = replica.at_hub_through();
+        if through > self.measured_through {
+            for at_ms in replica.own_clocks((self.measured_through + 1, through)) {
+                ACKNOWLEDGED.observe(Duration::from_millis(u64::try_from(now - at_ms).unwrap_or(0)));
+            }
         }
         self.measured_through = self.measured_through.max(through);
     }

@@ -31,6 +31,7 @@
 
 mod audit;
 mod beside;
+mod debt;
 mod disk;
 mod error;
 mod frame;
@@ -59,6 +60,7 @@ mod writer;
 
 pub use audit::{Audit, Problem, audit, audit_with, is_in_use};
 pub(crate) use beside::Beside;
+pub use debt::Debt;
 pub use disk::{Act, Faults, Role, Verdict};
 pub use error::{Damage, StorageError};
 pub use frame::MAX_ENTRY_BYTES;
@@ -417,9 +419,9 @@ impl Storage {
     }
 
     /// Sets so many bytes aside for what is to be appended soon, beside the reserve; `done` hears whether they are there.
-    /// At most what one append may hold.
+    /// At most what one append may hold, with what is owed.
     pub fn set_aside(&self, bytes: usize, done: impl FnOnce(Result<(), StorageError>) + Send + 'static) {
-        let bytes = bytes.min(self.inner.append_max);
+        let bytes = bytes.saturating_add(self.owed()).min(self.inner.append_max);
         let done: Done = Box::new(move |result| done(result.map(drop)));
         if let Err(error) = self.inner.shared.usable() {
             return done(Err(error));
@@ -431,10 +433,19 @@ impl Storage {
         }
     }
 
-    /// Bytes that can be appended without asking the disk for space, beside the reserve.
+    /// Bytes that can be appended without asking the disk for space, beside the reserve and what is owed.
     pub fn room(&self) -> usize {
         let room = usize::try_from(self.inner.shared.room.load(Ordering::Acquire)).unwrap_or(usize::MAX);
-        room.saturating_sub(self.inner.reserve_bytes)
+        room.saturating_sub(self.inner.reserve_bytes).saturating_sub(self.owed())
+    }
+
+    fn owed(&self) -> usize {
+        self.inner.shared.owed.load(Ordering::Acquire)
+    }
+
+    /// For a store that will owe the log what follows from what it takes in.
+    pub fn debt(&self) -> Debt {
+        Debt::none(Arc::clone(&self.inner.shared))
     }
 
     /// Bytes set aside for urgent appends on a full disk.

@@ -7,7 +7,7 @@ use super::queue::{Job, Queue};
 use super::reading::Reading;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) full: AtomicBool,
     /// Bytes that are set aside behind the end of the log, the reserve included.
     pub(super) room: AtomicU64,
+    /// Bytes of it that will be needed for what was taken in.
+    pub(super) owed: AtomicUsize,
     pub(super) reading: Reading,
     /// Why the database is not there, while it is not.
     pub(super) away: Mutex<Option<String>>,
@@ -38,6 +40,7 @@ impl Shared {
             poison: Poison::new(),
             full: AtomicBool::new(false),
             room: AtomicU64::new(0),
+            owed: AtomicUsize::new(0),
             reading,
             away: Mutex::default(),
             wait_until: Mutex::default(),

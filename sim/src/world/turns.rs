@@ -16,6 +16,11 @@ const SLEEP_LIMIT_MS: i64 = 60_000;
 /// Events of a node kept for looking at.
 const EVENTS_KEPT: usize = 10_000;
 
+/// Whether a hub is busy at a moment (true ms): it hears what comes then before its books follow.
+fn is_busy(now_ms: i64) -> bool {
+    now_ms % 3 == 0
+}
+
 impl Node {
     /// What a till believes to be at the hub, if that is more than before: its key and the number of the record.
     fn newly_believes(&mut self) -> Option<(WriterId, u64)> {
@@ -152,7 +157,7 @@ impl World {
             let Some(node) = self.nodes.get_mut(at) else { return };
             let now = node.clock.shows(now_ms);
             let Some(host) = &mut node.host else { return };
-            let effects = host.turn(now);
+            let effects = if is_hub(at) && is_busy(now_ms) { host.listen() } else { host.turn(now) };
             if effects.is_empty() {
                 let believes = node.newly_believes();
                 let alarm = node.alarm(now_ms);

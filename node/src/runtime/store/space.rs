@@ -17,9 +17,9 @@ const RESERVE_SHARE: usize = 4;
 /// Bytes of peers' batches that wait for a full disk, a few windows of unacknowledged ones; a peer that sends more is let
 /// go, and sends them again.
 const HELD_BYTES_MAX: usize = 16 << 20;
-/// Bytes of log that a byte of a peer's batches may make: itself at a till; at the hub its journal entries as well (29
-/// bytes of a packed record make about 300).
-const LOG_BYTES_A_BYTE: [usize; 2] = [2, 12];
+/// Bytes of log that a byte of a peer's batches may make: itself at a till; at the hub its journal entries as well (26
+/// bytes of a packed record make some 80, those of a small batch fewer a byte).
+const LOG_BYTES_A_BYTE: [usize; 2] = [2, 6];
 /// How often room that could not be had is asked for again.
 pub(super) const ROOM_ASK: Duration = Duration::from_millis(1_000);
 
