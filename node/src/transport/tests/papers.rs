@@ -1,7 +1,7 @@
 //! Papers at the door: ended certificates, replaced authorities and mad clocks, over real QUIC.
 
 use super::*;
-use crate::identity::{Papers, Terms, accept_reply, system_seconds};
+use crate::identity::{Holds, Papers, Terms, accept_reply, system_seconds};
 
 const YEAR: u64 = 365 * 86_400;
 
@@ -26,7 +26,7 @@ fn till_of(ca: &Authority, issued: u64) -> (Endpoint, Identity) {
     let certificate = ca.issue_at(&key.public(), "S1/T1", Role::Till, issued).unwrap();
     let identity = Identity::new(key, &certificate, &ca.certificate()).unwrap();
     let held = identity.clone();
-    let keeper: Keeper = Arc::new(move |hub, reply| {
+    let keeper = Keeper::new(Holds::default, move |hub, reply| {
         assert_eq!(*hub, NodeKey::from_seed(&[200; 32]).public());
         let next = accept_reply(reply, &held.public(), &held.papers()).map_err(|e| e.to_string())?;
         held.replace(next).map_err(|e| e.to_string())
@@ -139,7 +139,7 @@ async fn a_clone_is_told_to_both_ends() {
         let certificate = ca.issue(&key.public(), "S1/T1", Role::Till).unwrap();
         let identity = Identity::new(key, &certificate, &ca.certificate()).unwrap();
         let told = told.clone();
-        let keeper: Keeper = Arc::new(move |_, reply| {
+        let keeper = Keeper::new(Holds::default, move |_, reply| {
             told.fetch_add(u64::from(!reply.twin.is_empty()), Ordering::Relaxed);
             Ok(())
         });
