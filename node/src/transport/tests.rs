@@ -18,6 +18,7 @@ use crate::identity::{
 mod elsewhere;
 mod hostile;
 mod papers;
+mod roaming;
 
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const SOON: Duration = Duration::from_secs(10);
