@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::tz::TimeZone;
 use node::identity::{
-    Authority, Decide, Grant, HUBS_MAX, HubList, JoinCode, JoinDesk, JoinSecret, NodeKey, Papers, Refusal,
+    Authority, Decide, Grant, HUBS_MAX, Holds, HubList, JoinCode, JoinDesk, JoinSecret, NodeKey, Papers, Refusal,
     Role, accept_reply, answer_renewal, ask_for_papers, ask_to_join, facts, verify_chain, verify_under,
 };
 use node::import::poslog::{Assumed, PosLog};
@@ -92,7 +92,7 @@ pub fn join_desk(bytes: &[u8]) {
                 assert!(joined.is_err(), "a certificate for this key was made out of nothing");
             }
             _ => {
-                if let Ok(reply) = ask_for_papers(&mut here, &[7; 16]).await {
+                if let Ok(reply) = ask_for_papers(&mut here, &[7; 16], Holds::default()).await {
                     let ca = COMPANY.authority.certificate();
                     let present = Papers {
                         certificate: COMPANY.leaf.clone(),

@@ -7,7 +7,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    HubAddress, Identity, IdentityError, NodeKey, Papers, PublicKey, Role, each_once, files, keys,
+    Holds, HubAddress, Identity, IdentityError, NodeKey, Papers, PublicKey, Role, each_once, files, keys,
     verify_chain,
 };
 
@@ -97,6 +97,12 @@ impl Enrolment {
     pub fn papers(&self) -> Papers {
         let trusted = if self.trusted.is_empty() { vec![self.ca.clone()] } else { self.trusted.clone() };
         Papers { certificate: self.certificate.clone(), chain: vec![self.ca.clone()], trusted }
+    }
+
+    /// What it holds of what a hub tells with its papers.
+    #[must_use]
+    pub fn holds(&self) -> Holds {
+        Holds::of(&self.papers().trusted, &self.hub_addresses)
     }
 
     /// Where to look for the company's hubs, in the order of preference: what was told, then what the till joined by.

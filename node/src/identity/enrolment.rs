@@ -9,13 +9,16 @@
 //! again with the same key. This file keeps nothing.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -322,7 +325,20 @@ pub(super) async fn read_message<T: DeserializeOwned, S: AsyncRead + Unpin>(
     }
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await.map_err(broken)?;
+    take_end(stream).await;
     serde_json::from_slice(&bytes).map_err(|e| ReadFailed::Malformed(e.to_string()))
+}
+
+/// Takes the end of the stream, if it has come with the message: a QUIC stream that is let go of before its end was seen is
+/// stopped, with a datagram of its own each way.
+async fn take_end<S: AsyncRead + Unpin>(stream: &mut S) {
+    let mut byte = [0];
+    let mut buffer = ReadBuf::new(&mut byte);
+    poll_fn(|context| {
+        let _ = Pin::new(&mut *stream).poll_read(context, &mut buffer);
+        Poll::Ready(())
+    })
+    .await;
 }
 
 pub(super) async fn write_message<T: Serialize, S: AsyncWrite + Unpin>(

@@ -10,6 +10,7 @@ mod certificate;
 mod enrolled;
 mod enrolment;
 mod files;
+mod holds;
 mod hub_address;
 mod join_answer;
 mod join_code;
@@ -29,6 +30,7 @@ pub use certificate::{
 };
 pub use enrolled::Enrolment;
 pub use enrolment::{Enrols, JOIN_DEADLINE, JOIN_MESSAGE_LIMIT, JOIN_SEATS, JoinDesk, ask_to_join};
+pub use holds::Holds;
 pub use hub_address::{HUBS_MAX, HubAddress, HubList, each_once};
 pub use join_answer::{Applicant, Decide, Decision, Grant, JoinError, JoinOutcome, Refusal};
 pub use join_code::{CaFingerprint, JoinCode, JoinCodeError, JoinSecret, PendingJoin, Verdict};

@@ -5,8 +5,9 @@
 //! a connection that allows nothing else (ALPN `tillsync-renew/1`). Either way the TLS handshake has proved that it owns
 //! the key. The till's clock has no say in any of it: the hub judges by its own, and tells when to ask again.
 //!
-//! One question `{"v":1}`, one [`Reply`], each as a little-endian u32 length and JSON, at most 16 KiB. Revocation is not
-//! judged here: the listener asks the hub's directory first.
+//! One question `{"v":1}`, one [`Reply`], each as a little-endian u32 length and JSON, at most 16 KiB. A till says in its
+//! question what it [`Holds`], and a reply that would tell it nothing new is a short one. Revocation is not judged here: the
+//! listener asks the hub's directory first.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use super::certificate::verify_under;
 use super::enrolled::{base64, base64_list};
 use super::enrolment::{ReadFailed, read_message, write_message};
 use super::{
-    Authority, BACKDATE_SECONDS, CertificateFacts, HUBS_MAX, HubAddress, HubList, IdentityError, Instance,
-    Papers, PublicKey, Role, each_once, facts,
+    Authority, BACKDATE_SECONDS, CertificateFacts, HUBS_MAX, Holds, HubAddress, HubList, IdentityError,
+    Instance, Papers, PublicKey, Role, each_once, facts,
 };
 
 /// A renewal conversation ends after this, finished or not.
@@ -58,32 +59,38 @@ struct Question {
     /// 32 hexadecimal digits that this start of the till's process goes by.
     #[serde(default)]
     instance: String,
+    /// What it holds; a till of an earlier version says nothing of it.
+    #[serde(flatten)]
+    holds: Holds,
 }
 
-/// The hub's answer: everything that the till should hold from now on.
+/// The hub's answer: everything that the till should hold from now on, or that this is what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// The hub's clock, seconds since 1970.
     pub now: u64,
     /// When to ask again, in seconds from now.
     pub ask_again_seconds: u64,
+    /// Nothing of the rest has anything new for who asked: what it holds stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same: bool,
     /// A new certificate, DER; empty: the present one stays.
-    #[serde(with = "base64", default)]
+    #[serde(with = "base64", default, skip_serializing_if = "Vec::is_empty")]
     pub certificate: Vec<u8>,
-    /// What goes along with it and proves a new CA to who knows an old one.
-    #[serde(with = "base64_list")]
+    /// What goes along with it and proves a new CA to who knows an old one; empty only if all is the same.
+    #[serde(with = "base64_list", default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<Vec<u8>>,
-    /// The company certificates to believe, the one that signs now first.
-    #[serde(with = "base64_list")]
+    /// The company certificates to believe, the one that signs now first; empty only if all is the same.
+    #[serde(with = "base64_list", default, skip_serializing_if = "Vec::is_empty")]
     pub trusted: Vec<Vec<u8>>,
     /// Where another process with the same key connected from; empty: there is none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub twin: String,
     /// Why nothing is given; empty: all is well.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub refused: String,
     /// Where the company's hubs are (`host:port`), at most [`HUBS_MAX`]; empty: nothing to say.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hubs: Vec<String>,
 }
 
@@ -92,6 +99,21 @@ impl Reply {
     #[must_use]
     pub fn hubs(&self) -> Vec<HubAddress> {
         each_once(self.hubs.iter().filter_map(|text| text.parse().ok()).take(HUBS_MAX))
+    }
+
+    /// Whether it has anything for a till that holds this: it gives, warns or refuses, or lists something else. The chain
+    /// is there for a certificate that is given, so without one it is no news.
+    fn is_news_to(&self, holds: &Holds) -> bool {
+        let silent = self.certificate.is_empty() && self.twin.is_empty() && self.refused.is_empty();
+        !(silent && holds.has(&self.trusted, &self.hubs))
+    }
+
+    /// Says that all is the same in place of saying it again.
+    fn shorten(&mut self) {
+        self.same = true;
+        self.chain.clear();
+        self.trusted.clear();
+        self.hubs.clear();
     }
 }
 
@@ -147,6 +169,7 @@ impl Authority {
         let mut reply = Reply {
             now,
             ask_again_seconds: ASK_AGAIN_MAX_SECONDS,
+            same: false,
             certificate: Vec::new(),
             chain: reign.chain(),
             trusted: reign.accepted(now),
@@ -225,21 +248,24 @@ where
             reply.certificate.clear();
             reply.refused = "unknown version of the renewal message; update this device".to_owned();
         }
+        if !reply.is_news_to(&question.holds) {
+            reply.shorten();
+        }
         write_message(stream, &reply).await.map_err(|e| format!("the answer could not be sent: {e}"))?;
         Ok(reply)
     };
     timeout(RENEW_DEADLINE, conversation).await.unwrap_or_else(|_| Err("not finished in time".to_owned()))
 }
 
-/// The till's side.
+/// The side of a till that holds this.
 ///
 /// # Errors
 /// When the conversation breaks off or the hub refuses, in words.
-pub async fn ask_for_papers<S>(stream: &mut S, instance: &Instance) -> Result<Reply, String>
+pub async fn ask_for_papers<S>(stream: &mut S, instance: &Instance, holds: Holds) -> Result<Reply, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let question = Question { v: 1, instance: HEXLOWER.encode(instance) };
+    let question = Question { v: 1, instance: HEXLOWER.encode(instance), holds };
     let conversation = async {
         write_message(stream, &question).await.map_err(|e| e.to_string())?;
         read_message::<Reply, _>(stream).await.map_err(ReadFailed::into_words)
@@ -250,11 +276,14 @@ where
 
 /// What to hold after a reply: the new certificate, if it is this till's and a company certificate believed already
 /// vouches for it, at once or by way of the chain; and of the company certificates named, those believed already and the
-/// one that signed the new certificate.
+/// one that signed the new certificate. A hub that says that all is the same gives nothing.
 ///
 /// # Errors
 /// When something does not fit; then nothing of the reply may be kept.
 pub fn accept_reply(reply: &Reply, key: &PublicKey, present: &Papers) -> Result<Papers, IdentityError> {
+    if reply.same {
+        return Ok(present.clone());
+    }
     let bad = |reason: &str| IdentityError::Certificate {
         operation: "take the hub's new papers",
         reason: reason.to_owned(),
@@ -275,6 +304,9 @@ pub fn accept_reply(reply: &Reply, key: &PublicKey, present: &Papers) -> Result<
     let chain = trusted.iter().find(|ca| signed(ca)).cloned().into_iter().collect();
     Ok(Papers { certificate, chain, trusted })
 }
+
+#[cfg(test)]
+mod brief;
 
 #[cfg(test)]
 mod tests {
@@ -400,6 +432,7 @@ mod tests {
         let reply = |certificate: Vec<u8>, from: &Authority| Reply {
             now: START,
             ask_again_seconds: 60,
+            same: false,
             certificate,
             chain: from.reign().chain(),
             trusted: from.reign().accepted(START),
@@ -422,7 +455,7 @@ mod tests {
         let hubs = HubList::of((0..HUBS_MAX + 4).map(|i| format!("hub-{i}.example:7440").parse().unwrap()));
         let (mut asking, mut answering) = tokio::io::duplex(64 * 1024);
         let (asked, answered) = tokio::join!(
-            ask_for_papers(&mut asking, &[7; 16]),
+            ask_for_papers(&mut asking, &[7; 16], Holds::default()),
             answer_renewal(&mut answering, &ca, &held.certificate, START, &hubs, |_| None),
         );
         let reply = asked.unwrap();

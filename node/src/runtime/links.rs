@@ -227,8 +227,10 @@ fn keeper(
     audit: AuditLog,
     alarms: Alarms,
 ) -> Keeper {
-    let (dir, enrolment) = (dir.to_path_buf(), Mutex::new(enrolment.clone()));
-    Arc::new(move |hub, reply| {
+    let (dir, enrolment) = (dir.to_path_buf(), Arc::new(Mutex::new(enrolment.clone())));
+    let held = enrolment.clone();
+    let holds = move || held.lock().unwrap_or_else(PoisonError::into_inner).holds();
+    Keeper::new(holds, move |hub, reply| {
         let mut enrolment = enrolment.lock().unwrap_or_else(PoisonError::into_inner);
         if *hub != enrolment.hub_public_key {
             return Err("another node than this till's hub offered papers".to_owned());

@@ -16,7 +16,7 @@ use super::hubs::{HubLine, HubStream};
 use super::link::{Link, LinkError};
 use super::listener::{ACCEPT_QUEUE, Listener};
 use super::papers::{self, Keeper};
-use super::quic::{Caller, End, Socket};
+use super::quic::{Caller, Connection, End, Socket, dial_alone};
 use super::registry::Registry;
 use super::{ALPN_HUBS, ALPN_LINK, ALPN_RENEW, Admit, EventSink, Settings, close_code, tls};
 
@@ -118,8 +118,8 @@ impl Tally {
 pub struct Endpoint(Arc<Door>);
 
 struct Door {
-    sockets: Vec<Socket>,
-    listens: bool,
+    /// Where it listens; `None`: it only dials, each time from a socket of its own.
+    socket: Option<Socket>,
     caller: Caller,
     /// Dials for papers, and what keeps them (a till's).
     renewer: Option<Renewer>,
@@ -150,7 +150,7 @@ struct Renewer {
 impl Drop for Door {
     fn drop(&mut self) {
         // The accepting task holds its own handle of the socket: without this it would never end.
-        for socket in self.sockets.iter().filter(|_| self.listens) {
+        if let Some(socket) = &self.socket {
             socket.close(close_code::DONE, "this node stops");
         }
     }
@@ -182,10 +182,9 @@ impl Endpoint {
         let (registry, tally) = (listener.registry.clone(), listener.tally.clone());
         tokio::spawn(listener.run(socket.clone()));
         let caller = caller(identity, ALPN_LINK, &settings)?;
-        let (sockets, links) = (vec![socket], Mutex::new(taken));
+        let (socket, links) = (Some(socket), Mutex::new(taken));
         Ok(Self(Arc::new(Door {
-            sockets,
-            listens: true,
+            socket,
             caller,
             renewer: None,
             settings,
@@ -213,7 +212,7 @@ impl Endpoint {
     /// Only dials.
     ///
     /// # Errors
-    /// When no UDP socket is to be had, or the certificates cannot be used.
+    /// When the certificates cannot be used.
     pub fn till(identity: &Identity, settings: Settings) -> io::Result<Self> {
         Self::dialling(identity, None, settings)
     }
@@ -236,11 +235,10 @@ impl Endpoint {
             }
         };
         let caller = caller(identity, ALPN_LINK, &settings)?;
-        let (sockets, links) = (dial_sockets()?, Mutex::new(nobody));
+        let links = Mutex::new(nobody);
         let (registry, tally) = (Arc::default(), Arc::default());
         Ok(Self(Arc::new(Door {
-            sockets,
-            listens: false,
+            socket: None,
             caller,
             renewer,
             settings,
@@ -263,10 +261,7 @@ impl Endpoint {
     pub async fn dial_hub(&self, address: SocketAddr) -> Result<HubLine, DialError> {
         let refused = |reason: &str| DialError::Refused { address, reason: reason.to_owned() };
         let Some(hubs) = &self.0.hubs else { return Err(refused("only hubs dial hubs")) };
-        let dial = async {
-            let socket = self.socket_for(address)?;
-            Ok(socket.dial(&hubs.caller, address, Role::Hub.server_name()).await?)
-        };
+        let dial = async { Ok(self.connect(&hubs.caller, address, Role::Hub).await?) };
         let connection = self.in_time(address, dial).await?;
         let shown = connection.peer_certificate().and_then(|certificate| facts(&certificate).ok());
         if shown.is_none_or(|facts| facts.public_key != hubs.key) {
@@ -321,10 +316,7 @@ impl Endpoint {
         role: Role,
         turn: &Turn,
     ) -> Result<(Link, OwnedMutexGuard<()>), DialError> {
-        let handshake = async {
-            let socket = self.socket_for(address)?;
-            Ok(socket.dial(&self.0.caller, address, role.server_name()).await?)
-        };
+        let handshake = async { Ok(self.connect(&self.0.caller, address, role).await?) };
         let connection = self.in_time(address, handshake).await?;
         let held = turn.clone().lock_owned().await;
         let link = self.in_time(address, Link::dialled(connection)).await?;
@@ -334,8 +326,7 @@ impl Endpoint {
     /// The certificate has ended: a connection for nothing but a new one.
     async fn renew(&self, address: SocketAddr, renewer: &Renewer) -> Result<(), DialError> {
         let conversation = async {
-            let socket = self.socket_for(address)?;
-            let connection = socket.dial(&renewer.caller, address, Role::Hub.server_name()).await?;
+            let connection = self.connect(&renewer.caller, address, Role::Hub).await?;
             let renewed = papers::ask(&connection, &renewer.instance, &renewer.keeper).await;
             connection.close(close_code::DONE, "thank you");
             Ok(renewed)
@@ -368,17 +359,22 @@ impl Endpoint {
         }
     }
 
-    fn socket_for(&self, address: SocketAddr) -> Result<&Socket, LinkError> {
-        let none = || LinkError::Closed(End::Transport("no socket of its kind".into()));
-        socket_for(&self.0.sockets, address).ok_or_else(none)
+    /// The handshake, as a node with this role is dialled.
+    async fn connect(&self, caller: &Caller, address: SocketAddr, role: Role) -> Result<Connection, End> {
+        let Some(socket) = &self.0.socket else {
+            return dial_alone(caller, address, role.server_name()).await;
+        };
+        let none = || End::Transport("no socket of its kind".into());
+        let socket = socket_for(std::slice::from_ref(socket), address).ok_or_else(none)?;
+        socket.dial(caller, address, role.server_name()).await
     }
 
-    /// Where the endpoint listens or dials from.
+    /// Where the endpoint listens.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system does not say, or it only dials.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.sockets.first().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), Socket::local_addr)
+        self.0.socket.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), Socket::local_addr)
     }
 
     /// Closes the accepted link of a peer, if there is one (a revoked till).
@@ -413,12 +409,10 @@ impl Endpoint {
         self.0.tally.read()
     }
 
-    /// Closes everything and gives the peers a moment to hear it.
+    /// Closes everything that a listening endpoint has and gives the peers a moment to hear it.
     pub async fn shutdown(&self) {
-        for socket in &self.0.sockets {
+        if let Some(socket) = &self.0.socket {
             socket.close(close_code::DONE, "this node stops");
-        }
-        for socket in &self.0.sockets {
             let _ = timeout(FAREWELL, socket.wait_idle()).await;
         }
     }

@@ -6,14 +6,33 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::identity::{Instance, PublicKey, Reply, ask_for_papers, facts};
+use crate::identity::{Holds, Instance, PublicKey, Reply, ask_for_papers, facts};
 
 use super::link::Link;
 use super::quic::Connection;
 
-/// Keeps what a hub answered: called with the key that the hub's certificate proved. It must have the papers on disk
-/// before it uses them, and say why it does not take them.
-pub type Keeper = Arc<dyn Fn(&PublicKey, &Reply) -> Result<(), String> + Send + Sync>;
+/// What is held now.
+type Tell = dyn Fn() -> Holds + Send + Sync;
+/// Takes an answer of the hub with this key.
+type Keep = dyn Fn(&PublicKey, &Reply) -> Result<(), String> + Send + Sync;
+
+/// Keeps what a hub answers.
+#[derive(Clone)]
+pub struct Keeper {
+    holds: Arc<Tell>,
+    keep: Arc<Keep>,
+}
+
+impl Keeper {
+    /// `holds` tells what is kept. `keep` is called with the key that the hub's certificate proved; it must have the papers on
+    /// disk before it uses them, and say why it does not take them.
+    pub fn new(
+        holds: impl Fn() -> Holds + Send + Sync + 'static,
+        keep: impl Fn(&PublicKey, &Reply) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { holds: Arc::new(holds), keep: Arc::new(keep) }
+    }
+}
 
 /// After an answer that did not come or could not be kept: the disk may have space again, the hub be updated.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -27,10 +46,10 @@ pub(super) async fn ask(
     let certificate = connection.peer_certificate().ok_or("the hub showed no certificate")?;
     let hub = facts(&certificate).map_err(|e| e.to_string())?.public_key;
     let stream = connection.open_stream().await.map_err(|e| e.to_string())?;
-    let reply = ask_for_papers(&mut stream.into_io(), instance).await?;
-    let (keeper, kept) = (keeper.clone(), reply.clone());
+    let reply = ask_for_papers(&mut stream.into_io(), instance, (keeper.holds)()).await?;
+    let (keep, kept) = (keeper.keep.clone(), reply.clone());
     // It writes and fsyncs files.
-    let taken = tokio::task::spawn_blocking(move || keeper(&hub, &kept)).await;
+    let taken = tokio::task::spawn_blocking(move || keep(&hub, &kept)).await;
     taken.map_err(|e| e.to_string())??;
     Ok(Duration::from_secs(reply.ask_again_seconds.max(1)))
 }

@@ -2,7 +2,7 @@
 //! speak our words. It decides nothing about peers and knows no frames.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,6 +182,20 @@ impl Socket {
     }
 }
 
+/// Dials from a socket that this connection has for itself and that goes with it. Whatever arrives there is meant for it, so
+/// the caller needs no connection ids: none are handed out beforehand, and what it gets is shorter by one each time. Never
+/// two connections on such a socket: one of them would get what is the other's.
+pub(super) async fn dial_alone(caller: &Caller, to: SocketAddr, name: &str) -> Result<Connection, End> {
+    let mut config = quinn::EndpointConfig::default();
+    config.cid_generator(|| Box::new(NoIds));
+    let from: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = Socket::open(config, None, from).map_err(|e| End::Transport(e.to_string()))?;
+    socket.dial(caller, to, name).await
+}
+
 /// Somebody who calls and has not been answered.
 pub(super) struct Incoming(quinn::Incoming);
 
@@ -350,6 +364,23 @@ impl HmacKey for ResetKey {
         let given = <[u8; 32]>::try_from(signature).map_err(|_| CryptoError)?;
         // blake3 compares hashes in constant time.
         if expected == blake3::Hash::from(given) { Ok(()) } else { Err(CryptoError) }
+    }
+}
+
+/// For who is the only one at its address.
+struct NoIds;
+
+impl quinn::ConnectionIdGenerator for NoIds {
+    fn generate_cid(&mut self) -> quinn::ConnectionId {
+        quinn::ConnectionId::new(&[])
+    }
+
+    fn cid_len(&self) -> usize {
+        0
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
 

@@ -18,6 +18,7 @@ use crate::identity::{
 mod elsewhere;
 mod hostile;
 mod papers;
+mod roaming;
 
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const SOON: Duration = Duration::from_secs(10);
@@ -206,10 +207,19 @@ async fn a_frame_that_does_not_go_on_ends_the_link_even_if_nobody_waits_for_long
     assert!((9..=10).contains(&waits), "{waits}");
 }
 
+/// A caller that believes a company and is not ours.
+fn believing(ca: &Authority) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.certificate().into()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider);
+    client.with_protocol_versions(&[&rustls::version::TLS13]).unwrap().with_root_certificates(roots)
+}
+
 #[tokio::test]
 async fn without_a_certificate_there_is_nothing_but_join() {
     let company = company();
-    let (mut client, _) = tls::joiner(company.ca.fingerprint()).unwrap();
+    let mut client = believing(&company.ca).with_no_client_auth();
     client.alpn_protocols = vec![ALPN_LINK.to_vec()];
     let caller = Caller::new(client, &settings()).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
@@ -253,15 +263,8 @@ async fn foreign_and_self_made_certificates_are_refused_by_both_sides() {
     let self_made = params.self_signed(&key.rcgen_key().unwrap()).unwrap().der().clone();
     let foreign = stranger.issue(&key.public(), "S1/T1", Role::Till).unwrap().into();
     for certificate in [self_made, foreign] {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(company.ca.certificate().into()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![certificate], key.rustls_key())
-            .unwrap();
+        let client = believing(&company.ca).with_client_auth_cert(vec![certificate], key.rustls_key());
+        let mut client = client.unwrap();
         client.alpn_protocols = vec![ALPN_LINK.to_vec()];
         let caller = Caller::new(client, &settings()).unwrap();
         let socket = Socket::dial_only(LOCAL.into()).unwrap();

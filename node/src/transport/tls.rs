@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use crate::identity::{
-    CaFingerprint, CertificateFacts, Identity, Role, facts, inside_life, system_seconds, verify_under,
+    CaFingerprint, CertificateFacts, Identity, Papers, Role, facts, inside_life, system_seconds, verify_under,
 };
 
 use super::{ALPN_HUBS, ALPN_JOIN, ALPN_LINK, ALPN_RENEW};
@@ -62,9 +62,11 @@ pub(super) fn client(identity: &Identity, alpn: &[u8]) -> Result<ClientConfig, E
 struct Shown(Identity);
 
 impl Shown {
-    fn certified(&self) -> Option<Arc<CertifiedKey>> {
+    /// The node's certificate and, beside it, what these papers say that goes along.
+    fn certified(&self, beside: fn(&Papers) -> Vec<Vec<u8>>) -> Option<Arc<CertifiedKey>> {
         let papers = self.0.papers();
-        let chain = std::iter::once(papers.certificate).chain(papers.chain).map(CertificateDer::from);
+        let beside = beside(&papers);
+        let chain = std::iter::once(papers.certificate).chain(beside).map(CertificateDer::from);
         let PrivateKeyDer::Pkcs8(key) = self.0.key().rustls_key() else { return None };
         let key = ring::sign::any_eddsa_type(&key).ok()?;
         Some(Arc::new(CertifiedKey::new(chain.collect(), key)))
@@ -72,14 +74,16 @@ impl Shown {
 }
 
 impl ResolvesServerCert for Shown {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.certified()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // It looks for the company certificate whose fingerprint is in its code.
+        let joins = hello.alpn().is_some_and(|mut wanted| wanted.any(|alpn| alpn == ALPN_JOIN));
+        self.certified(if joins { |papers| papers.chain.clone() } else { Papers::words })
     }
 }
 
 impl ResolvesClientCert for Shown {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.certified()
+        self.certified(Papers::words)
     }
 
     fn has_certs(&self) -> bool {

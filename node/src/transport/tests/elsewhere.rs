@@ -1,7 +1,7 @@
 //! Several hubs of one company: a till goes where its store is, whoever of them it asks first and whoever of them is dead.
 
 use super::*;
-use crate::identity::HUBS_MAX;
+use crate::identity::{HUBS_MAX, Holds};
 
 /// Hubs that share key and authority, and a till that knows all of them.
 struct Company {
@@ -336,7 +336,8 @@ async fn papers_are_renewed_by_a_hub_that_has_not_the_store() {
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     let connection = socket.dial(&caller, hub.at, Role::Hub.server_name()).await.unwrap();
     let stream = connection.open_stream().await.unwrap();
-    let reply = crate::identity::ask_for_papers(&mut stream.into_io(), &[7; 16]).await.unwrap();
+    let reply =
+        crate::identity::ask_for_papers(&mut stream.into_io(), &[7; 16], Holds::default()).await.unwrap();
     assert_eq!(reply.trusted, [company.ca.certificate()]);
 
     let out = company.hub_saying(|| Err(NotHere::Refused("revoked".into())));
@@ -356,7 +357,7 @@ async fn a_till_is_told_where_the_hubs_are_with_its_papers() {
     let hub =
         Endpoint::hub(LOCAL.into(), &hub_identity, Some(desk), everybody(), events, settings()).unwrap();
     let (heard, mut hears) = mpsc::unbounded_channel();
-    let keeper: Keeper = Arc::new(move |_, reply| {
+    let keeper = Keeper::new(Holds::default, move |_, reply| {
         let _ = heard.send(reply.hubs());
         Ok(())
     });

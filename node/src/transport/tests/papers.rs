@@ -1,7 +1,7 @@
 //! Papers at the door: ended certificates, replaced authorities and mad clocks, over real QUIC.
 
 use super::*;
-use crate::identity::{Papers, Terms, accept_reply, system_seconds};
+use crate::identity::{Holds, Papers, Terms, accept_reply, system_seconds};
 
 const YEAR: u64 = 365 * 86_400;
 
@@ -26,7 +26,7 @@ fn till_of(ca: &Authority, issued: u64) -> (Endpoint, Identity) {
     let certificate = ca.issue_at(&key.public(), "S1/T1", Role::Till, issued).unwrap();
     let identity = Identity::new(key, &certificate, &ca.certificate()).unwrap();
     let held = identity.clone();
-    let keeper: Keeper = Arc::new(move |hub, reply| {
+    let keeper = Keeper::new(Holds::default, move |hub, reply| {
         assert_eq!(*hub, NodeKey::from_seed(&[200; 32]).public());
         let next = accept_reply(reply, &held.public(), &held.papers()).map_err(|e| e.to_string())?;
         held.replace(next).map_err(|e| e.to_string())
@@ -130,6 +130,32 @@ async fn a_replaced_authority_changes_hands_under_running_endpoints() {
 }
 
 #[tokio::test]
+async fn tills_of_every_authority_come_in_and_devices_join_after_several_rotations() {
+    let ca = Arc::new(Authority::generate("Acme").unwrap());
+    let now = system_seconds();
+    let mut tills = vec![till_of(&ca, now)];
+    for _ in 0..3 {
+        ca.rotate(now, 3_600).unwrap();
+        tills.push(till_of(&ca, now));
+    }
+    let (_hub, at, _) = hub_of(&ca, now);
+    for (till, identity) in &tills {
+        let _link = till.dial(at, Role::Hub).await.unwrap();
+        let fetched = async {
+            while identity.papers().trusted.first() != Some(&ca.certificate()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, fetched).await.unwrap();
+        assert!(identity.papers().words().is_empty(), "its new certificate goes alone");
+    }
+    // The desk turns everybody away here, but a hub that could not prove the code's fingerprint would not be asked.
+    let code = JoinCode::new(hub_at(at), ca.fingerprint());
+    let joined = join(&code, None, &NodeKey::from_seed(&[9; 32]), "", &settings()).await;
+    assert!(matches!(joined, Err(JoinError::Refused(Refusal::Unknown))), "{joined:?}");
+}
+
+#[tokio::test]
 async fn a_clone_is_told_to_both_ends() {
     let ca = Arc::new(Authority::generate("Acme").unwrap());
     let (_hub, at, heard) = hub_of(&ca, system_seconds());
@@ -139,7 +165,7 @@ async fn a_clone_is_told_to_both_ends() {
         let certificate = ca.issue(&key.public(), "S1/T1", Role::Till).unwrap();
         let identity = Identity::new(key, &certificate, &ca.certificate()).unwrap();
         let told = told.clone();
-        let keeper: Keeper = Arc::new(move |_, reply| {
+        let keeper = Keeper::new(Holds::default, move |_, reply| {
             told.fetch_add(u64::from(!reply.twin.is_empty()), Ordering::Relaxed);
             Ok(())
         });
