@@ -315,11 +315,11 @@ impl StoreTask {
                     "this store's work failed over it".into(),
                 );
             }
-            Job::LinkUp(peer, link, frames) => {
+            Job::LinkUp(peer, link, dialect, frames) => {
                 if self.links.insert(peer, (link, frames)).is_some() {
                     self.give(Input::PeerDown(peer));
                 }
-                self.give(Input::PeerUp(peer));
+                self.give(Input::PeerUp(peer, dialect));
             }
             Job::LinkDown(peer, link) => {
                 if self.links.get(&peer).is_some_and(|known| known.0 == link) {

@@ -157,7 +157,7 @@ async fn a_full_queue_makes_the_sender_wait() {
 async fn raw(company: &Company) -> (Connection, Stream, Link) {
     let identity = identity(&company.ca, 1, Role::Till);
     let patient = Settings { idle: Duration::from_secs(600), ..settings() };
-    let caller = Caller::new(tls::client(&identity, ALPN_LINK).unwrap(), &patient).unwrap();
+    let caller = Caller::new(tls::client(&identity, &[ALPN_LINK]).unwrap(), &patient).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     let connection = socket.dial(&caller, company.at, Role::Hub.server_name()).await.unwrap();
     let mut stream = connection.open_stream().await.unwrap();
