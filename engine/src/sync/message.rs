@@ -84,10 +84,9 @@ impl Announced {
 }
 
 /// What both ends of a link understand; they find out when they connect, and it holds as long as the link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dialect {
     /// Every batch in full; all that older nodes know.
-    #[default]
     Full,
     /// Batches of one record also as [`Message::Short`].
     Short,
@@ -214,10 +213,12 @@ impl Message {
         bytes
     }
 
-    /// Most bytes of sealed batches that a frame may bring, whatever else it is.
+    /// Most bytes of sealed batches that a frame may bring, whatever else it is. What is not surely another message is taken
+    /// for a short one: numbers can be spelled longer than they are.
     #[must_use]
     pub fn brings_at_most(frame: &[u8]) -> usize {
-        if frame.get(1) == Some(&SHORT) { frame.len().saturating_mul(SHORT_GROWS) } else { frame.len() }
+        let surely_full = frame.get(1).is_none_or(|number| *number < SHORT);
+        if surely_full { frame.len() } else { frame.len().saturating_mul(SHORT_GROWS) }
     }
 
     /// Reads one frame.
@@ -265,6 +266,9 @@ mod tests {
         assert!(matches!(Message::decode(&more), Err(MessageError::Size(_))));
         let full = Message::Batches { number: 1, batches: Vec::new() }.encode();
         assert_eq!(Message::brings_at_most(&full), full.len());
+        let spelled_longer = [&[PROTOCOL_VERSION, 251, SHORT, 0], &smallest[2..]].concat();
+        assert_eq!(Message::decode(&spelled_longer), Message::decode(&smallest));
+        assert!(Message::brings_at_most(&spelled_longer) >= most);
     }
 
     #[test]
