@@ -8,7 +8,7 @@ use engine::entry::Entry;
 use engine::host::{Effect, Host, Line, Stored};
 use engine::ids::{LogId, TerminalId, WriterId};
 use engine::replica::{Capture, Identity, Input, Replica};
-use engine::sync::Message;
+use engine::sync::{Dialect, Message};
 use engine::time::Instant;
 use engine::transaction::{Draft, Enrolment, HubRecord};
 use node::hub::base_policy;
@@ -135,8 +135,8 @@ impl Pair {
 
     /// Links the two and carries everything that they have to say.
     pub fn link(&mut self) {
-        self.hub.give(Input::PeerUp(self.till_key));
-        self.till.give(Input::PeerUp(self.hub_key));
+        self.hub.give(Input::PeerUp(self.till_key, Dialect::Short));
+        self.till.give(Input::PeerUp(self.hub_key, Dialect::Short));
         self.carry();
     }
 

@@ -25,10 +25,13 @@ pub const TRANSACTION_BYTES_LIMIT: usize = 128 << 10;
 const SEEN_LIMIT: usize = 4_096;
 /// Memory that decoding a batch may claim: decoded values are larger than their bytes.
 const DECODE_LIMIT: usize = 16 << 20;
+/// Bytes of a signature.
+pub const SIGNATURE_BYTES: usize = 64;
 /// Version, codec, plain length, signature.
-const HEADER_BYTES: usize = 1 + 1 + 4 + 64;
-/// Smaller bodies gain nothing from compression.
-const COMPRESS_FROM: usize = 400;
+const HEADER_BYTES: usize = 1 + 1 + 4 + SIGNATURE_BYTES;
+/// Smaller bodies are not compressed: on a link they are written by their likeness to the one before (`sync`), which
+/// compressed bytes have none of.
+const COMPRESS_FROM: usize = 1_000;
 /// Fewer records gain nothing from columns: what tells them apart takes more than it saves.
 const COLUMNS_FROM: usize = 12;
 
@@ -199,6 +202,30 @@ impl Sealed {
         check_limits(&batch)?;
         Ok((Self { hash, bytes, batch }, Signature::from_bytes(&signature)))
     }
+}
+
+/// Signature and body of sealed bytes whose body is plain; `None` if it is not, or the header says something else.
+#[must_use]
+pub fn plain_parts(sealed: &[u8]) -> Option<(&[u8; SIGNATURE_BYTES], &[u8])> {
+    let (header, body) = sealed.split_first_chunk::<HEADER_BYTES>()?;
+    let (start, signature) = header.split_last_chunk()?;
+    (start == plain_start(body.len())?).then_some((signature, body))
+}
+
+/// The sealed bytes of a plain body and its signature; [`plain_parts`] takes them apart.
+///
+/// # Panics
+/// If the body is over [`BATCH_BYTES_LIMIT`].
+#[must_use]
+pub fn of_plain_parts(signature: &[u8; SIGNATURE_BYTES], body: &[u8]) -> Vec<u8> {
+    let start = plain_start(body.len()).expect("a body is within the limits of a batch");
+    [&start, signature.as_slice(), body].concat()
+}
+
+/// What stands before the signature of a plain body of that length.
+fn plain_start(length: usize) -> Option<[u8; HEADER_BYTES - SIGNATURE_BYTES]> {
+    let length = u32::try_from(length).ok()?.to_le_bytes();
+    Some([BATCH_VERSION, PLAIN, length[0], length[1], length[2], length[3]])
 }
 
 fn check_limits(batch: &Batch) -> Result<(), BatchError> {

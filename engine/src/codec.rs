@@ -35,10 +35,8 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// Malformed, over the limit, or trailing bytes.
 pub fn decode<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, CodecError> {
-    let config: Configuration<LittleEndian, Varint, Limit<LIMIT>> = standard().with_limit::<LIMIT>();
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config)
-        .map_err(|error| CodecError::Malformed(error.to_string().chars().take(160).collect()))?;
-    if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+    let (value, rest) = decode_head::<T, LIMIT>(bytes)?;
+    if rest.is_empty() { Ok(value) } else { Err(CodecError::Trailing(rest.len())) }
 }
 
 /// Decodes the value that bytes begin with.
@@ -46,11 +44,18 @@ pub fn decode<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T
 /// # Errors
 /// As [`decode`], but more may follow.
 pub fn decode_first<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, CodecError> {
+    decode_head::<T, LIMIT>(bytes).map(|(value, _)| value)
+}
+
+/// Decodes the value that bytes begin with; gives it and what follows.
+///
+/// # Errors
+/// As [`decode`], but more may follow.
+pub fn decode_head<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<(T, &[u8]), CodecError> {
     let config: Configuration<LittleEndian, Varint, Limit<LIMIT>> = standard().with_limit::<LIMIT>();
-    let decoded = bincode::serde::decode_from_slice(bytes, config);
-    decoded
-        .map(|(value, _)| value)
-        .map_err(|error| CodecError::Malformed(error.to_string().chars().take(160).collect()))
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config)
+        .map_err(|error| CodecError::Malformed(error.to_string().chars().take(160).collect()))?;
+    Ok((value, &bytes[used..]))
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 //! has failed), and remembers the newest batches for sending. The node and the simulator run this same code; only what
 //! it asks for (append, send, read back) differs.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::entry::Entry;
 use crate::ids::WriterId;
 use crate::replica::{CaptureError, Input, Output, Outputs, Receipt, Replica, SyncEvent};
 use crate::review::CaseEvent;
-use crate::sync::{Carried, Message};
+use crate::sync::{Carried, Dialect, Familiar, Message};
 use crate::time::Instant;
 
 /// Bytes put into one append of the storage.
@@ -123,6 +123,8 @@ pub struct Host {
     /// Newest sealed batches, for sending without reading them back.
     recent: VecDeque<(u64, Carried)>,
     recent_bytes: usize,
+    /// By what batches are written short to the peers that understand it.
+    familiar: BTreeMap<WriterId, Familiar>,
     /// Tokens that nobody has answered.
     waiting: BTreeSet<u64>,
     handed_out: u64,
@@ -140,6 +142,7 @@ impl Host {
             pending: Vec::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
+            familiar: BTreeMap::new(),
             waiting: BTreeSet::new(),
             handed_out: 0,
             durable: 0,
@@ -193,6 +196,8 @@ impl Host {
             Input::State { token, .. } => {
                 self.waiting.insert(*token);
             }
+            Input::PeerUp(peer, Dialect::Short) => drop(self.familiar.insert(*peer, Familiar::default())),
+            Input::PeerUp(peer, Dialect::Full) | Input::PeerDown(peer) => drop(self.familiar.remove(peer)),
             _ => {}
         }
         let outputs = self.replica.handle(now, input);
@@ -250,6 +255,7 @@ impl Host {
                 Output::SendBatches { peer, number, ordinals } => self.send_batches(peer, number, &ordinals),
                 Output::Disconnect(peer, reason) => {
                     self.effects.push(Effect::End(peer, reason));
+                    self.familiar.remove(&peer);
                     let outputs = self.replica.handle(now, Input::PeerDown(peer));
                     self.obey(now, outputs);
                 }
@@ -298,10 +304,20 @@ impl Host {
             Stored::Here(carried) => Some(carried.clone()),
             Stored::InLog(_) => None,
         };
-        self.effects.push(match batches.iter().map(here).collect::<Option<Vec<Carried>>>() {
-            Some(batches) => Effect::Send(peer, Message::Batches { number, batches }.encode()),
+        let effect = match batches.iter().map(here).collect::<Option<Vec<Carried>>>() {
+            Some(batches) => Effect::Send(peer, self.message(peer, number, batches).encode()),
             None => Effect::SendBatches { peer, number, batches },
-        });
+        };
+        self.effects.push(effect);
+    }
+
+    /// Only what is said here is expected by both ends: batches that have to be read back first go in full.
+    fn message(&mut self, peer: WriterId, number: u64, batches: Vec<Carried>) -> Message {
+        let short = self.familiar.get_mut(&peer).and_then(|familiar| familiar.write(&batches));
+        match short {
+            Some(batches) => Message::Short { number, batches },
+            None => Message::Batches { number, batches },
+        }
     }
 
     fn stored(&self, ordinal: u64) -> Stored {

@@ -87,7 +87,8 @@ pub fn effective_ms(at: Instant, prev_ms: Option<i64>, horizon_ms: Option<i64>) 
 /// The key that the context of record ids gives: derived once, not for every record.
 static CONTEXT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("tillsync record v1"));
 
-fn derive_id(place: &Place, transaction: &[u8]) -> RecordId {
+/// The id of a record by its place and its encoded transaction.
+pub(crate) fn derive_id(place: &Place, transaction: &[u8]) -> RecordId {
     let mut hasher = blake3::Hasher::new_from_context_key(&CONTEXT);
     hasher.update(&[RECORD_VERSION]);
     hasher.update(&codec::encode(place));

@@ -8,7 +8,7 @@ use engine::batch::{Batch, BatchEntry, BatchError, Sealed, session_id};
 use engine::codec;
 use engine::ids::{LogId, RecordId, WriterId};
 use engine::record::{Place, Record};
-use engine::sync::{Carried, Message};
+use engine::sync::{Carried, Familiar, Message};
 use engine::time::Instant;
 use engine::transaction::{Draft, Transaction};
 
@@ -84,6 +84,32 @@ fn a_message() {
     let message =
         Message::Batches { number: 1, batches: vec![Carried { bytes: vec![9; 5], change: [8; 32] }] };
     assert_eq!(hex(&message.encode()), include_str!("fixtures/message.hex").trim());
+}
+
+/// How a batch is written short may change, how it is read may not: both ends must expect the same bodies.
+#[test]
+fn a_message_of_short_batches() {
+    let first = batch();
+    let place = Place {
+        store: first.store.clone(),
+        writer: first.writer,
+        log: first.log.clone(),
+        seq: 1,
+        prev: None,
+        business_day: first.day,
+        at: at(),
+        effective_ms: at().ms + 5,
+    };
+    let prev = Some(Record::new(place, transaction()).id);
+    let mut second = Batch { index: 1, first_seq: 2, prev, seen: Vec::new(), ..batch() };
+    second.entries[0].transaction.receipt = "R-1002".to_owned();
+    let sealed = [first, second].map(|batch| Sealed::seal(batch, &key()).bytes);
+    let frame = data_encoding::HEXLOWER.decode(include_str!("fixtures/short.hex").trim().as_bytes()).unwrap();
+    let Ok(Message::Short { number: 1, batches }) = Message::decode(&frame) else { panic!("it is short") };
+    assert_eq!(batches.iter().map(|short| short.like).collect::<Vec<_>>(), [0, 1]);
+    let mut familiar = Familiar::default();
+    let read: Vec<Vec<u8>> = batches.iter().map(|short| familiar.read(short).unwrap()).collect();
+    assert_eq!(read, sealed.map(|bytes| bytes.to_vec()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use engine::batch::{Batch, BatchEntry, Sealed};
 use engine::entry::Entry;
 use engine::ids::{LogId, WriterId};
-use engine::sync::{Carried, Held, Message, Status};
+use engine::sync::{Carried, Held, Message, Short, Status};
 use engine::transaction::Draft;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -44,6 +44,7 @@ fn messages() -> Vec<Message> {
             number: 1,
             batches: vec![Carried { bytes: sealed().bytes.to_vec(), change: [8; 32] }],
         },
+        Message::Short { number: 1, batches: vec![Short { like: 1, change: [8; 8], rest: vec![7; 90] }; 3] },
         Message::Status(Status { software: "x".to_owned(), ..Status::default() }),
     ]
 }
@@ -63,7 +64,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn mutated_messages(which in 0usize..4, edits in prop::collection::vec(any::<(u16, u8)>(), 0..6), cut in any::<Option<u16>>()) {
+    fn mutated_messages(which in 0usize..5, edits in prop::collection::vec(any::<(u16, u8)>(), 0..6), cut in any::<Option<u16>>()) {
         let bytes = mutated(messages()[which].encode(), &edits, cut);
         if let Ok(message) = Message::decode(&bytes) {
             prop_assert_eq!(Message::decode(&message.encode()), Ok(message));

@@ -9,7 +9,7 @@ use engine::batch::Sealed;
 use engine::codec;
 use engine::entry::Entry;
 use engine::ids::{BatchHash, SessionId};
-use engine::sync::{Carried, Held, Message, Status};
+use engine::sync::{Carried, Familiar, Held, Message, Status};
 use engine::transaction::Draft;
 use node::identity::{JoinCode, JoinSecret, NodeKey};
 
@@ -175,7 +175,11 @@ fn messages() -> Vec<(&'static str, Message)> {
         _ => None,
     });
     let day = engine::time::Day(20_000);
+    let (mut familiar, carried) = (Familiar::default(), Vec::from_iter(batch.clone()));
+    let mut short = || familiar.write(&carried).expect("one record is small");
+    let batches = [short(), short()].concat();
     vec![
+        ("short", Message::Short { number: 1, batches }),
         ("hello", Message::Hello { store: store(), digest: [7; 32], clock_ms: 5 }),
         ("days", Message::Days(vec![(day, [1; 16]), (engine::time::Day(20_001), [2; 16])])),
         (

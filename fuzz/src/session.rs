@@ -152,6 +152,28 @@ fn reworded(chance: &mut Chance<'_>, frame: &[u8], kept: &[(usize, usize, Vec<u8
                 }
             }
         },
+        Message::Short { number, batches } => match chance.below(6) {
+            0 => *number = chance.any(),
+            1 => batches.reverse(),
+            2 => drop(batches.pop()),
+            3 => {
+                if let Some(first) = batches.first_mut() {
+                    chance.mangle(&mut first.rest);
+                }
+            }
+            4 => {
+                if let Some(first) = batches.first_mut() {
+                    first.like = chance.any();
+                }
+            }
+            _ => {
+                for (_, _, old) in kept {
+                    if let Ok(Message::Short { batches: old, .. }) = Message::decode(old) {
+                        batches.extend(old);
+                    }
+                }
+            }
+        },
         Message::Ack { number, digest } => match chance.one_in(2) {
             true => *number = chance.any(),
             false => *digest = chance.any(),

@@ -9,7 +9,7 @@ use engine::host::{Effect, Host, Line, Looked, Stored};
 use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use engine::policy::Policy;
 use engine::replica::{Capture, Identity, Input, Replica, SyncEvent};
-use engine::sync::{Carried, Message};
+use engine::sync::{Carried, Dialect, Message};
 use engine::time::Instant;
 use engine::transaction::{Draft, Enrolment, HubRecord};
 
@@ -125,8 +125,10 @@ impl Shop {
     /// Connects a till with the hub.
     pub fn link(&mut self, till: usize) {
         if !std::mem::replace(&mut self.linked[till], true) {
-            self.give(HUB, Input::PeerUp(writer(till)));
-            self.give(till, Input::PeerUp(writer(HUB)));
+            // Every second till is of an older version.
+            let dialect = if till % 2 == 1 { Dialect::Short } else { Dialect::Full };
+            self.give(HUB, Input::PeerUp(writer(till), dialect));
+            self.give(till, Input::PeerUp(writer(HUB), dialect));
         }
     }
 

@@ -12,7 +12,7 @@ use engine::lease::shard_of;
 use engine::ledger::{Account, JournalEntry};
 use engine::money::Currency;
 use engine::replica::{Identity as ReplicaIdentity, Input, Output, Replica};
-use engine::sync::{Carried, Message};
+use engine::sync::{Carried, Dialect, Message};
 use engine::time::Instant;
 use engine::transaction::Enrolment as ReplicaEnrolment;
 use serde_json::{Value, json};
@@ -256,7 +256,7 @@ impl Checker {
             };
             // A till that has not reached the hub since it was enrolled has its certificate's word for it only.
             check.witness.trust_enrolment(&ReplicaEnrolment { log, writer });
-            check.witness.handle(Instant::utc(now_ms()), Input::PeerUp(hub));
+            check.witness.handle(Instant::utc(now_ms()), Input::PeerUp(hub, Dialect::Full));
             check
         });
         match &entry {

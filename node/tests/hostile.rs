@@ -14,7 +14,7 @@ use engine::batch::{Batch, BatchEntry, Sealed};
 use engine::document::Document;
 use engine::ids::{LogId, RecordId, SessionId, WriterId};
 use engine::record::{Place, Record};
-use engine::sync::{Carried, Digest, Held, Message, Status, digest};
+use engine::sync::{Carried, Digest, Familiar, Held, Message, Short, Status, digest};
 use engine::time::{Day, Instant};
 use engine::transaction::{Body, Draft, HubRecord, Transaction};
 use node::identity::{Enrolment, NodeKey, Role};
@@ -104,6 +104,19 @@ fn transaction(receipt: &str) -> Transaction {
 
 fn batches(number: u64, carried: Vec<Carried>) -> Vec<u8> {
     Message::Batches { number, batches: carried }.encode()
+}
+
+/// Number and sealed batches of a message that brings some, by what came before it on its link.
+fn brought(frame: &[u8], familiar: &mut Familiar) -> Option<(u64, Vec<Vec<u8>>)> {
+    match Message::decode(frame) {
+        Ok(Message::Batches { number, batches }) => {
+            Some((number, batches.into_iter().map(|carried| carried.bytes).collect()))
+        }
+        Ok(Message::Short { number, batches }) => {
+            Some((number, batches.iter().map(|short| familiar.read(short).unwrap()).collect()))
+        }
+        _ => None,
+    }
 }
 
 /// What the hub said until it refused something, or ended the link: the words of either.
@@ -259,6 +272,56 @@ async fn frames_that_no_honest_till_sends_are_refused_with_a_reason_and_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn short_batches_that_no_honest_till_writes_are_refused_and_nothing_of_them_counts() {
+    let mut company = Company::new();
+    let (hub, honest, thief) = scene(&mut company);
+    let plain = || thief.batch(1, vec![transaction("X-1")]);
+    let short = |change: &dyn Fn(&mut Short)| {
+        let mut batches = Familiar::default().write(&[thief.carry(plain())]).unwrap();
+        change(&mut batches[0]);
+        Message::Short { number: 1, batches }.encode()
+    };
+    let endless = {
+        let mut batches = Familiar::default().write(&[thief.carry(plain())]).unwrap();
+        // The same 47 bytes of what follows the first, again and again.
+        let rest = [&[7; 64][..], &[0x0F, 0x20], &[0x8F, 0x20, 0x5D].repeat(9_000)].concat();
+        batches.push(Short { like: 1, change: [0; 8], rest });
+        Message::Short { number: 1, batches }.encode()
+    };
+    let attacks = [
+        ("a short batch by a body that nobody sent", short(&|short| short.like = 3), "ended"),
+        ("a short batch without a signature", short(&|short| short.rest.truncate(63)), "ended"),
+        ("a short batch that copies without end", endless, "ended"),
+        ("a short batch with a forged signature", short(&|short| short.rest[9] ^= 1), "signature"),
+        (
+            "a short batch whose body is changed",
+            short(&|short| *short.rest.last_mut().unwrap() ^= 1),
+            "refused",
+        ),
+        ("a short batch whose change differs", short(&|short| short.change[7] ^= 1), "differs"),
+    ];
+    for (name, frame, wanted) in attacks {
+        let mut link = thief.dial().await;
+        link.send(frame).await.unwrap();
+        let got = answer(&mut link).await;
+        assert!(got.contains(wanted), "{name}: got {got:?}, wanted {wanted:?}");
+    }
+    assert_eq!(company.records(), 0, "nothing of it is in anybody's books");
+    let noted = company.ask(&["audit"]).to_string();
+    for word in ["it makes more bytes than it may", "it has no signature", "is not expected here"] {
+        assert!(noted.contains(word), "the audit log has {word}");
+    }
+    let mut link = thief.dial().await;
+    link.send(short(&|_| ())).await.unwrap();
+    assert_eq!(answer(&mut link).await, "ack 1", "unchanged it is lawful");
+    assert_eq!(company.records(), 1);
+    honest_trade_goes_on(&company, &honest, "R-1");
+    drop(honest);
+    hub.stop();
+    assert_verified(&company.dir);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_till_reads_its_own_store_and_no_other() {
     let mut company = Company::new();
     let (_hub, honest, _) = scene(&mut company);
@@ -275,15 +338,14 @@ async fn a_till_reads_its_own_store_and_no_other() {
     for question in questions {
         let mut link = spy.dial().await;
         link.send(question.encode()).await.unwrap();
+        let mut familiar = Familiar::default();
         // The end of the link, or silence after the answers: either way not a record of the other store.
         while let Ok(Ok(Some(frame))) = timeout(Duration::from_millis(700), link.recv()).await {
             let text = String::from_utf8_lossy(&frame).into_owned();
             assert!(!text.contains("SECRET-1") && !text.contains("till-01"), "{text:?}");
-            if let Ok(Message::Batches { batches, .. }) = Message::decode(&frame) {
-                for carried in batches {
-                    let sealed = Sealed::open(Arc::from(carried.bytes)).unwrap();
-                    assert_eq!(sealed.batch.store.as_str(), "store-2");
-                }
+            for bytes in brought(&frame, &mut familiar).into_iter().flat_map(|(_, batches)| batches) {
+                let sealed = Sealed::open(Arc::from(bytes)).unwrap();
+                assert_eq!(sealed.batch.store.as_str(), "store-2");
             }
         }
     }
@@ -371,10 +433,10 @@ async fn valid_and_endless_data_of_one_till_does_not_starve_another() {
     let answering = sender.clone();
     // It acknowledges what it gets, as an honest till does, or the hub would end the conversation in time.
     let reading = tokio::spawn(async move {
-        let mut came = Digest::default();
+        let (mut came, mut familiar) = (Digest::default(), Familiar::default());
         while let Ok(Some(frame)) = receiver.recv().await {
-            if let Ok(Message::Batches { number, batches }) = Message::decode(&frame) {
-                let hash = |carried: Carried| Sealed::open(carried.bytes.into()).unwrap().hash;
+            if let Some((number, batches)) = brought(&frame, &mut familiar) {
+                let hash = |bytes: Vec<u8>| Sealed::open(bytes.into()).unwrap().hash;
                 came = digest(came, batches.into_iter().map(hash));
                 let _ = answering.send(Message::Ack { number, digest: came }.encode()).await;
             }

@@ -67,7 +67,8 @@ fn a_till_killed_between_its_first_hello_and_the_hubs_first_word_verifies() {
         Ok(Replica::new(Identity { store: store.clone(), log, key, nonce: [0; 16], hub }, policy))
     });
     let (store, mut made) = restored.unwrap().stores.pop_first().unwrap();
-    let outputs = made.replica.handle(Instant::utc(1_800_000_000_000), Input::PeerUp(hub));
+    let outputs =
+        made.replica.handle(Instant::utc(1_800_000_000_000), Input::PeerUp(hub, engine::sync::Dialect::Full));
     let sealed: Vec<Entry> = outputs
         .iter()
         .filter_map(|output| match output {

@@ -18,6 +18,7 @@ use engine::ids::{LogId, StoreId, TerminalId, WriterId};
 use engine::ledger::WorkLimits;
 use engine::policy::Policy;
 use engine::replica::{Capture, Identity, Input, Receipt, Replica, SyncEvent};
+use engine::sync::Dialect;
 use engine::time::Day;
 use engine::transaction::{Draft, Enrolment, HubRecord};
 
@@ -347,8 +348,10 @@ impl World {
         self.network.link(one, two);
         self.watch_link(one, two, true);
         let (first, second) = (self.nodes[one].writer(), self.nodes[two].writer());
-        self.give(one, Input::PeerUp(second));
-        self.give(two, Input::PeerUp(first));
+        let old = [one, two].into_iter().any(|name| is_old(self.seed, name));
+        let dialect = if old { Dialect::Full } else { Dialect::Short };
+        self.give(one, Input::PeerUp(second, dialect));
+        self.give(two, Input::PeerUp(first, dialect));
     }
 
     /// Cuts a link: what is on its way is lost.
@@ -390,6 +393,11 @@ impl World {
 /// An empty replica, as every node begins.
 pub(crate) fn fresh(identity: &Identity, policy: &Policy, room: &Workroom) -> Replica {
     Replica::new(identity.clone(), policy.clone()).in_room(room)
+}
+
+/// Whether a node speaks as the version before: one in four.
+fn is_old(seed: u64, name: &str) -> bool {
+    Chance::new(seed, &format!("version of {name}")).once_in(4)
 }
 
 /// How much a node keeps unpacked and judges at once: one in three as little as it can, the others what a real one does.

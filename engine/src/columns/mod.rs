@@ -92,15 +92,18 @@ impl Places {
     }
 }
 
-fn fold(number: i64) -> u64 {
+/// A number with its sign in the lowest bit, so that small ones of either sign are short.
+pub(crate) fn fold(number: i64) -> u64 {
     (number.cast_unsigned() << 1) ^ (number >> 63).cast_unsigned()
 }
 
-fn unfold(folded: u64) -> i64 {
+/// Takes [`fold`] back.
+pub(crate) fn unfold(folded: u64) -> i64 {
     (folded >> 1).cast_signed() ^ -(folded & 1).cast_signed()
 }
 
-fn put(to: &mut Vec<u8>, mut number: u64) {
+/// Appends a number, 7 bits a byte, the lowest first.
+pub(crate) fn put(to: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         to.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -109,7 +112,10 @@ fn put(to: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Takes a number off the front.
-fn take(from: &mut &[u8]) -> Result<u64, ColumnError> {
+///
+/// # Errors
+/// It does not end, or has more than 64 bits.
+pub(crate) fn take(from: &mut &[u8]) -> Result<u64, ColumnError> {
     // Nearly all are small.
     if let Some((byte, rest)) = from.split_first()
         && *byte < 0x80

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::{BatchMeta, Head, Held, Outputs, Replica, SessionState};
 use crate::batch::{BatchError, Sealed, session_id};
-use crate::document::{ChangeId, Document, Prepared};
+use crate::document::{Document, Prepared};
 use crate::entry::{AdmittedBatch, Entry};
 use crate::ids::{BatchHash, LogId, WriterId};
 use crate::record::{Place, Record};
-use crate::sync::Carried;
+use crate::sync::Announced;
 use crate::time::Instant;
 use crate::transaction::{Body, InputError};
 
@@ -83,12 +83,13 @@ impl Replica {
         &mut self,
         now: Instant,
         from: WriterId,
-        carried: Carried,
+        bytes: Vec<u8>,
+        announced: Announced,
         outputs: &mut Outputs,
     ) -> (BatchHash, Result<Admission, Refusal>) {
-        let bytes: Arc<[u8]> = carried.bytes.into();
+        let bytes: Arc<[u8]> = bytes.into();
         match Sealed::open(Arc::clone(&bytes)) {
-            Ok(sealed) => (sealed.hash, self.admit_sealed(now, from, sealed, carried.change, outputs)),
+            Ok(sealed) => (sealed.hash, self.admit_sealed(now, from, sealed, announced, outputs)),
             // Nothing in it can be believed: what is remembered as evidence are the bytes as they came.
             Err(error) => (BatchHash(*blake3::hash(&bytes).as_bytes()), Err(error.into())),
         }
@@ -99,7 +100,7 @@ impl Replica {
         now: Instant,
         from: WriterId,
         mut sealed: Sealed,
-        announced: ChangeId,
+        announced: Announced,
         outputs: &mut Outputs,
     ) -> Result<Admission, Refusal> {
         if self.holds(&sealed)? {
@@ -117,7 +118,7 @@ impl Replica {
                 &sealed.bytes,
             ),
         };
-        if prepared.id() != announced {
+        if !announced.is(&prepared.id()) {
             return Err(Refusal::Change);
         }
         let head = records.last().map(head_of).expect("a batch is never empty");

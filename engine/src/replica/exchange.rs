@@ -7,7 +7,9 @@ use super::admit::{Admission, Refusal};
 use super::{Output, Outputs, Replica, SyncEvent};
 use crate::entry::{CustodyMark, Entry, LinkChange};
 use crate::ids::{BatchHash, SessionId, StoreId, WriterId};
-use crate::sync::{Carried, Digest, Held, Message, Peer, Status, WAITING_CURRENCIES};
+use crate::sync::{
+    Announced, Carried, Dialect, Digest, Held, Message, Peer, Short, Status, WAITING_CURRENCIES,
+};
 use crate::time::{Day, Instant};
 
 /// Sessions told in one vector message; a longer vector goes in several.
@@ -24,8 +26,8 @@ impl Replica {
         *peer != self.writer && self.registry.log_of(peer).is_some()
     }
 
-    pub(super) fn peer_up(&mut self, now: Instant, peer: WriterId, outputs: &mut Outputs) {
-        self.peers.insert(peer, Peer::default());
+    pub(super) fn peer_up(&mut self, now: Instant, peer: WriterId, dialect: Dialect, outputs: &mut Outputs) {
+        self.peers.insert(peer, Peer::speaking(dialect));
         self.note_hub_link(now, peer);
         self.note_link(now, peer, LinkChange::Up, outputs);
         outputs.push(Output::Event(SyncEvent::Connected(peer)));
@@ -69,7 +71,11 @@ impl Replica {
             Message::Hello { store, digest, clock_ms: _ } => self.hello(now, peer, &store, digest, outputs),
             Message::Days(days) => self.compare_days(peer, &days, outputs),
             Message::Vector { held, reply } => self.vector(now, peer, &held, reply, outputs),
-            Message::Batches { number, batches } => self.batches(now, peer, number, batches, outputs),
+            Message::Batches { number, batches } => {
+                let whole = |carried: Carried| (carried.bytes, Announced::Whole(carried.change));
+                self.batches(now, peer, number, batches.into_iter().map(whole).collect(), outputs);
+            }
+            Message::Short { number, batches } => self.short(now, peer, number, &batches, outputs),
             Message::Ack { number, digest } => self.ack(now, peer, number, digest, outputs),
             Message::Refused { batch, reason } => self.refused(peer, batch, &reason, outputs),
             Message::Clock { sent_ms, echo } => self.clock(now, peer, sent_ms, echo, outputs),
@@ -200,12 +206,21 @@ impl Replica {
         state.set_level(missing.into_iter().filter(|ordinal| !waiting.contains(ordinal)));
     }
 
+    /// Batches that are written short: they become what they are in full, and nothing is asked of them less.
+    fn short(&mut self, now: Instant, peer: WriterId, number: u64, batches: &[Short], outputs: &mut Outputs) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        match state.read_short(batches) {
+            Ok(batches) => self.batches(now, peer, number, batches, outputs),
+            Err(error) => Self::end(peer, format!("message {number} of batches: {error}"), outputs),
+        }
+    }
+
     fn batches(
         &mut self,
         now: Instant,
         peer: WriterId,
         number: u64,
-        batches: Vec<Carried>,
+        batches: Vec<(Vec<u8>, Announced)>,
         outputs: &mut Outputs,
     ) {
         let in_order = self.peers.get_mut(&peer).is_some_and(|state| state.received(number));
@@ -214,8 +229,8 @@ impl Replica {
         }
         let (mut admitted, mut records, mut redelivered) = (0, 0, 0);
         let mut came = Vec::with_capacity(batches.len());
-        for carried in batches {
-            let (batch, admission) = self.admit(now, peer, carried, outputs);
+        for (bytes, announced) in batches {
+            let (batch, admission) = self.admit(now, peer, bytes, announced, outputs);
             came.push(batch);
             match admission {
                 Ok(Admission::Admitted(count)) => {

@@ -48,7 +48,7 @@ use crate::policy::{Policies, Policy};
 use crate::registry::Registry;
 use crate::review::CaseEvent;
 use crate::shelf::Shelf;
-use crate::sync::{Message, Peer, Status};
+use crate::sync::{Dialect, Message, Peer, Status};
 use crate::time::{Day, Instant};
 use crate::transaction::HubRecord;
 
@@ -81,8 +81,8 @@ pub enum Input {
         /// Receipt-like number for people.
         receipt: String,
     },
-    /// A peer is connected; the node has checked its certificate.
-    PeerUp(WriterId),
+    /// A peer is connected; the node has checked its certificate. What both understand.
+    PeerUp(WriterId, Dialect),
     /// A peer is gone.
     PeerDown(WriterId),
     /// A frame from a peer.
@@ -116,7 +116,7 @@ pub enum Output {
     },
     /// Send a message.
     Send(WriterId, Message),
-    /// Send batches that the node holds, as one `Message::Batches`.
+    /// Send batches that the node holds, as one `Message::Batches`, or `Message::Short` where the peer understands it.
     SendBatches {
         /// To whom.
         peer: WriterId,
@@ -363,7 +363,7 @@ impl Replica {
                 self.file(usize::MAX);
                 self.state(now, token, *record, receipt, &mut outputs);
             }
-            Input::PeerUp(peer) => self.peer_up(now, peer, &mut outputs),
+            Input::PeerUp(peer, dialect) => self.peer_up(now, peer, dialect, &mut outputs),
             Input::PeerDown(peer) => self.peer_down(now, peer, &mut outputs),
             Input::Message(peer, bytes) => self.message(now, peer, &bytes, &mut outputs),
             Input::Durable { entries } => self.made_durable(entries, &mut outputs),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::BATCH_BYTES_LIMIT;
+use crate::batch::{BATCH_BYTES_LIMIT, SIGNATURE_BYTES};
 use crate::codec::{self, CodecError};
 use crate::document::ChangeId;
 use crate::ids::{BatchHash, SessionId, StoreId};
@@ -44,10 +44,52 @@ pub fn digest(before: Digest, batches: impl IntoIterator<Item = BatchHash>) -> D
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Carried {
     /// The sealed bytes.
-    #[serde(with = "serde_bytes_vec")]
+    #[serde(with = "super::bytes")]
     pub bytes: Vec<u8>,
     /// Hash of the Automerge change that the sender built from them; the receiver must arrive at the same.
     pub change: ChangeId,
+}
+
+/// A batch written by its likeness to what both ends expect of its session (`sync::familiar`).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Short {
+    /// Which of the expected bodies it is written by: 1 is that of the session that wrote last; 0 none.
+    pub like: u8,
+    /// Head of the hash of the Automerge change; the receiver must arrive at the same.
+    pub change: [u8; 8],
+    /// The signature, and the steps that make the body.
+    #[serde(with = "super::bytes")]
+    pub rest: Vec<u8>,
+}
+
+/// What a sender says of the Automerge change that it built from a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Announced {
+    /// Its hash.
+    Whole(ChangeId),
+    /// The first bytes of its hash. It is a check that both ends build the same, not one that a forger has to pass: a batch
+    /// is believed for its signature, and what is stored is the change that was built here.
+    Head([u8; 8]),
+}
+
+impl Announced {
+    /// Whether a change is the one that was announced.
+    #[must_use]
+    pub fn is(&self, change: &ChangeId) -> bool {
+        match self {
+            Self::Whole(whole) => change == whole,
+            Self::Head(head) => change.starts_with(head),
+        }
+    }
+}
+
+/// What both ends of a link understand; they find out when they connect, and it holds as long as the link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// Every batch in full; all that older nodes know.
+    Full,
+    /// Batches of one record also as [`Message::Short`].
+    Short,
 }
 
 /// How a node is doing, told every few seconds.
@@ -125,7 +167,23 @@ pub enum Message {
         /// In the answer: the other's `sent_ms`, and the sender's clock as it arrived.
         echo: Option<(i64, i64)>,
     },
+    /// As `Batches`, each of one record and written by what both ends have seen; only in [`Dialect::Short`].
+    Short {
+        /// Number of this message, counted together with those of `Batches`.
+        number: u64,
+        /// The batches, at most [`SHORT_BATCHES_LIMIT`].
+        batches: Vec<Short>,
+    },
 }
+
+/// How bincode numbers [`Message::Short`].
+const SHORT: u8 = 8;
+/// Most batches of a message that are written short.
+pub const SHORT_BATCHES_LIMIT: usize = 64;
+/// Largest body of a batch that is written short, in bytes; larger ones are compressed when they are sealed.
+pub const SHORT_BODY_LIMIT: usize = 1_024;
+/// Most bytes of sealed batches that a byte of them gives: each has its own signature and head of a hash.
+const SHORT_GROWS: usize = SHORT_BODY_LIMIT.div_ceil(SIGNATURE_BYTES + 8) + 1;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,6 +213,14 @@ impl Message {
         bytes
     }
 
+    /// Most bytes of sealed batches that a frame may bring, whatever else it is. What is not surely another message is taken
+    /// for a short one: numbers can be spelled longer than they are.
+    #[must_use]
+    pub fn brings_at_most(frame: &[u8]) -> usize {
+        let surely_full = frame.get(1).is_none_or(|number| *number < SHORT);
+        if surely_full { frame.len() } else { frame.len().saturating_mul(SHORT_GROWS) }
+    }
+
     /// Reads one frame.
     ///
     /// # Errors
@@ -176,43 +242,34 @@ impl Message {
             {
                 Err(MessageError::Size(bytes.len()))
             }
+            Self::Short { batches, .. } if batches.len() > SHORT_BATCHES_LIMIT => {
+                Err(MessageError::Size(bytes.len()))
+            }
             _ => Ok(message),
         }
-    }
-}
-
-/// `Vec<u8>` as one run of bytes instead of a list of numbers.
-mod serde_bytes_vec {
-    use serde::{Deserializer, Serializer, de};
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        struct Bytes;
-        impl de::Visitor<'_> for Bytes {
-            type Value = Vec<u8>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(bytes.to_vec())
-            }
-
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(bytes)
-            }
-        }
-        deserializer.deserialize_byte_buf(Bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_of_short_batches_says_how_much_it_may_bring_and_is_bounded() {
+        let short = |rest: usize| Short { like: 0, change: [0; 8], rest: vec![0; rest] };
+        let message = |batches: Vec<Short>| Message::Short { number: 1, batches }.encode();
+        let smallest = message(vec![short(SIGNATURE_BYTES); SHORT_BATCHES_LIMIT]);
+        let most = SHORT_BATCHES_LIMIT * (SHORT_BODY_LIMIT + 6 + SIGNATURE_BYTES);
+        assert!(Message::brings_at_most(&smallest) >= most);
+        assert!(Message::decode(&smallest).is_ok());
+        let more = message(vec![short(SIGNATURE_BYTES); SHORT_BATCHES_LIMIT + 1]);
+        assert!(matches!(Message::decode(&more), Err(MessageError::Size(_))));
+        let full = Message::Batches { number: 1, batches: Vec::new() }.encode();
+        assert_eq!(Message::brings_at_most(&full), full.len());
+        let spelled_longer = [&[PROTOCOL_VERSION, 251, SHORT, 0], &smallest[2..]].concat();
+        assert_eq!(Message::decode(&spelled_longer), Message::decode(&smallest));
+        assert!(Message::brings_at_most(&spelled_longer) >= most);
+    }
 
     #[test]
     fn a_message_round_trips_and_garbage_is_refused() {

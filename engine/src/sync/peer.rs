@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::message::{Digest, Held, Status, digest};
+use super::familiar::{Familiar, NotShort};
+use super::message::{Announced, Dialect, Digest, Held, Short, Status, digest};
 use crate::ids::{BatchHash, SessionId};
 use crate::time::Day;
 
@@ -35,6 +36,8 @@ pub struct Peer {
     level: bool,
     /// First batch of a session that the peer refused.
     refused: BTreeMap<(Day, SessionId), u32>,
+    /// By what it writes batches short, if the link's dialect has that.
+    familiar: Option<Familiar>,
     /// What it last said of itself, and when.
     pub status: Option<(i64, Status)>,
 }
@@ -59,6 +62,25 @@ pub struct Chunk {
 }
 
 impl Peer {
+    /// A peer at the beginning of a link.
+    #[must_use]
+    pub fn speaking(dialect: Dialect) -> Self {
+        let familiar = (dialect == Dialect::Short).then(Familiar::default);
+        Self { familiar, ..Self::default() }
+    }
+
+    /// Reads back batches that the peer wrote short, in their order: sealed bytes, not checked, with what it announces of
+    /// their changes.
+    ///
+    /// # Errors
+    /// The link's dialect has no such batches, or one was not written by what is expected of the peer. Its conversation is
+    /// of no use any more.
+    pub fn read_short(&mut self, batches: &[Short]) -> Result<Vec<(Vec<u8>, Announced)>, NotShort> {
+        let familiar = self.familiar.as_mut().ok_or(NotShort::Dialect)?;
+        let mut read = |short: &Short| Ok((familiar.read(short)?, Announced::Head(short.change)));
+        batches.iter().map(&mut read).collect()
+    }
+
     /// Whether the peer's holdings are known, so that what it lacks is known and pushed.
     #[must_use]
     pub fn is_level(&self) -> bool {

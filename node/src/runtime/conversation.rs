@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::ids::WriterId;
+use engine::sync::Dialect;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::store::StoreHandle;
@@ -106,6 +107,7 @@ impl Drop for Outbox {
 pub(super) async fn serve(store: StoreHandle, link: Link) {
     static LINKS: AtomicU64 = AtomicU64::new(1);
     let (peer, number) = (WriterId(link.peer()), LINKS.fetch_add(1, Ordering::Relaxed));
+    let dialect = if link.knows_short() { Dialect::Short } else { Dialect::Full };
     let (sender, mut receiver) = link.split();
     let control = sender.control().clone();
     let (frames, mut to_send) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(FRAMES_WAITING);
@@ -121,7 +123,7 @@ pub(super) async fn serve(store: StoreHandle, link: Link) {
     });
     let room = Arc::new(Semaphore::new(BYTES_WAITING));
     let outbox = Outbox { frames, room, control: receiver.control().clone() };
-    store.link_up(peer, number, outbox).await;
+    store.link_up(peer, number, dialect, outbox).await;
     let (frame_room, byte_room) =
         (Arc::new(Semaphore::new(FRAMES_IN_HAND)), Arc::new(Semaphore::new(BYTES_IN_HAND)));
     let mut paced = Paced::default();

@@ -323,11 +323,11 @@ impl StoreTask {
                     "this store's work failed over it".into(),
                 );
             }
-            Job::LinkUp(peer, link, frames) => {
+            Job::LinkUp(peer, link, dialect, frames) => {
                 if self.links.insert(peer, (link, frames)).is_some() {
                     self.give(Input::PeerDown(peer));
                 }
-                self.give(Input::PeerUp(peer));
+                self.give(Input::PeerUp(peer, dialect));
             }
             Job::LinkDown(peer, link) => {
                 if self.links.get(&peer).is_some_and(|known| known.0 == link) {
@@ -358,7 +358,7 @@ impl StoreTask {
 
     /// Gives a peer's frame to the replica; a panic over it is that peer's.
     fn judge(&mut self, peer: WriterId, bytes: Vec<u8>) {
-        self.debt.add(self.log_bytes_of(bytes.len()));
+        self.debt.add(self.log_bytes_of(&bytes));
         let suspects = self.suspects.clone();
         suspects.judging(peer, || self.give(Input::Message(peer, bytes)));
     }

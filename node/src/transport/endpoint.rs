@@ -18,7 +18,7 @@ use super::listener::{ACCEPT_QUEUE, Listener};
 use super::papers::{self, Keeper};
 use super::quic::{Caller, Connection, End, Socket, dial_alone};
 use super::registry::Registry;
-use super::{ALPN_HUBS, ALPN_LINK, ALPN_RENEW, Admit, EventSink, Settings, close_code, tls};
+use super::{ALPN_HUBS, ALPN_LINKS, ALPN_RENEW, Admit, EventSink, Settings, close_code, tls};
 
 /// Purpose under which the reset key is derived from the node's key.
 const RESET_PURPOSE: &str = "tillsync 2026 QUIC stateless reset";
@@ -176,12 +176,12 @@ impl Endpoint {
         let (asked, streams) = mpsc::channel(ACCEPT_QUEUE);
         let key = identity.public();
         let hubs =
-            Hubs { key, caller: caller(identity, ALPN_HUBS, &settings)?, streams: Mutex::new(streams) };
+            Hubs { key, caller: caller(identity, &[ALPN_HUBS], &settings)?, streams: Mutex::new(streams) };
         let (clock, hears) = (identity.clock().clone(), (key, asked));
         let listener = Arc::new(Listener::new(settings.clone(), clock, join, admit, events, links, hears));
         let (registry, tally) = (listener.registry.clone(), listener.tally.clone());
         tokio::spawn(listener.run(socket.clone()));
-        let caller = caller(identity, ALPN_LINK, &settings)?;
+        let caller = caller(identity, ALPN_LINKS, &settings)?;
         let (socket, links) = (Some(socket), Mutex::new(taken));
         Ok(Self(Arc::new(Door {
             socket,
@@ -230,11 +230,11 @@ impl Endpoint {
         let renewer = match keeper {
             None => None,
             Some(keeper) => {
-                let caller = caller(identity, ALPN_RENEW, &settings)?;
+                let caller = caller(identity, &[ALPN_RENEW], &settings)?;
                 Some(Renewer { caller, keeper, instance: rand::random() })
             }
         };
-        let caller = caller(identity, ALPN_LINK, &settings)?;
+        let caller = caller(identity, ALPN_LINKS, &settings)?;
         let links = Mutex::new(nobody);
         let (registry, tally) = (Arc::default(), Arc::default());
         Ok(Self(Arc::new(Door {
@@ -418,7 +418,7 @@ impl Endpoint {
     }
 }
 
-fn caller(identity: &Identity, alpn: &[u8], settings: &Settings) -> io::Result<Caller> {
+fn caller(identity: &Identity, alpn: &[&[u8]], settings: &Settings) -> io::Result<Caller> {
     Caller::new(tls::client(identity, alpn).map_err(io::Error::other)?, settings)
 }
 

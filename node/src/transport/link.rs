@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::identity::{PublicKey, Role, facts};
 
-use super::close_code;
 use super::quic::{Connection, End, RecvHalf, SendHalf, Stream};
+use super::{ALPN_LINK_SHORT, close_code};
 
 /// Longest frame: a transfer chunk of 1 MiB and its envelope.
 pub const FRAME_LIMIT: usize = 1024 * 1024 + 64 * 1024;
@@ -136,6 +136,12 @@ impl Link {
     #[must_use]
     pub fn role(&self) -> Role {
         self.sender.control.role
+    }
+
+    /// Whether both ends know short batches, as they agreed when they connected.
+    #[must_use]
+    pub fn knows_short(&self) -> bool {
+        self.sender.control.connection.alpn() == ALPN_LINK_SHORT
     }
 
     /// Where the peer is now; changes when it roams.

@@ -25,7 +25,7 @@ use super::link::{Link, LinkError};
 use super::quic::{Connection, End, Incoming, Socket, Stream};
 use super::registry::Registry;
 use super::{
-    ALPN_HUBS, ALPN_JOIN, ALPN_LINK, ALPN_RENEW, Admit, Event, EventSink, NotHere, Settings, close_code,
+    ALPN_HUBS, ALPN_JOIN, ALPN_LINKS, ALPN_RENEW, Admit, Event, EventSink, NotHere, Settings, close_code,
 };
 
 /// Handshakes at the same time; more callers are refused.
@@ -161,7 +161,8 @@ impl Listener {
                 Err(hub) => send_on(hub),
             };
         }
-        let wanted = alpn == ALPN_LINK || alpn == ALPN_RENEW || alpn == ALPN_HUBS;
+        let is_link = ALPN_LINKS.contains(&alpn.as_slice());
+        let wanted = is_link || alpn == ALPN_RENEW || alpn == ALPN_HUBS;
         let Some(certificate) = connection.peer_certificate().filter(|_| wanted) else {
             return turn_away(close_code::NO_CERTIFICATE, "no certificate; join first");
         };
@@ -178,7 +179,7 @@ impl Listener {
         }
         match (self.admit)(&peer) {
             Err(NotHere::Refused(reason)) => return turn_away(close_code::NOT_ADMITTED, &reason),
-            Err(NotHere::Elsewhere(hub)) if alpn == ALPN_LINK => return send_on(hub),
+            Err(NotHere::Elsewhere(hub)) if is_link => return send_on(hub),
             // Papers are given by any hub of the company.
             Err(NotHere::Elsewhere(_)) | Ok(()) => {}
         }

@@ -50,6 +50,10 @@ use crate::identity::{JoinOutcome, PublicKey};
 
 /// ALPN of links between nodes.
 pub const ALPN_LINK: &[u8] = b"tillsync/1";
+/// ALPN of links whose frames may also be short batches: what nodes offer first and take where the other knows it.
+pub const ALPN_LINK_SHORT: &[u8] = b"tillsync/2";
+/// Both, what is liked better first.
+const ALPN_LINKS: &[&[u8]] = &[ALPN_LINK_SHORT, ALPN_LINK];
 /// ALPN of join conversations.
 pub const ALPN_JOIN: &[u8] = b"tillsync-join/1";
 

@@ -31,7 +31,7 @@ pub async fn probe(
     let unreachable = |reason: String| DialError::Unreachable { address, reason };
     let refused = |reason: String| DialError::Refused { address, reason };
     let sockets = dial_sockets().map_err(|e| unreachable(e.to_string()))?;
-    let client = tls::client(identity, ALPN_RENEW).map_err(|e| refused(e.to_string()))?;
+    let client = tls::client(identity, &[ALPN_RENEW]).map_err(|e| refused(e.to_string()))?;
     let caller = Caller::new(client, settings).map_err(|e| unreachable(e.to_string()))?;
     let socket = socket_for(&sockets, address).ok_or_else(|| unreachable("no socket of its kind".into()))?;
     let connection = match timeout(settings.connect, socket.dial(&caller, address, HUB_SERVER_NAME)).await {

@@ -133,6 +133,28 @@ async fn frames_of_every_size_go_round_and_links_know_whom_they_join() {
 }
 
 #[tokio::test]
+async fn two_nodes_of_this_version_know_short_batches_and_with_an_older_one_neither_does() {
+    let company = company();
+    let (till, hub) = company.pair(1).await;
+    assert!(till.knows_short() && hub.knows_short());
+    let (_connection, _stream, hub) = raw(&company).await;
+    assert!(!hub.knows_short(), "its till is of an older version");
+
+    let identity = identity(&company.ca, 201, Role::Hub);
+    let mut older = tls::server(&identity, true).unwrap();
+    older.alpn_protocols.retain(|alpn| alpn != ALPN_LINK_SHORT);
+    let socket = Socket::listen(LOCAL.into(), older, [0; 32], &settings()).unwrap();
+    let at = socket.local_addr().unwrap();
+    let accepted = tokio::spawn(async move {
+        let caller = socket.next_caller().await.unwrap();
+        Link::accepted(caller.answer().await.unwrap()).await.unwrap()
+    });
+    let till = company.till(2).dial(at, Role::Hub).await.unwrap();
+    let hub = timeout(SOON, accepted).await.unwrap().unwrap();
+    assert!(!till.knows_short() && !hub.knows_short());
+}
+
+#[tokio::test]
 async fn a_full_queue_makes_the_sender_wait() {
     let company = company();
     let (till, hub) = company.pair(1).await;
@@ -158,7 +180,7 @@ async fn a_full_queue_makes_the_sender_wait() {
 async fn raw(company: &Company) -> (Connection, Stream, Link) {
     let identity = identity(&company.ca, 1, Role::Till);
     let patient = Settings { idle: Duration::from_secs(600), ..settings() };
-    let caller = Caller::new(tls::client(&identity, ALPN_LINK).unwrap(), &patient).unwrap();
+    let caller = Caller::new(tls::client(&identity, &[ALPN_LINK]).unwrap(), &patient).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     let connection = socket.dial(&caller, company.at, Role::Hub.server_name()).await.unwrap();
     let mut stream = connection.open_stream().await.unwrap();

@@ -19,7 +19,7 @@ use crate::identity::{
     CaFingerprint, CertificateFacts, Identity, Papers, Role, facts, inside_life, system_seconds, verify_under,
 };
 
-use super::{ALPN_HUBS, ALPN_JOIN, ALPN_LINK, ALPN_RENEW};
+use super::{ALPN_HUBS, ALPN_JOIN, ALPN_LINKS, ALPN_RENEW};
 
 /// Certificates that may come along with a peer's own: more than any company has made.
 const CHAIN_LIMIT: usize = 8;
@@ -33,7 +33,8 @@ pub(super) fn server(identity: &Identity, join: bool) -> Result<ServerConfig, Er
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(judge))
         .with_cert_resolver(Arc::new(Shown(identity.clone())));
-    config.alpn_protocols = vec![ALPN_LINK.to_vec()];
+    // Of what a caller offers, the first in this order is taken.
+    config.alpn_protocols = ALPN_LINKS.iter().map(|alpn| alpn.to_vec()).collect();
     if join {
         config.alpn_protocols.extend([ALPN_JOIN.to_vec(), ALPN_RENEW.to_vec(), ALPN_HUBS.to_vec()]);
     }
@@ -43,8 +44,8 @@ pub(super) fn server(identity: &Identity, join: bool) -> Result<ServerConfig, Er
     Ok(config)
 }
 
-/// For dialling a node of the same company, for one purpose.
-pub(super) fn client(identity: &Identity, alpn: &[u8]) -> Result<ClientConfig, Error> {
+/// For dialling a node of the same company, for one purpose: in one of these protocols, as the other likes.
+pub(super) fn client(identity: &Identity, alpn: &[&[u8]]) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let judge = Judge { identity: identity.clone(), provider: provider.clone(), nobody_too: false };
     let mut config = ClientConfig::builder_with_details(provider, identity.clock().clone())
@@ -52,7 +53,7 @@ pub(super) fn client(identity: &Identity, alpn: &[u8]) -> Result<ClientConfig, E
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(judge))
         .with_client_cert_resolver(Arc::new(Shown(identity.clone())));
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|alpn| alpn.to_vec()).collect();
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
 }

@@ -8,7 +8,7 @@ use engine::host::{Effect, Host, Line, Looked, Stored};
 use engine::ids::{LogId, TerminalId, WriterId};
 use engine::policy::Policy;
 use engine::replica::{Capture, Identity, Input, Replica};
-use engine::sync::{Carried, Message};
+use engine::sync::{Carried, Dialect, Message};
 use engine::time::Instant;
 use engine::transaction::{Draft, Enrolment, HubRecord};
 
@@ -90,8 +90,8 @@ impl Shop {
 
     pub(super) fn link(&mut self, till: usize) {
         if !std::mem::replace(&mut self.linked[till], true) {
-            self.give(HUB, Input::PeerUp(writer(till)));
-            self.give(till, Input::PeerUp(writer(HUB)));
+            self.give(HUB, Input::PeerUp(writer(till), Dialect::Short));
+            self.give(till, Input::PeerUp(writer(HUB), Dialect::Short));
         }
     }
 

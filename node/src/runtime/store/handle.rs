@@ -8,6 +8,7 @@ use engine::host::NotRecorded;
 use engine::ids::{StoreId, WriterId};
 use engine::ledger::JournalEntry;
 use engine::replica::{Receipt, Replica, Revision};
+use engine::sync::Dialect;
 use engine::transaction::{Draft, HubRecord};
 use tokio::sync::{mpsc, oneshot};
 
@@ -56,7 +57,7 @@ pub enum StoreError {
 pub(crate) enum Job {
     Capture(Box<Draft>, Reply),
     State(Box<HubRecord>, String, Reply),
-    LinkUp(WriterId, u64, Outbox),
+    LinkUp(WriterId, u64, Dialect, Outbox),
     LinkDown(WriterId, u64),
     Frame(WriterId, u64, Vec<u8>, InHand),
     Ask(Box<dyn FnOnce(&mut Replica) + Send>),
@@ -182,8 +183,14 @@ impl StoreHandle {
     }
 
     /// A link to a peer is up; `frames` takes what is to be sent.
-    pub(in super::super) async fn link_up(&self, peer: WriterId, link: u64, frames: Outbox) {
-        let _ = self.send(Job::LinkUp(peer, link, frames)).await;
+    pub(in super::super) async fn link_up(
+        &self,
+        peer: WriterId,
+        link: u64,
+        dialect: Dialect,
+        frames: Outbox,
+    ) {
+        let _ = self.send(Job::LinkUp(peer, link, dialect, frames)).await;
     }
 
     pub(in super::super) async fn link_down(&self, peer: WriterId, link: u64) {

@@ -50,8 +50,8 @@ impl StoreTask {
         if self.links.get(&peer).is_none_or(|known| known.0 != link) {
             return;
         }
-        let waits = self.storage.is_full() || !self.held.is_empty() || self.lacks_room(bytes.len());
-        if !waits || !matches!(Message::decode(&bytes), Ok(Message::Batches { .. })) {
+        let waits = self.storage.is_full() || !self.held.is_empty() || self.lacks_room(&bytes);
+        if !waits || !matches!(Message::decode(&bytes), Ok(Message::Batches { .. } | Message::Short { .. })) {
             return self.judge(peer, bytes);
         }
         if self.held_bytes + bytes.len() > HELD_BYTES_MAX {
@@ -79,7 +79,7 @@ impl StoreTask {
             }
         }
         while !self.storage.is_full() && self.in_flight <= self.in_flight_max() {
-            let Some(wanted) = self.held.front().map(|held| self.log_bytes_of(held.2.len())) else {
+            let Some(wanted) = self.held.front().map(|held| self.log_bytes_of(&held.2)) else {
                 self.short = false;
                 return;
             };
@@ -104,14 +104,14 @@ impl StoreTask {
     }
 
     /// Whether what a peer's batches may make in the log does not fit without asking the disk.
-    pub(super) fn lacks_room(&self, bytes: usize) -> bool {
-        self.storage.room() < self.log_bytes_of(bytes) + self.in_flight
+    pub(super) fn lacks_room(&self, frame: &[u8]) -> bool {
+        self.storage.room() < self.log_bytes_of(frame) + self.in_flight
     }
 
-    pub(super) fn log_bytes_of(&self, bytes: usize) -> usize {
+    pub(super) fn log_bytes_of(&self, frame: &[u8]) -> usize {
         let replica = self.host.replica();
         let factor = LOG_BYTES_A_BYTE[usize::from(replica.writer() == replica.identity().hub)];
-        bytes.saturating_mul(factor)
+        Message::brings_at_most(frame).saturating_mul(factor)
     }
 
     pub(super) fn in_flight_max(&self) -> usize {

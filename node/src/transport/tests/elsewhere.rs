@@ -332,7 +332,7 @@ async fn papers_are_renewed_by_a_hub_that_has_not_the_store() {
     let hub = company.hub();
     company.moved_to(Word::Unknown);
     let identity = identity(&company.ca, 1, Role::Till);
-    let caller = Caller::new(tls::client(&identity, ALPN_RENEW).unwrap(), &settings()).unwrap();
+    let caller = Caller::new(tls::client(&identity, &[ALPN_RENEW]).unwrap(), &settings()).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     let connection = socket.dial(&caller, hub.at, Role::Hub.server_name()).await.unwrap();
     let stream = connection.open_stream().await.unwrap();

@@ -8,7 +8,7 @@ fn quick() -> Settings {
 
 async fn caller_with(company: &Company, seed: u8, alpn: &[u8]) -> Connection {
     let identity = identity(&company.ca, seed, Role::Till);
-    let caller = Caller::new(tls::client(&identity, alpn).unwrap(), &settings()).unwrap();
+    let caller = Caller::new(tls::client(&identity, &[alpn]).unwrap(), &settings()).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     socket.dial(&caller, company.at, Role::Hub.server_name()).await.unwrap()
 }
@@ -76,7 +76,7 @@ async fn another_protocol_on_the_first_stream_is_turned_away() {
 async fn an_unknown_application_protocol_does_not_get_through_the_handshake() {
     let company = company();
     let identity = identity(&company.ca, 1, Role::Till);
-    let caller = Caller::new(tls::client(&identity, b"h3").unwrap(), &settings()).unwrap();
+    let caller = Caller::new(tls::client(&identity, &[b"h3"]).unwrap(), &settings()).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     let refused = socket.dial(&caller, company.at, Role::Hub.server_name()).await;
     assert!(matches!(refused, Err(End::Handshake(_))), "{:?}", refused.err());
@@ -97,7 +97,7 @@ async fn half_open_handshakes_are_asked_for_their_address_and_shed() {
         }
     });
     let identity = identity(&company.ca, 1, Role::Till);
-    let caller = Caller::new(tls::client(&identity, ALPN_LINK).unwrap(), &settings()).unwrap();
+    let caller = Caller::new(tls::client(&identity, &[ALPN_LINK]).unwrap(), &settings()).unwrap();
     let mut dials = Vec::new();
     for _ in 0..64 {
         let (caller, socket) = (caller.clone(), Socket::dial_only(LOCAL.into()).unwrap());

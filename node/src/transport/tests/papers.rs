@@ -57,7 +57,7 @@ async fn an_ended_certificate_opens_nothing_but_its_own_renewal() {
     assert!(matches!(refused, DialError::Ended { .. }), "{refused}");
 
     // On a connection for renewal, frames are no question, and a second stream is not heard.
-    let caller = Caller::new(tls::client(&identity, ALPN_RENEW).unwrap(), &settings()).unwrap();
+    let caller = Caller::new(tls::client(&identity, &[ALPN_RENEW]).unwrap(), &settings()).unwrap();
     let socket = Socket::dial_only(LOCAL.into()).unwrap();
     let connection = socket.dial(&caller, at, Role::Hub.server_name()).await.unwrap();
     let mut stream = connection.open_stream().await.unwrap();
