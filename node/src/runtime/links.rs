@@ -154,8 +154,12 @@ pub(crate) async fn listen(
     let enrolling = rooms.clone();
     let desk = desk.naming(rooms.hubs.clone()).enrolling_if(Arc::new(move || enrolling.enrols()));
     let events = transport_events(rooms.clone());
-    let endpoint = Endpoint::hub(resolved, &identity, Some(desk), admit, events, Settings::default())
-        .map_err(refused)?;
+    let settings = match rooms.elsewhere {
+        Some(_) => Settings::default(),
+        None => Settings::default().at_leisure(),
+    };
+    let endpoint =
+        Endpoint::hub(resolved, &identity, Some(desk), admit, events, settings).map_err(refused)?;
     let local = endpoint.local_addr().map_err(refused)?;
     let _ = rooms.door.set(Door { endpoint: endpoint.clone(), identity });
     tokio::spawn(async move {
@@ -334,6 +338,9 @@ fn transport_events(rooms: Arc<Rooms>) -> EventSink {
     })
 }
 
+/// Why a till that let its link rest dials anew.
+const PACED_SOON: &str = "the hub may be one of several: the link is watched closely";
+
 fn note_dial(audit: &AuditLog, store: &str, event: &DialEvent) {
     let (word, detail) = match event {
         DialEvent::Connecting { .. } | DialEvent::Woken { .. } | DialEvent::Connected { .. } => return,
@@ -345,6 +352,9 @@ fn note_dial(audit: &AuditLog, store: &str, event: &DialEvent) {
         }
         DialEvent::Moved { to: None } => {
             ("moved", "another hub is taking this till's store over; asking again".to_owned())
+        }
+        DialEvent::Paced { rests } => {
+            ("paced", (if *rests { "the only hub: the link may rest" } else { PACED_SOON }).to_owned())
         }
         DialEvent::Waiting { wait } => {
             ("waiting", format!("next attempt in {} ms at the latest", wait.as_millis()))

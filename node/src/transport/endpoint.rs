@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::identity::{HubAddress, Identity, Instance, JoinDesk, PublicKey, Role, facts};
 
 use super::hubs::{HubLine, HubStream};
+use super::leisure::{Leisure, Pace};
 use super::link::{Link, LinkError};
 use super::listener::{ACCEPT_QUEUE, Listener};
 use super::papers::{self, Keeper};
@@ -142,6 +143,9 @@ struct Hubs {
 /// How a till keeps its papers new.
 struct Renewer {
     caller: Caller,
+    /// For links to a hub that is the only one.
+    resting: Caller,
+    pace: Pace,
     keeper: Keeper,
     /// What this start of the process goes by.
     instance: Instance,
@@ -232,7 +236,8 @@ impl Endpoint {
             None => None,
             Some(keeper) => {
                 let caller = caller(identity, ALPN_RENEW, &settings)?;
-                Some(Renewer { caller, keeper, instance: rand::random() })
+                let resting = self::caller(identity, ALPN_LINK, &settings.clone().at_leisure())?;
+                Some(Renewer { caller, resting, pace: Pace::default(), keeper, instance: rand::random() })
             }
         };
         let caller = caller(identity, ALPN_LINK, &settings)?;
@@ -310,7 +315,7 @@ impl Endpoint {
             other => other?,
         };
         if let Some(renewer) = self.0.renewer.as_ref().filter(|_| role == Role::Hub) {
-            papers::keep_new(&link, renewer.instance, renewer.keeper.clone());
+            papers::keep_new(&link, renewer.instance, renewer.keeper.clone(), renewer.pace.clone());
         }
         Ok((link, held))
     }
@@ -321,13 +326,16 @@ impl Endpoint {
         role: Role,
         turn: &Turn,
     ) -> Result<(Link, OwnedMutexGuard<()>), DialError> {
+        let resting = self.0.renewer.as_ref().filter(|renewer| role == Role::Hub && renewer.pace.rests());
+        let caller = resting.map_or(&self.0.caller, |renewer| &renewer.resting);
         let handshake = async {
             let socket = self.socket_for(address)?;
-            Ok(socket.dial(&self.0.caller, address, role.server_name()).await?)
+            Ok(socket.dial(caller, address, role.server_name()).await?)
         };
         let connection = self.in_time(address, handshake).await?;
         let held = turn.clone().lock_owned().await;
-        let link = self.in_time(address, Link::dialled(connection)).await?;
+        let leisure = resting.map(|_| self.0.settings.leisure);
+        let link = self.in_time(address, Link::dialled(connection, leisure)).await?;
         Ok((link, held))
     }
 
@@ -344,6 +352,11 @@ impl Endpoint {
             Ok(_) => Ok(()),
             Err(reason) => Err(DialError::Refused { address, reason }),
         }
+    }
+
+    /// How fast a till's links go; `None`: of a node that asks for no papers.
+    pub(super) fn pace(&self) -> Option<(&Pace, Leisure)> {
+        self.0.renewer.as_ref().map(|renewer| (&renewer.pace, self.0.settings.leisure))
     }
 
     async fn in_time<T>(

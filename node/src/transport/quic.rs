@@ -221,6 +221,8 @@ pub(super) struct Figures {
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     pub(super) received_datagrams: u64,
+    /// Frames sent that a peer has to acknowledge: keep-alives, pieces of streams, and questions whether they came.
+    pub(super) asked_frames: u64,
 }
 
 impl Connection {
@@ -278,6 +280,7 @@ impl Connection {
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
             received_datagrams: stats.udp_rx.datagrams,
+            asked_frames: stats.frame_tx.ping + stats.frame_tx.stream + stats.frame_tx.immediate_ack,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::identity::{
 
 mod elsewhere;
 mod hostile;
+mod leisure;
 mod papers;
 
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
