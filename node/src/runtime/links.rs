@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::alarms::Alarms;
 use super::audit::AuditLog;
+use super::callers::remember;
 use super::clock::{now_ms, rfc3339};
 use super::conversation::serve;
 use super::store::StoreHandle;
@@ -161,6 +162,9 @@ pub(crate) async fn listen(
     let endpoint =
         Endpoint::hub(resolved, &identity, Some(desk), admit, events, settings).map_err(refused)?;
     let local = endpoint.local_addr().map_err(refused)?;
+    if rooms.elsewhere.is_none() {
+        tokio::spawn(remember(rooms.dir.clone(), endpoint.clone(), stop.clone()));
+    }
     let _ = rooms.door.set(Door { endpoint: endpoint.clone(), identity });
     tokio::spawn(async move {
         loop {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::identity::{HubAddress, Identity, Instance, JoinDesk, PublicKey, Role, facts};
 
@@ -25,6 +25,18 @@ use super::{ALPN_HUBS, ALPN_LINK, ALPN_RENEW, Admit, EventSink, Settings, close_
 const RESET_PURPOSE: &str = "tillsync 2026 QUIC stateless reset";
 /// At shutdown, peers have this long to hear goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Peers of a former life are told one after the other, at this distance: some 500 a second come back.
+const FORMER_INTERVAL: Duration = Duration::from_millis(2);
+
+/// An accepted link, as a later life of this node must know it to end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linked {
+    /// Where the peer was.
+    pub address: SocketAddr,
+    /// By what it names the connection: seen by whoever sees its packets, and worth nothing without this node's key.
+    pub id: [u8; 8],
+}
 
 /// Whose it is to ask for a link, of several dials at once.
 pub(super) type Turn = Arc<Mutex<()>>;
@@ -424,6 +436,27 @@ impl Endpoint {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.tally.read()
+    }
+
+    /// The accepted links, as a later life of this node must know them.
+    #[must_use]
+    pub fn linked(&self) -> Vec<Linked> {
+        let all = self.0.registry.all();
+        all.iter().filter_map(|one| Some(Linked { address: one.remote(), id: one.named()? })).collect()
+    }
+
+    /// Until an accepted link came or went since this was last asked; for one who asks.
+    pub async fn links_changed(&self) {
+        self.0.registry.changed().await;
+    }
+
+    /// Tells the peers of a former life, which ended without a goodbye, that their links are gone. Not all in one moment,
+    /// because they come back.
+    pub async fn end_former(&self, former: &[Linked]) {
+        for link in former {
+            self.0.sockets.iter().for_each(|socket| socket.reset(link.address, link.id));
+            sleep(FORMER_INTERVAL).await;
+        }
     }
 
     /// Closes everything and gives the peers a moment to hear it.

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use backoff::Backoff;
 pub use dialer::{DialEvent, DialEvents, DialPlan, keep_connected};
-pub use endpoint::{Counters, DialError, Endpoint};
+pub use endpoint::{Counters, DialError, Endpoint, Linked};
 pub use hubs::{HubLine, HubStream};
 pub use join::join;
 pub use knock::knock;

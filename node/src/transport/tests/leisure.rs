@@ -193,3 +193,50 @@ async fn a_silent_hub_is_noticed_in_the_time_that_is_documented() {
         assert!(soonest <= noticed && noticed <= latest + some, "{rests} {sells}: {noticed:?}");
     }
 }
+
+#[tokio::test]
+async fn a_hub_that_is_started_after_its_death_tells_its_tills_before_they_say_anything() {
+    let ca = Arc::new(Authority::generate("Acme").unwrap());
+    let identity = identity(&ca, 200, Role::Hub);
+    let (heard, alone) = (Heard::default(), settings().at_leisure());
+    let till = Endpoint::till(&self::identity(&ca, 1, Role::Till), alone.clone()).unwrap();
+    let start = |at| Endpoint::hub(at, &identity, None, everybody(), heard.sink(), alone.clone()).unwrap();
+    let (before, after) = (start(LOCAL.into()), start(LOCAL.into()));
+    // Stands for the hub's address, and for its death: what it says last is not carried.
+    let way = Arc::new(Mutex::new(before.local_addr().unwrap()));
+    let at = switchable(way.clone()).await;
+    let link = till.dial(at, Role::Hub).await.unwrap();
+    timeout(SOON, before.links_changed()).await.unwrap();
+    let former = before.linked();
+    assert_eq!(former.len(), 1);
+    // Until the till has nothing more to say about the handshake.
+    tokio::time::sleep(ms(300)).await;
+    *way.lock().unwrap() = after.local_addr().unwrap();
+    let strange = Linked { id: [7; 8], ..former[0] };
+    after.end_former(&[strange]).await;
+    let living = timeout(ms(300), link.control().closed()).await;
+    assert!(living.is_err(), "a reset without the right id is nothing: {living:?}");
+    after.end_former(&former).await;
+    // Long before a keep-alive, which is ten seconds away.
+    assert_eq!(timeout(Duration::from_secs(2), link.control().closed()).await.unwrap(), End::Restarted);
+}
+
+/// Carries datagrams between a till and the hub that is at the end of `way` now.
+async fn switchable(way: Arc<Mutex<SocketAddr>>) -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind(SocketAddr::from(LOCAL)).await.unwrap();
+    let at = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut buffer, mut till) = ([0; 2048], None);
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let hub = *way.lock().unwrap();
+            let to = if from == hub { till } else { Some(hub) };
+            if from != hub {
+                till = Some(from);
+            }
+            if let Some(to) = to {
+                let _ = socket.send_to(&buffer[..length], to).await;
+            }
+        }
+    });
+    at
+}
