@@ -76,7 +76,7 @@ pub fn join_desk(bytes: &[u8]) {
                     &COMPANY.authority,
                     &COMPANY.leaf,
                     1_800_000_000,
-                    &HubList::default(),
+                    (&HubList::default(), std::time::Duration::from_secs(5)),
                     |_| None,
                 )
                 .await;

@@ -70,6 +70,8 @@ struct Steps {
     looks: usize,
     /// How long nodes rest before their memory is looked at.
     rests: Duration,
+    /// After this long, the links of tills that do nothing rest.
+    settles: Duration,
     /// How long an idle connection, or hub, is watched.
     idle: Duration,
     /// Transactions a second that all tills capture together while some are timed.
@@ -86,6 +88,7 @@ const FULL: Steps = Steps {
     more: 1_000,
     looks: 20,
     rests: Duration::from_secs(5),
+    settles: Duration::from_secs(50),
     idle: Duration::from_secs(10),
     steady: 100,
     burst: 20_000,
@@ -99,6 +102,7 @@ const TINY: Steps = Steps {
     more: 10,
     looks: 2,
     rests: Duration::from_millis(100),
+    settles: Duration::ZERO,
     idle: Duration::from_millis(300),
     steady: 50,
     burst: 60,

@@ -63,6 +63,7 @@ pub fn measure(program: &Path, steps: &Steps, tills: usize, round: u64) -> Outco
     let each = |now: u64, before: u64| now.saturating_sub(before) / tills as u64;
     said.bytes("tills-memory", "hub, each till", each(place.hub()?.memory()?, empty));
     said.bytes("tills-memory", "till, each of many in one process", each(own_memory()?, own));
+    sleep(steps.settles);
     said.push(
         "tills-load",
         "hub, all tills idle",

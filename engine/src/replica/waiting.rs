@@ -105,7 +105,8 @@ impl Rows {
 
     /// The clocks of records with some numbers, first and last; `None` if not all of them are here.
     fn clocks(&self, (first, last): (u64, u64)) -> Option<Vec<i64>> {
-        let at = |seq: u64| usize::try_from(seq.checked_sub(self.from)?).ok().filter(|at| *at < self.rows.len());
+        let at =
+            |seq: u64| usize::try_from(seq.checked_sub(self.from)?).ok().filter(|at| *at < self.rows.len());
         let (first, last) = (at(first)?, at(last)?);
         Some(self.rows.range(first..=last.max(first)).map(|row| row.ms).collect())
     }

@@ -233,6 +233,9 @@ impl Followed {
         unhurried: bool,
     ) -> Result<Option<Portion>, Broken> {
         let for_time = self.days_looked.is_none_or(|looked| looked.elapsed() >= DAYS_EVERY);
+        if !for_time && self.revision.is_some() && handle.revision_shown() == self.revision {
+            return Ok(None);
+        }
         let look = Look {
             seen: self.revision,
             from: self.cursor.batches,

@@ -92,6 +92,9 @@ pub struct Reply {
     /// Where the company's hubs are (`host:port`), at most [`HUBS_MAX`]; empty: nothing to say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hubs: Vec<String>,
+    /// How long the hub lets a link rest, in milliseconds; 0: nothing to say (a hub of an earlier version).
+    #[serde(default)]
+    pub rest_ms: u64,
 }
 
 impl Reply {
@@ -176,6 +179,7 @@ impl Authority {
             twin: String::new(),
             refused: String::new(),
             hubs: Vec::new(),
+            rest_ms: 0,
         };
         if let Standing::Void { reason } = self.standing(leaf, now) {
             reply.refused = reason;
@@ -217,7 +221,7 @@ fn x509_start(certificate: &[u8]) -> u64 {
 }
 
 /// The hub's side of one conversation, over a stream of a connection whose owner showed `leaf`. `hubs` are named beside the
-/// papers; `twin_of` says, for the instance that asks, where another with its key is. Gives the reply that was sent.
+/// papers, and how long a link may `rest`; `twin_of` says, for the instance that asks, where another with its key is. Gives the reply that was sent.
 ///
 /// # Errors
 /// When the conversation breaks off, in words.
@@ -226,7 +230,7 @@ pub async fn answer_renewal<S>(
     authority: &Authority,
     leaf: &[u8],
     now: u64,
-    hubs: &HubList,
+    (hubs, rest): (&HubList, Duration),
     twin_of: impl FnOnce(Instance) -> Option<String>,
 ) -> Result<Reply, String>
 where
@@ -236,6 +240,7 @@ where
         let question: Question = read_message(stream).await.map_err(ReadFailed::into_words)?;
         let mut reply = authority.reply(leaf, now).map_err(|e| e.to_string())?;
         reply.hubs = hubs.get().iter().take(HUBS_MAX).map(ToString::to_string).collect();
+        reply.rest_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
         if !reply.hubs.is_empty() {
             reply.ask_again_seconds = reply.ask_again_seconds.min(ASK_FOR_HUBS_SECONDS);
         }
@@ -439,6 +444,7 @@ mod tests {
             twin: String::new(),
             refused: String::new(),
             hubs: Vec::new(),
+            rest_ms: 0,
         };
         assert!(accept_reply(&reply(forged, &thief), &till().public(), &held).is_err());
         assert!(accept_reply(&reply(Vec::new(), &thief), &till().public(), &held).is_err(), "trust alone");
@@ -454,20 +460,22 @@ mod tests {
         let held = papers(&ca, START);
         let hubs = HubList::of((0..HUBS_MAX + 4).map(|i| format!("hub-{i}.example:7440").parse().unwrap()));
         let (mut asking, mut answering) = tokio::io::duplex(64 * 1024);
+        let told = (&hubs, Duration::from_secs(5));
         let (asked, answered) = tokio::join!(
             ask_for_papers(&mut asking, &[7; 16], Holds::default()),
-            answer_renewal(&mut answering, &ca, &held.certificate, START, &hubs, |_| None),
+            answer_renewal(&mut answering, &ca, &held.certificate, START, told, |_| None),
         );
         let reply = asked.unwrap();
         assert_eq!(reply, answered.unwrap());
         assert_eq!(reply.hubs(), hubs.get()[..HUBS_MAX]);
-        assert_eq!(reply.ask_again_seconds, ASK_FOR_HUBS_SECONDS);
+        assert_eq!((reply.ask_again_seconds, reply.rest_ms), (ASK_FOR_HUBS_SECONDS, 5_000));
 
         let words = ["a:1", "no address", "a:1", "b:1"].map(str::to_owned);
         let odd = Reply { hubs: words.to_vec(), ..reply };
         assert_eq!(odd.hubs().iter().map(HubAddress::as_str).collect::<Vec<_>>(), ["a:1", "b:1"]);
         let older = r#"{"now":1,"ask_again_seconds":1,"chain":[],"trusted":[]}"#;
-        assert!(serde_json::from_str::<Reply>(older).unwrap().hubs().is_empty(), "of a hub that tells none");
+        let older = serde_json::from_str::<Reply>(older).unwrap();
+        assert!(older.hubs().is_empty() && older.rest_ms == 0, "of a hub that tells none");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::alarms::Alarms;
 use super::audit::AuditLog;
+use super::callers::remember;
 use super::clock::{now_ms, rfc3339};
 use super::conversation::serve;
 use super::store::StoreHandle;
@@ -154,9 +155,16 @@ pub(crate) async fn listen(
     let enrolling = rooms.clone();
     let desk = desk.naming(rooms.hubs.clone()).enrolling_if(Arc::new(move || enrolling.enrols()));
     let events = transport_events(rooms.clone());
-    let endpoint = Endpoint::hub(resolved, &identity, Some(desk), admit, events, Settings::default())
-        .map_err(refused)?;
+    let settings = match rooms.elsewhere {
+        Some(_) => Settings::default(),
+        None => Settings::default().at_leisure(),
+    };
+    let endpoint =
+        Endpoint::hub(resolved, &identity, Some(desk), admit, events, settings).map_err(refused)?;
     let local = endpoint.local_addr().map_err(refused)?;
+    if rooms.elsewhere.is_none() {
+        tokio::spawn(remember(rooms.dir.clone(), endpoint.clone(), stop.clone()));
+    }
     let _ = rooms.door.set(Door { endpoint: endpoint.clone(), identity });
     tokio::spawn(async move {
         loop {
@@ -336,6 +344,9 @@ fn transport_events(rooms: Arc<Rooms>) -> EventSink {
     })
 }
 
+/// Why a till that let its link rest dials anew.
+const PACED_SOON: &str = "the hub may be one of several: the link is watched closely";
+
 fn note_dial(audit: &AuditLog, store: &str, event: &DialEvent) {
     let (word, detail) = match event {
         DialEvent::Connecting { .. } | DialEvent::Woken { .. } | DialEvent::Connected { .. } => return,
@@ -347,6 +358,9 @@ fn note_dial(audit: &AuditLog, store: &str, event: &DialEvent) {
         }
         DialEvent::Moved { to: None } => {
             ("moved", "another hub is taking this till's store over; asking again".to_owned())
+        }
+        DialEvent::Paced { rests } => {
+            ("paced", (if *rests { "the only hub: the link may rest" } else { PACED_SOON }).to_owned())
         }
         DialEvent::Waiting { wait } => {
             ("waiting", format!("next attempt in {} ms at the latest", wait.as_millis()))

@@ -1,9 +1,10 @@
 //! The node at work: a task for each store (`store`), what happened (`audit`), the clock (`clock`), the address and
-//! key of a running node (`run_file`), what a restored node waits for (`take_back`),
+//! key of a running node (`run_file`), who was connected (`callers`), what a restored node waits for (`take_back`),
 //! where the books rest (`workroom`). Roles are one floor up, in `hub` and `terminal`.
 
 pub mod alarms;
 pub mod audit;
+mod callers;
 pub mod checkpoint;
 pub mod clock;
 mod conversation;

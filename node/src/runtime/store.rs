@@ -12,6 +12,7 @@ mod space;
 
 pub(crate) use handle::Job;
 use handle::Reply;
+pub(super) use handle::Shown;
 pub use handle::{StoreError, StoreHandle};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -97,6 +98,7 @@ pub(super) struct StoreTask {
     room_report: mpsc::UnboundedSender<bool>,
     /// Nothing is taken in because the disk is full.
     full: Arc<AtomicBool>,
+    shown: Shown,
     /// Of a restored node: nothing is recorded until its peers have given back what they hold.
     take_back: Option<TakeBack>,
     /// The last entry of the store that is durable.
@@ -127,6 +129,7 @@ pub fn start(restored: RestoredStore, home: Home, audit: AuditLog, clock: Clock)
         fresh: None,
         take_back: None,
         full: Arc::default(),
+        shown: Shown::default(),
     };
     begin(life, restored)
 }
@@ -145,13 +148,23 @@ pub fn start_for_life(
 ) -> StoreHandle {
     let store = restored.replica.identity().store.clone();
     begin(
-        Life { store, home, audit, clock, alarms, fresh: Some(fresh), take_back, full: Arc::default() },
+        Life {
+            store,
+            home,
+            audit,
+            clock,
+            alarms,
+            fresh: Some(fresh),
+            take_back,
+            full: Arc::default(),
+            shown: Shown::default(),
+        },
         restored,
     )
 }
 
 fn begin(life: Life, restored: RestoredStore) -> StoreHandle {
-    let (handle, waiting) = StoreHandle::with(life.store.clone(), Arc::clone(&life.full));
+    let (handle, waiting) = StoreHandle::with(life.store.clone(), Arc::clone(&life.full), life.shown.clone());
     tokio::spawn(life.live(waiting, restored));
     handle
 }
@@ -198,6 +211,7 @@ impl StoreTask {
             room,
             room_report,
             full: Arc::clone(&life.full),
+            shown: life.shown.clone(),
             take_back: life.take_back.clone(),
             through,
             saved_records,
@@ -238,6 +252,7 @@ impl StoreTask {
             self.look_at_space().await;
             self.look_at_peers();
             self.host.replica_mut().rest();
+            self.shown.show(self.host.replica().revision());
             self.notes.end_turn(self.host.is_settled());
             if self.is_due() && self.host.is_settled() {
                 self.write_checkpoint().await;

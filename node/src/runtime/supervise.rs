@@ -16,7 +16,7 @@ use super::audit::AuditLog;
 use super::checkpoint::Saved;
 use super::clock::{Clock, now_ms};
 use super::restore::{RestoreFailure, RestoredStore, restore_store};
-use super::store::{Job, StoreTask};
+use super::store::{Job, Shown, StoreTask};
 use super::take_back::TakeBack;
 use super::workroom::Home;
 
@@ -91,6 +91,8 @@ pub(super) struct Life {
     pub(super) take_back: Option<TakeBack>,
     /// Nothing is taken in because the disk is full.
     pub(super) full: Arc<AtomicBool>,
+    /// How far the store's task has come.
+    pub(super) shown: Shown,
 }
 
 impl Life {

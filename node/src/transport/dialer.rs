@@ -8,6 +8,7 @@
 //! A hub that gives the till's store to another one closes the link with
 //! [`ELSEWHERE`](super::close_code::ELSEWHERE): then there is no wait, or only a breath of one.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 use crate::identity::{HubAddress, HubList, PublicKey, Role};
 
 use super::endpoint::Endpoint;
-use super::link::Link;
+use super::leisure::unanswered;
+use super::link::{Link, LinkControl};
 use super::quic::End;
 use super::search::{HOPS_MAX, Known, search};
 use super::{Backoff, close_code, knock, network};
@@ -97,6 +99,11 @@ pub enum DialEvent {
         /// Where it is, if that is known.
         to: Option<HubAddress>,
     },
+    /// The link is dialled anew because of how long the hub lets links rest.
+    Paced {
+        /// Whether the next one rests.
+        rests: bool,
+    },
     /// The next search is this far away, unless something happens first.
     Waiting {
         /// How long.
@@ -162,7 +169,7 @@ impl Dialer {
                     if self.links.send(link).await.is_err() {
                         return;
                     }
-                    self.after(&control.closed().await, since.elapsed())
+                    self.watch(&control, since).await
                 }
             };
             let wait = match next {
@@ -172,6 +179,34 @@ impl Dialer {
             };
             self.wait(network, wait).await;
         }
+    }
+
+    /// Until the link ends, or has to; what comes then.
+    async fn watch(&mut self, control: &LinkControl, since: Instant) -> Next {
+        let end = tokio::select! {
+            end = control.closed() => end,
+            () = unanswered(control) => {
+                control.close(close_code::STALLED, "no answer");
+                End::TimedOut
+            }
+            rests = self.other_pace(control) => {
+                control.close(close_code::DONE, "dialled anew at another pace");
+                (self.events)(DialEvent::Paced { rests });
+                return Next::Search;
+            }
+        };
+        if let (Some((pace, _)), Some(leisure)) = (self.endpoint.pace(), control.leisure()) {
+            pace.ended(leisure, end == End::TimedOut, since.elapsed());
+        }
+        self.after(&end, since.elapsed())
+    }
+
+    /// Until another link must take the place of this one; whether that one rests.
+    async fn other_pace(&self, control: &LinkControl) -> bool {
+        let Some((pace, leisure)) = self.endpoint.pace() else { return pending().await };
+        let rests = control.leisure().is_some();
+        pace.changes(leisure, rests).await;
+        !rests
     }
 
     /// What the end of a link that lived so long tells.

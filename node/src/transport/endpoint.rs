@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::identity::{HubAddress, Identity, Instance, JoinDesk, PublicKey, Role, facts};
 
 use super::hubs::{HubLine, HubStream};
+use super::leisure::{Leisure, Pace};
 use super::link::{Link, LinkError};
 use super::listener::{ACCEPT_QUEUE, Listener};
 use super::papers::{self, Keeper};
@@ -24,6 +25,18 @@ use super::{ALPN_HUBS, ALPN_LINKS, ALPN_RENEW, Admit, EventSink, Settings, close
 const RESET_PURPOSE: &str = "tillsync 2026 QUIC stateless reset";
 /// At shutdown, peers have this long to hear goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Peers of a former life are told one after the other, at this distance: some 500 a second come back.
+const FORMER_INTERVAL: Duration = Duration::from_millis(2);
+
+/// An accepted link, as a later life of this node must know it to end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linked {
+    /// Where the peer was.
+    pub address: SocketAddr,
+    /// By what it names the connection: seen by whoever sees its packets, and worth nothing without this node's key.
+    pub id: [u8; 8],
+}
 
 /// Whose it is to ask for a link, of several dials at once.
 pub(super) type Turn = Arc<Mutex<()>>;
@@ -142,6 +155,9 @@ struct Hubs {
 /// How a till keeps its papers new.
 struct Renewer {
     caller: Caller,
+    /// For links to a hub that is the only one.
+    resting: Caller,
+    pace: Pace,
     keeper: Keeper,
     /// What this start of the process goes by.
     instance: Instance,
@@ -231,7 +247,8 @@ impl Endpoint {
             None => None,
             Some(keeper) => {
                 let caller = caller(identity, &[ALPN_RENEW], &settings)?;
-                Some(Renewer { caller, keeper, instance: rand::random() })
+                let resting = self::caller(identity, ALPN_LINKS, &settings.clone().at_leisure())?;
+                Some(Renewer { caller, resting, pace: Pace::default(), keeper, instance: rand::random() })
             }
         };
         let caller = caller(identity, ALPN_LINKS, &settings)?;
@@ -305,7 +322,7 @@ impl Endpoint {
             other => other?,
         };
         if let Some(renewer) = self.0.renewer.as_ref().filter(|_| role == Role::Hub) {
-            papers::keep_new(&link, renewer.instance, renewer.keeper.clone());
+            papers::keep_new(&link, renewer.instance, renewer.keeper.clone(), renewer.pace.clone());
         }
         Ok((link, held))
     }
@@ -316,10 +333,13 @@ impl Endpoint {
         role: Role,
         turn: &Turn,
     ) -> Result<(Link, OwnedMutexGuard<()>), DialError> {
-        let handshake = async { Ok(self.connect(&self.0.caller, address, role).await?) };
+        let resting = self.0.renewer.as_ref().filter(|renewer| role == Role::Hub && renewer.pace.rests());
+        let caller = resting.map_or(&self.0.caller, |renewer| &renewer.resting);
+        let handshake = async { Ok(self.connect(caller, address, role).await?) };
         let connection = self.in_time(address, handshake).await?;
         let held = turn.clone().lock_owned().await;
-        let link = self.in_time(address, Link::dialled(connection)).await?;
+        let leisure = resting.map(|_| self.0.settings.leisure);
+        let link = self.in_time(address, Link::dialled(connection, leisure)).await?;
         Ok((link, held))
     }
 
@@ -335,6 +355,11 @@ impl Endpoint {
             Ok(_) => Ok(()),
             Err(reason) => Err(DialError::Refused { address, reason }),
         }
+    }
+
+    /// How fast a till's links go; `None`: of a node that asks for no papers.
+    pub(super) fn pace(&self) -> Option<(&Pace, Leisure)> {
+        self.0.renewer.as_ref().map(|renewer| (&renewer.pace, self.0.settings.leisure))
     }
 
     async fn in_time<T>(
@@ -407,6 +432,27 @@ impl Endpoint {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.tally.read()
+    }
+
+    /// The accepted links, as a later life of this node must know them.
+    #[must_use]
+    pub fn linked(&self) -> Vec<Linked> {
+        let all = self.0.registry.all();
+        all.iter().filter_map(|one| Some(Linked { address: one.remote(), id: one.named()? })).collect()
+    }
+
+    /// Until an accepted link came or went since this was last asked; for one who asks.
+    pub async fn links_changed(&self) {
+        self.0.registry.changed().await;
+    }
+
+    /// Tells the peers of a former life, which ended without a goodbye, that their links are gone. Not all in one moment,
+    /// because they come back.
+    pub async fn end_former(&self, former: &[Linked]) {
+        for link in former {
+            self.0.socket.iter().for_each(|socket| socket.reset(link.address, link.id));
+            sleep(FORMER_INTERVAL).await;
+        }
     }
 
     /// Closes everything that a listening endpoint has and gives the peers a moment to hear it.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::identity::{PublicKey, Role, facts};
 
+use super::leisure::Leisure;
 use super::quic::{Connection, End, RecvHalf, SendHalf, Stream};
 use super::{ALPN_LINK_SHORT, close_code};
 
@@ -90,12 +91,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// The dialling side: opens the control stream and waits to be welcomed.
-    pub(super) async fn dialled(connection: Connection) -> Result<Self, LinkError> {
+    /// The dialling side: opens the control stream and waits to be welcomed. `leisure`: how the link rests, if it was dialled
+    /// for a hub that is the only one.
+    pub(super) async fn dialled(connection: Connection, leisure: Option<Leisure>) -> Result<Self, LinkError> {
         let mut stream = connection.open_stream().await?;
         stream.send.write_all(vec![PREFACE.to_vec()]).await?;
         let read = read_preface(&connection, &mut stream).await?;
-        Ok(Self::over(connection, stream, read.0, read.1))
+        Ok(Self::over(connection, stream, read.0, read.1, leisure))
     }
 
     /// The accepting side, after the caller was admitted.
@@ -103,12 +105,18 @@ impl Link {
         let mut stream = connection.accept_stream().await?;
         let read = read_preface(&connection, &mut stream).await?;
         stream.send.write_all(vec![PREFACE.to_vec()]).await?;
-        Ok(Self::over(connection, stream, read.0, read.1))
+        Ok(Self::over(connection, stream, read.0, read.1, None))
     }
 
-    fn over(connection: Connection, stream: Stream, peer: (PublicKey, Role), buffer: Vec<u8>) -> Self {
+    fn over(
+        connection: Connection,
+        stream: Stream,
+        peer: (PublicKey, Role),
+        buffer: Vec<u8>,
+        leisure: Option<Leisure>,
+    ) -> Self {
         let heard = Arc::new(Mutex::new((0, Instant::now())));
-        let control = LinkControl { connection, peer: peer.0, role: peer.1, heard };
+        let control = LinkControl { connection, peer: peer.0, role: peer.1, heard, leisure };
         let (queue, waiting) = mpsc::channel(QUEUE_FRAMES);
         let writer = tokio::spawn(write_frames(stream.send, waiting));
         let room = Arc::new(Semaphore::new(QUEUE_BYTES));
@@ -196,6 +204,7 @@ pub struct LinkControl {
     role: Role,
     /// Datagrams counted, and when that count last changed.
     heard: Arc<Mutex<(u64, Instant)>>,
+    leisure: Option<Leisure>,
 }
 
 impl LinkControl {
@@ -241,6 +250,11 @@ impl LinkControl {
             received_bytes: figures.received_bytes,
             last_received: heard.1.into_std(),
         }
+    }
+
+    /// How the link rests; `None`: it never does, because another hub may have to be found soon.
+    pub(super) fn leisure(&self) -> Option<Leisure> {
+        self.leisure
     }
 
     /// The connection itself, for what goes beside the frames.

@@ -288,8 +288,9 @@ impl Listener {
             (self.events)(Event::Cloned { peer, remote });
             Some(format!("this one is at {remote}"))
         };
+        let told = (desk.hubs(), self.settings.idle);
         let answered =
-            answer_renewal(&mut stream.into_io(), authority, certificate, now, desk.hubs(), twin_of).await;
+            answer_renewal(&mut stream.into_io(), authority, certificate, now, told, twin_of).await;
         if let Ok(reply) = answered
             && let Ok(facts) = facts(&reply.certificate)
         {

@@ -7,7 +7,7 @@
 //! ```text
 //! dialer ─► search ─► endpoint ─► link        listener (inside endpoint) ─► link, join desk
 //!    │                    └────────┴──► quic ─► tls ─► identity
-//!    └► backoff, knock, network
+//!    └► backoff, knock, network, leisure
 //! ```
 
 mod backoff;
@@ -16,6 +16,7 @@ mod endpoint;
 mod hubs;
 mod join;
 mod knock;
+mod leisure;
 mod link;
 mod listener;
 mod network;
@@ -35,10 +36,11 @@ use std::time::Duration;
 
 pub use backoff::Backoff;
 pub use dialer::{DialEvent, DialEvents, DialPlan, keep_connected};
-pub use endpoint::{Counters, DialError, Endpoint};
+pub use endpoint::{Counters, DialError, Endpoint, Linked};
 pub use hubs::{HubLine, HubStream};
 pub use join::join;
 pub use knock::knock;
+pub use leisure::Leisure;
 pub use link::{
     FRAME_LIMIT, Link, LinkControl, LinkError, LinkReceiver, LinkSender, LinkStats, QUEUE_BYTES, QUEUE_FRAMES,
 };
@@ -101,10 +103,21 @@ pub struct Settings {
     pub handshake: Duration,
     /// With more handshakes open than this, a caller must first prove its address (one round trip more).
     pub handshakes_before_retry: usize,
+    /// How a link may rest whose hub is the only one.
+    pub leisure: Leisure,
+}
+
+impl Settings {
+    /// Of a hub that serves its company alone, and of links to it: with nobody else to go to, a till gains nothing by knowing
+    /// within seconds that its hub is silent.
+    #[must_use]
+    pub fn at_leisure(self) -> Self {
+        Self { keep_alive: self.leisure.keep_alive, idle: self.leisure.idle(), ..self }
+    }
 }
 
 impl Default for Settings {
-    /// A till has to be served again ten seconds after its hub died, by another that needs six to take its store over: so it
+    /// For a company with several hubs. A till has to be served again ten seconds after its hub died, by another that needs six to take its store over: so it
     /// must notice within six and a half. Lost datagrams cut no link, because QUIC repeats an unanswered word at doubling
     /// distances, six times or so in five seconds; a silence of less than two and a half seconds (a Wi-Fi client that
     /// changes its access point) never does. One that is longer may, which costs a dial of two round trips.
@@ -116,6 +129,7 @@ impl Default for Settings {
             handshake: Duration::from_secs(10),
             connections_max: 4096,
             handshakes_before_retry: 64,
+            leisure: Leisure::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use crate::identity::{Holds, Instance, PublicKey, Reply, ask_for_papers, facts};
 
+use super::leisure::Pace;
 use super::link::Link;
 use super::quic::Connection;
 
@@ -37,12 +38,12 @@ impl Keeper {
 /// After an answer that did not come or could not be kept: the disk may have space again, the hub be updated.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// Asks once. Gives how long the hub wants to be left alone.
+/// Asks once. Gives how long the hub wants to be left alone, and how long it lets a link rest.
 pub(super) async fn ask(
     connection: &Connection,
     instance: &Instance,
     keeper: &Keeper,
-) -> Result<Duration, String> {
+) -> Result<(Duration, Duration), String> {
     let certificate = connection.peer_certificate().ok_or("the hub showed no certificate")?;
     let hub = facts(&certificate).map_err(|e| e.to_string())?.public_key;
     let stream = connection.open_stream().await.map_err(|e| e.to_string())?;
@@ -51,19 +52,25 @@ pub(super) async fn ask(
     // It writes and fsyncs files.
     let taken = tokio::task::spawn_blocking(move || keep(&hub, &kept)).await;
     taken.map_err(|e| e.to_string())??;
-    Ok(Duration::from_secs(reply.ask_again_seconds.max(1)))
+    Ok((Duration::from_secs(reply.ask_again_seconds.max(1)), Duration::from_millis(reply.rest_ms)))
 }
 
-/// Keeps the papers new for as long as the link lives.
-pub(super) fn keep_new(link: &Link, instance: Instance, keeper: Keeper) {
+/// Keeps the papers new for as long as the link lives, and tells its pace what the hub says of it.
+pub(super) fn keep_new(link: &Link, instance: Instance, keeper: Keeper, pace: Pace) {
     let control = link.control();
     tokio::spawn(async move {
         let asking = async {
             loop {
-                let pause = ask(control.connection(), &instance, &keeper).await.unwrap_or_else(|reason| {
-                    tracing::warn!("no new papers: {reason}");
-                    AGAIN
-                });
+                let pause = match ask(control.connection(), &instance, &keeper).await {
+                    Ok((pause, rest)) => {
+                        pace.told(rest);
+                        pause
+                    }
+                    Err(reason) => {
+                        tracing::warn!("no new papers: {reason}");
+                        AGAIN
+                    }
+                };
                 sleep(pause).await;
             }
         };

@@ -1,8 +1,9 @@
 //! The only file that names quinn: its settings, lowered as RELIABILITY.md section 4 says, and thin wrappers that
 //! speak our words. It decides nothing about peers and knows no frames.
 
+use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const INCOMING_BYTES: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 /// Stateless resets (to peers of our former life) are at most one in this time.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
+/// A reset that is sent unasked: as long as a small packet, and the token at its end.
+const RESET_BYTES: usize = 44;
+const TOKEN_BYTES: usize = 16;
 /// Bytes read of the reason with which a peer closes: room for the longest `host:port`.
 const REASON_LIMIT: usize = 255;
 /// QUIC wraps the TLS alert `a` of a failed handshake as error `0x100 + a`.
@@ -118,9 +122,15 @@ impl Caller {
     }
 }
 
-/// A UDP socket that speaks QUIC.
+/// A UDP socket that speaks QUIC; one that listens can end connections of its former life.
 #[derive(Clone)]
-pub(super) struct Socket(quinn::Endpoint);
+pub(super) struct Socket(quinn::Endpoint, Option<Arc<Resets>>);
+
+/// What stateless resets are made of, and what they are sent by.
+struct Resets {
+    key: ResetKey,
+    socket: UdpSocket,
+}
 
 impl Socket {
     /// Listens. With the same `reset_key` as in a former life, peers of that life learn at once that their
@@ -135,26 +145,38 @@ impl Socket {
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(transport(settings, false)?).migration(true).max_incoming(INCOMING_LIMIT);
         server.incoming_buffer_size(INCOMING_BYTES).incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
+        let socket = UdpSocket::bind(address)?;
+        let resets = Resets { key: ResetKey(reset_key), socket: socket.try_clone()? };
         let mut endpoint = quinn::EndpointConfig::new(Arc::new(ResetKey(reset_key)));
         endpoint.min_reset_interval(RESET_INTERVAL);
         // The default ids are signed with a key of this process: packets of a former life would be dropped
         // before the reset that they deserve. Unsigned ones are as unguessable and cost nothing more.
         endpoint.cid_generator(|| Box::<RandomIds>::default());
-        Self::open(endpoint, Some(server), address)
+        let endpoint = quinn::Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))?;
+        Ok(Self(endpoint, Some(Arc::new(resets))))
     }
 
     /// Only dials.
     pub(super) fn dial_only(address: SocketAddr) -> io::Result<Self> {
-        Self::open(quinn::EndpointConfig::default(), None, address)
+        Self::dials(quinn::EndpointConfig::default(), address)
     }
 
-    fn open(
-        config: quinn::EndpointConfig,
-        server: Option<quinn::ServerConfig>,
-        address: SocketAddr,
-    ) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(address)?;
-        quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime)).map(Self)
+    fn dials(config: quinn::EndpointConfig, address: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
+        let endpoint = quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))?;
+        Ok(Self(endpoint, None))
+    }
+
+    /// Tells a peer of a former life that its connection is gone, before it says anything: the reset (RFC 9000, 10.3) that its
+    /// next word would get. Not sent again if it is lost or the socket has no room: then that word will do.
+    pub(super) fn reset(&self, to: SocketAddr, id: ConnectionId) {
+        let Some(resets) = &self.1 else { return };
+        let mut datagram: [u8; RESET_BYTES] = rand::random();
+        // The first bits of a short header; the rest must look like any packet.
+        datagram[0] = 0x40 | (datagram[0] & 0x3f);
+        let (_, token) = datagram.split_at_mut(RESET_BYTES - TOKEN_BYTES);
+        token.copy_from_slice(&resets.key.hash(&id).as_bytes()[..TOKEN_BYTES]);
+        let _ = resets.socket.send_to(&datagram, to);
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -164,7 +186,7 @@ impl Socket {
     pub(super) async fn dial(&self, caller: &Caller, to: SocketAddr, name: &str) -> Result<Connection, End> {
         let connecting =
             self.0.connect_with(caller.0.clone(), to, name).map_err(|e| End::Transport(e.to_string()))?;
-        Ok(Connection(connecting.await?))
+        Ok(Connection(connecting.await?, None))
     }
 
     /// The next caller, or `None` once the socket is closed.
@@ -192,7 +214,7 @@ pub(super) async fn dial_alone(caller: &Caller, to: SocketAddr, name: &str) -> R
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let socket = Socket::open(config, None, from).map_err(|e| End::Transport(e.to_string()))?;
+    let socket = Socket::dials(config, from).map_err(|e| End::Transport(e.to_string()))?;
     socket.dial(caller, to, name).await
 }
 
@@ -220,13 +242,19 @@ impl Incoming {
 
     pub(super) async fn answer(self) -> Result<Connection, End> {
         // Never into_0rtt: its data would come before the caller's certificate.
-        Ok(Connection(self.0.accept()?.await?))
+        GIVEN.set(None);
+        let answering = self.0.accept()?;
+        let id = GIVEN.take();
+        Ok(Connection(answering.await?, id))
     }
 }
 
-/// One authenticated connection.
+/// By what a listener's peers name a connection in their packets.
+pub(super) type ConnectionId = [u8; 8];
+
+/// One authenticated connection; of an accepted one, by what the peer names it.
 #[derive(Clone)]
-pub(super) struct Connection(quinn::Connection);
+pub(super) struct Connection(quinn::Connection, Option<ConnectionId>);
 
 /// Figures of a connection, as quinn counts them.
 #[derive(Debug, Clone, Copy)]
@@ -235,6 +263,8 @@ pub(super) struct Figures {
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     pub(super) received_datagrams: u64,
+    /// Frames sent that a peer has to acknowledge: keep-alives, pieces of streams, and questions whether they came.
+    pub(super) asked_frames: u64,
 }
 
 impl Connection {
@@ -245,6 +275,11 @@ impl Connection {
     /// Which of our connections of this process it is; never reused while it lives.
     pub(super) fn id(&self) -> usize {
         self.0.stable_id()
+    }
+
+    /// By what the peer names it, if it was accepted.
+    pub(super) fn named(&self) -> Option<ConnectionId> {
+        self.1
     }
 
     pub(super) fn alpn(&self) -> Vec<u8> {
@@ -292,6 +327,7 @@ impl Connection {
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
             received_datagrams: stats.udp_rx.datagrams,
+            asked_frames: stats.frame_tx.ping + stats.frame_tx.stream + stats.frame_tx.immediate_ack,
         }
     }
 }
@@ -350,9 +386,15 @@ impl RecvHalf {
 /// Signs stateless resets with a key that survives restarts.
 struct ResetKey([u8; 32]);
 
+impl ResetKey {
+    fn hash(&self, data: &[u8]) -> blake3::Hash {
+        blake3::keyed_hash(&self.0, data)
+    }
+}
+
 impl HmacKey for ResetKey {
     fn sign(&self, data: &[u8], signature: &mut [u8]) {
-        signature.copy_from_slice(&blake3::keyed_hash(&self.0, data).as_bytes()[..signature.len()]);
+        signature.copy_from_slice(&self.hash(data).as_bytes()[..signature.len()]);
     }
 
     fn signature_len(&self) -> usize {
@@ -360,7 +402,7 @@ impl HmacKey for ResetKey {
     }
 
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
-        let expected = blake3::keyed_hash(&self.0, data);
+        let expected = self.hash(data);
         let given = <[u8; 32]>::try_from(signature).map_err(|_| CryptoError)?;
         // blake3 compares hashes in constant time.
         if expected == blake3::Hash::from(given) { Ok(()) } else { Err(CryptoError) }
@@ -384,13 +426,20 @@ impl quinn::ConnectionIdGenerator for NoIds {
     }
 }
 
+thread_local! {
+    /// The last id that was made on this thread. quinn makes a connection's id while it accepts the caller, and does not tell.
+    static GIVEN: Cell<Option<ConnectionId>> = const { Cell::new(None) };
+}
+
 /// Connection ids of 8 random bytes.
 #[derive(Default)]
 struct RandomIds;
 
 impl quinn::ConnectionIdGenerator for RandomIds {
     fn generate_cid(&mut self) -> quinn::ConnectionId {
-        quinn::ConnectionId::new(&rand::random::<[u8; 8]>())
+        let id: ConnectionId = rand::random();
+        GIVEN.set(Some(id));
+        quinn::ConnectionId::new(&id)
     }
 
     fn cid_len(&self) -> usize {

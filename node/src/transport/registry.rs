@@ -4,18 +4,25 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::identity::PublicKey;
 
 use super::quic::Connection;
 
 /// The active connection of each peer.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<BTreeMap<PublicKey, Connection>>);
+pub(super) struct Registry {
+    list: Mutex<BTreeMap<PublicKey, Connection>>,
+    changed: Notify,
+}
 
 impl Registry {
     /// Makes this the peer's connection and gives back the one it replaces.
     pub(super) fn put(&self, peer: PublicKey, connection: Connection) -> Option<Connection> {
-        self.list().insert(peer, connection)
+        let older = self.list().insert(peer, connection);
+        self.changed.notify_one();
+        older
     }
 
     /// Forgets this connection of the peer; a newer one stays. True when it was the peer's active one.
@@ -24,8 +31,14 @@ impl Registry {
         let active = list.get(peer).is_some_and(|c| c.id() == connection.id());
         if active {
             list.remove(peer);
+            self.changed.notify_one();
         }
         active
+    }
+
+    /// Until a connection came or went since this was last asked; for one who asks.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     pub(super) fn get(&self, peer: &PublicKey) -> Option<Connection> {
@@ -46,6 +59,6 @@ impl Registry {
 
     fn list(&self) -> MutexGuard<'_, BTreeMap<PublicKey, Connection>> {
         // Each method leaves the map whole, so a panic elsewhere does not make it wrong.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,6 +17,7 @@ use crate::identity::{
 
 mod elsewhere;
 mod hostile;
+mod leisure;
 mod papers;
 mod roaming;
 

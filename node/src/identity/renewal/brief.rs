@@ -5,6 +5,8 @@ use crate::identity::{NodeKey, Terms};
 
 const DAY: u64 = 86_400;
 const START: u64 = 1_800_000_000;
+/// What the hub says of links, short answer or not.
+const REST: Duration = Duration::from_secs(15);
 
 fn till() -> NodeKey {
     NodeKey::from_seed(&[1; 32])
@@ -29,7 +31,7 @@ async fn answer(
     let twin_of = |_| twin.map(str::to_owned);
     let (asked, answered) = tokio::join!(
         ask_for_papers(&mut asking, &[7; 16], holds),
-        answer_renewal(&mut answering, ca, &held.certificate, now, &hubs, twin_of),
+        answer_renewal(&mut answering, ca, &held.certificate, now, (&hubs, REST), twin_of),
     );
     let answered = answered?;
     if answered.refused.is_empty() {
@@ -49,6 +51,7 @@ async fn a_till_that_holds_everything_hears_when_to_ask_again_and_no_more() {
     let held = papers(&ca, START);
     let reply = answer(&ca, (&held, &[]), START + DAY, (&[], None)).await.unwrap();
     assert!(reply.same && reply.trusted.is_empty() && reply.chain.is_empty(), "{reply:?}");
+    assert_eq!(reply.rest_ms, 15_000, "a till that does not hear it goes back to the quick pace");
     let whole = ca.reply(&held.certificate, START + DAY).unwrap();
     assert_eq!((reply.now, reply.ask_again_seconds), (whole.now, whole.ask_again_seconds));
     assert!(serde_json::to_vec(&reply).unwrap().len() < 100);
@@ -134,7 +137,8 @@ async fn a_twin_and_a_refusal_are_told_to_who_holds_everything() {
     let question = Question { v: 2, instance: String::new(), holds: Holds::of(&held.trusted, &[]) };
     write_message(&mut asking, &question).await.unwrap();
     let hubs = HubList::default();
-    let sent = answer_renewal(&mut answering, &ca, &held.certificate, START, &hubs, |_| None).await.unwrap();
+    let sent =
+        answer_renewal(&mut answering, &ca, &held.certificate, START, (&hubs, REST), |_| None).await.unwrap();
     assert!(!sent.same && sent.refused.contains("unknown version"), "{sent:?}");
 }
 
@@ -166,7 +170,7 @@ async fn earlier_versions_are_understood_and_understand() {
     let (mut asking, mut answering) = tokio::io::duplex(64 * 1024);
     write_message(&mut asking, &serde_json::json!({"v": 1, "instance": "07".repeat(16)})).await.unwrap();
     let hubs = HubList::default();
-    answer_renewal(&mut answering, &ca, &held.certificate, START, &hubs, |_| None).await.unwrap();
+    answer_renewal(&mut answering, &ca, &held.certificate, START, (&hubs, REST), |_| None).await.unwrap();
     let told: Earlier = read_message(&mut asking).await.map_err(ReadFailed::into_words).unwrap();
     assert_eq!((told.trusted, told.chain), (held.trusted.clone(), ca.reign().chain()));
     assert!(told.certificate.is_empty() && told.twin.is_empty() && told.refused.is_empty());

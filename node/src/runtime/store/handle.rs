@@ -1,7 +1,7 @@
 //! Talking to a store's task: what it is asked to do, and what it may refuse.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::host::NotRecorded;
@@ -71,18 +71,30 @@ pub struct StoreHandle {
     store: StoreId,
     jobs: mpsc::Sender<Job>,
     full: Arc<AtomicBool>,
+    shown: Shown,
+}
+
+/// How far a store's task has come, to be seen without asking it. Clones share it.
+#[derive(Clone, Default)]
+pub(in super::super) struct Shown(Arc<Mutex<Option<Revision>>>);
+
+impl Shown {
+    /// At the end of each turn.
+    pub(super) fn show(&self, revision: Revision) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(revision);
+    }
 }
 
 impl StoreHandle {
     /// A way to talk to somebody else who answers for a store, and what he hears.
     pub(crate) fn to(store: StoreId) -> (Self, mpsc::Receiver<Job>) {
-        Self::with(store, Arc::default())
+        Self::with(store, Arc::default(), Shown::default())
     }
 
-    /// A way to talk to a store's task, which says in `full` whether the disk is full.
-    pub(super) fn with(store: StoreId, full: Arc<AtomicBool>) -> (Self, mpsc::Receiver<Job>) {
+    /// A way to talk to a store's task, which says in `full` whether the disk is full, and in `shown` how far it is.
+    pub(super) fn with(store: StoreId, full: Arc<AtomicBool>, shown: Shown) -> (Self, mpsc::Receiver<Job>) {
         let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
-        (Self { store, jobs, full }, waiting)
+        (Self { store, jobs, full, shown }, waiting)
     }
 
     /// The store.
@@ -95,6 +107,13 @@ impl StoreHandle {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    /// How far the store was at the end of its task's last turn: who asks again and again asks only when this has changed, so
+    /// that a store where nothing happens is not woken. `None`: it has to be asked.
+    #[must_use]
+    pub fn revision_shown(&self) -> Option<Revision> {
+        *self.shown.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records a transaction; answers when it is durable.

@@ -12,6 +12,8 @@ const CHECKPOINT_RECORDS: usize = 8_192;
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// So many are enough when nobody has asked for anything for a while: what a bulk left is saved behind it.
 const QUIET_RECORDS: usize = 1_024;
+/// As long as they are at least this part of all: an image grows with what the store holds.
+const QUIET_PART: usize = 64;
 const QUIET: Duration = Duration::from_secs(2);
 /// A store that has so many times more than that waits until everything is durable, so that it can be saved.
 const OVERDUE: usize = 4;
@@ -19,7 +21,8 @@ const OVERDUE: usize = 4;
 impl StoreTask {
     /// How long to wait for quiet, if there is something to save then.
     pub(super) fn quiet_in(&self) -> Option<Duration> {
-        (self.records() >= self.saved_records + QUIET_RECORDS).then_some(QUIET)
+        let enough = QUIET_RECORDS.max(self.saved_records / QUIET_PART);
+        (self.records() >= self.saved_records + enough).then_some(QUIET)
     }
 
     /// Whether an image is to be kept when everything is durable.

@@ -209,7 +209,7 @@ fn finish(
     for path in list(dir)? {
         let name = path.file_name().and_then(|it| it.to_str()).unwrap_or("");
         // The plain index with what only it can open, and addresses and tokens of nodes that are gone.
-        if ["index", "scratch", "run.json"]
+        if ["index", "scratch", "run.json", "callers"]
             .iter()
             .any(|old| name == *old || name.starts_with(&format!("{old}.")))
         {
