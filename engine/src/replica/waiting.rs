@@ -223,4 +223,15 @@ mod tests {
         }
         assert_eq!(rows.from, 16);
     }
+
+    #[test]
+    fn clocks_are_known_of_what_is_counted_and_of_nothing_else() {
+        let mut rows = Rows { from: 11, ..Rows::default() };
+        (100..105).for_each(|ms| rows.add(Row { ms, value: None }));
+        assert_eq!(rows.clocks((11, 15)), Some(vec![100, 101, 102, 103, 104]));
+        assert_eq!(rows.clocks((13, 13)), Some(vec![102]));
+        assert_eq!((rows.clocks((10, 12)), rows.clocks((14, 16))), (None, None));
+        rows.forget_before(13);
+        assert_eq!((rows.clocks((12, 13)), rows.clocks((13, 14))), (None, Some(vec![102, 103])));
+    }
 }

@@ -275,7 +275,7 @@ mod tests {
     fn a_message_with_anything_that_is_not_small_and_plain_is_not_written_short_and_changes_nothing() {
         let (mut from, mut to, mut till) = (Familiar::default(), Familiar::default(), Till::new(1));
         pass(&mut from, &mut to, &till.sell(1));
-        let (small, compressed) = (till.sell(1), till.sell(20));
+        let (small, compressed) = (till.sell(1), till.sell(60));
         assert_eq!(from.write(&[small.clone(), compressed]), None);
         assert_eq!(from.write(&vec![small.clone(); SHORT_BATCHES_LIMIT + 1]), None);
         let mut odd = small.clone();
@@ -308,7 +308,7 @@ mod tests {
             ..short.clone()
         };
         // The same 47 bytes again and again.
-        let bomb = [&[0x0F, 0x20][..], &[0x8F, 0x20, 0x5D].repeat(12)].concat();
+        let bomb = [&[0x0F, 0x20][..], &[0x8F, 0x20, 0x5D].repeat(24)].concat();
         let cases = [
             (with(2, &[]), NotShort::Unexpected(2)),
             (with(255, &[]), NotShort::Unexpected(255)),
