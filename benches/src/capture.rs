@@ -28,11 +28,11 @@ use crate::workload::{Transaction, transactions};
 use crate::{Outcome, Sizes};
 
 /// How many captures are on their way at the same time.
-const AT_A_TIME: usize = 16;
+const AT_A_TIME: usize = 32;
 /// Lines of one POST in the NDJSON row.
 pub const LINES: usize = 100;
 
-/// The store's task in this process, one at a time and 16 at a time, plain and encrypted.
+/// The store's task in this process, one at a time and 32 at a time, plain and encrypted.
 ///
 /// # Errors
 /// The disk refuses, or something that was captured is not in the books.
@@ -42,8 +42,8 @@ pub fn in_process(sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measu
     for (row, count, at_a_time, sealed) in [
         (row::CAPTURE_1, sizes.single, 1, false),
         (row::CAPTURE_1_SEALED, sizes.single, 1, true),
-        (row::CAPTURE_16, sizes.many, AT_A_TIME, false),
-        (row::CAPTURE_16_SEALED, sizes.many, AT_A_TIME, true),
+        (row::CAPTURE_32, sizes.many, AT_A_TIME, false),
+        (row::CAPTURE_32_SEALED, sizes.many, AT_A_TIME, true),
     ] {
         let work = Arc::new(transactions("till-01", count, round));
         rows.push((row, runtime.block_on(through_the_task(work, at_a_time, sealed))?));
@@ -150,7 +150,7 @@ pub fn product(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'stat
     let rows = vec![
         (row::HTTP_1, over_http(till, singly, 1)?),
         (row::HTTP_EMPTY, nothing(till, sizes.single)?),
-        (row::HTTP_16, over_http(till, together, AT_A_TIME)?),
+        (row::HTTP_32, over_http(till, together, AT_A_TIME)?),
         (row::HTTP_LINES, lines(till, in_lines)?),
     ];
     let status = till.connect()?.get("/v1/status")?.json()?;

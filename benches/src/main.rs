@@ -135,7 +135,7 @@ const BESIDE: &[Part] = if beside::BUILT { &[Part::Peers] } else { &[] };
 struct Sizes {
     /// Transactions captured one at a time, and disk writes beside them.
     single: usize,
-    /// Transactions captured 16 at a time, and in groups by the raw disk.
+    /// Transactions captured 32 at a time, and in groups by the raw disk.
     many: usize,
     /// Live transactions of each kind.
     live: usize,

@@ -104,10 +104,22 @@ impl Node {
     /// # Errors
     /// The system does not tell.
     pub fn memory(&self) -> Outcome<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most that it ever was, bytes.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn peak_memory(&self) -> Outcome<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> Outcome<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib =
-            line.and_then(|rest| rest.split_whitespace().next()).ok_or("the system does not say VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|rest| rest.split_whitespace().next());
+        let kib = kib.ok_or_else(|| format!("the system does not say {name}"))?;
         Ok(kib.parse::<u64>()? * 1_024)
     }
 

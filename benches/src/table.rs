@@ -23,11 +23,11 @@ pub mod row {
     pub const RAW_1000: &str = "raw: 1,000 a write + fdatasync, preallocated";
     pub const RAW_TWICE: &str = "raw: two fdatasyncs in a row (two files)";
     pub const CAPTURE_1: &str = "capture in process, one at a time";
-    pub const CAPTURE_16: &str = "capture in process, 16 at a time";
+    pub const CAPTURE_32: &str = "capture in process, 32 at a time";
     pub const CAPTURE_1_SEALED: &str = "capture in process, one at a time, encrypted";
-    pub const CAPTURE_16_SEALED: &str = "capture in process, 16 at a time, encrypted";
+    pub const CAPTURE_32_SEALED: &str = "capture in process, 32 at a time, encrypted";
     pub const HTTP_1: &str = "capture `POST /v1/transactions`, one at a time";
-    pub const HTTP_16: &str = "capture `POST /v1/transactions`, 16 at a time";
+    pub const HTTP_32: &str = "capture `POST /v1/transactions`, 32 at a time";
     pub const HTTP_LINES: &str = "capture `POST` of 100 NDJSON lines (time per POST)";
     pub const HTTP_EMPTY: &str = "HTTP alone: `GET /healthz`, one at a time";
     pub const LIVE_SAVED: &str = "live: POST until saved at the till (online)";
@@ -81,10 +81,10 @@ const PLAN: &[(&str, By)] = &[
     (row::RAW_1000, By::Rate(row::RAW)),
     (row::CAPTURE_1, By::Rate(row::RAW)),
     (row::HTTP_1, By::Rate(row::RAW)),
-    (row::CAPTURE_16, By::Rate(row::RAW_16)),
-    (row::HTTP_16, By::Rate(row::RAW_16)),
+    (row::CAPTURE_32, By::Rate(row::RAW_16)),
+    (row::HTTP_32, By::Rate(row::RAW_16)),
     (row::CAPTURE_1_SEALED, By::Rate(row::CAPTURE_1)),
-    (row::CAPTURE_16_SEALED, By::Rate(row::CAPTURE_16)),
+    (row::CAPTURE_32_SEALED, By::Rate(row::CAPTURE_32)),
     (row::HTTP_LINES, By::Rate(row::RAW_1000)),
     (row::HTTP_EMPTY, By::Nothing),
     (row::RAW_TWICE, By::Nothing),

@@ -187,7 +187,7 @@ impl<D: Document> Fleet for Pairs<D> {
 
     fn drain(&mut self) -> Outcome<Drained> {
         let Nothing { took, wire } = self.meet()?;
-        Ok(Drained { acknowledged: took, books: None, wire })
+        Ok(Drained { acknowledged: took, books: None, wire, peak: None })
     }
 
     fn held(&mut self) -> Outcome<Vec<Held>> {

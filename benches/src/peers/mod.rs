@@ -136,6 +136,8 @@ pub struct Drained {
     pub books: Option<Duration>,
     /// Bytes both ways, if they were counted.
     pub wire: Option<u64>,
+    /// The most memory that the hub took, bytes, where it is a process of its own.
+    pub peak: Option<u64>,
 }
 
 /// What a hub holds of one till.

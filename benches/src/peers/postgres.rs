@@ -139,7 +139,7 @@ impl Fleet for Shop {
                 By::Copy => copy(name, outbox, server, from),
             }
         })?;
-        Ok(Drained { acknowledged: took, books: None, wire })
+        Ok(Drained { acknowledged: took, books: None, wire, peak: None })
     }
 
     fn held(&mut self) -> Outcome<Vec<Held>> {

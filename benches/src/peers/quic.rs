@@ -155,7 +155,7 @@ impl Fleet for Shop {
 
     fn drain(&mut self) -> Outcome<Drained> {
         let Nothing { took, wire } = self.meet()?;
-        Ok(Drained { acknowledged: took, books: None, wire })
+        Ok(Drained { acknowledged: took, books: None, wire, peak: None })
     }
 
     /// From the files themselves.

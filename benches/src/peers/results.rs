@@ -29,6 +29,8 @@ pub enum Figure {
     DrainBooks(usize),
     /// Tenths of a byte for each of them.
     DrainWire(usize),
+    /// The most memory that the hub took, bytes.
+    DrainMemory(usize),
     /// As `Drain`, of the last tenth.
     Again,
     /// As `DrainBooks`, of the last tenth.
@@ -154,7 +156,10 @@ impl Results {
         for tills in self.tills() {
             let title = format!("Drain from an empty hub, tills: {tills}");
             let figures = [Figure::Drain(tills), Figure::DrainBooks(tills), Figure::DrainWire(tills)];
-            self.table(&mut text, &title, &drains(figures));
+            let peak =
+                ("hub's peak memory, MB".to_owned(), Content::Number(Figure::DrainMemory(tills), megabytes));
+            let columns: Vec<Column> = drains(figures).into_iter().chain([peak]).collect();
+            self.table(&mut text, &title, &columns);
         }
         let figures = [Figure::Again, Figure::AgainBooks, Figure::AgainWire];
         self.table(&mut text, "Drain of the last tenth, when the hub has the rest", &drains(figures));
@@ -223,7 +228,8 @@ switching and waiting. Bytes on the wire: of QUIC as its ends count them (datagr
 Tillsync and PostgreSQL by a relay on loopback in drains of their own that are not timed (of TCP the payload without \
 headers), of SQLite and samod in the stream (without headers), of documents in process the messages alone. A ratio \
 above 1 is faster where it is a rate, slower where it is a time. A drain of Tillsync is timed from the first till \
-that the hub sees and has the start of the other tills' processes in it; its no-op is a restart of all of them. One \
+that the hub sees and has the start of the other tills' processes in it, after two seconds in which they rested; its \
+no-op is a restart of all of them. One \
 document or table a till, nothing flows from till to till; only the tills of one store of Tillsync tell each other \
 everything, which takes most of the machine and the line in that row. \"–\": makes no sense there, or there is none.";
 
@@ -261,6 +267,10 @@ fn rest() -> Vec<Column> {
         ("hub's return, µs".to_owned(), Content::Number(Figure::Reopen, micros)),
         ("× SQLite".to_owned(), Content::Ratio(Figure::Reopen, SQLITE)),
     ]
+}
+
+fn megabytes(bytes: u64) -> String {
+    thousands(bytes / 1_000_000)
 }
 
 /// Tenths of a byte as bytes: whole ones where they are many.

@@ -100,6 +100,7 @@ fn drain(
         if !counted {
             figures.push((Figure::Drain(tills), per_second(count, drained.acknowledged)));
             figures.extend(drained.books.map(|took| (Figure::DrainBooks(tills), per_second(count, took))));
+            figures.extend(drained.peak.map(|bytes| (Figure::DrainMemory(tills), bytes)));
         }
         figures.extend(drained.wire.map(|bytes| (Figure::DrainWire(tills), tenths(bytes, count))));
         if tills == main_tills(sizes) {
@@ -252,7 +253,7 @@ mod tests {
         }
 
         fn drain(&mut self) -> Outcome<Drained> {
-            Ok(Drained { acknowledged: Duration::from_millis(1), books: None, wire: Some(1) })
+            Ok(Drained { acknowledged: Duration::from_millis(1), books: None, wire: Some(1), peak: None })
         }
 
         fn held(&mut self) -> Outcome<Vec<Held>> {

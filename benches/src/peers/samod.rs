@@ -206,7 +206,7 @@ impl Fleet for Shop {
 
     fn drain(&mut self) -> Outcome<Drained> {
         let Nothing { took, wire } = self.visit()?;
-        Ok(Drained { acknowledged: took, books: None, wire })
+        Ok(Drained { acknowledged: took, books: None, wire, peak: None })
     }
 
     fn held(&mut self) -> Outcome<Vec<Held>> {

@@ -150,7 +150,7 @@ impl Fleet for Shop {
             assert_eq!(acknowledged, sent, "what the hub acknowledged to {name}");
             Ok(())
         })?;
-        Ok(Drained { acknowledged: took, books: None, wire })
+        Ok(Drained { acknowledged: took, books: None, wire, peak: None })
     }
 
     fn held(&mut self) -> Outcome<Vec<Held>> {

@@ -13,7 +13,7 @@ use crate::Outcome;
 use crate::capture::{self, LINES};
 use crate::drain::{Work, drained, first_link};
 use crate::live::ask_until_there;
-use crate::process::until;
+use crate::process::{Node, until};
 use crate::shop::Shop;
 use crate::stats::Measure;
 use crate::workload::Transaction;
@@ -170,7 +170,8 @@ impl Fleet for Company {
         let books = Instant::now();
         let wire = self.passed_and_still().zip(before).map(|(after, before)| after - before);
         self.shop.check(&self.work)?;
-        Ok(Drained { acknowledged: acknowledged - start, books: Some(books - start), wire })
+        let peak = self.shop.hub.as_ref().map(Node::peak_memory).transpose()?;
+        Ok(Drained { acknowledged: acknowledged - start, books: Some(books - start), wire, peak })
     }
 
     fn held(&mut self) -> Outcome<Vec<Held>> {

@@ -235,6 +235,7 @@ fn resync(said: &mut Said, steps: &Steps, place: &Place, till: &mut Till) -> Out
         passed = now;
     }
     said.bytes("history-resync-bytes", "reconnect with nothing new, handshake included", passed);
+    sleep(steps.settles);
     let before = sum(&relay);
     sleep(steps.idle);
     let a_minute = u128::from(sum(&relay) - before) * 60_000 / steps.idle.as_millis().max(1);

@@ -89,7 +89,7 @@ const FULL: Steps = Steps {
     looks: 20,
     rests: Duration::from_secs(5),
     settles: Duration::from_secs(50),
-    idle: Duration::from_secs(10),
+    idle: Duration::from_secs(30),
     steady: 100,
     burst: 20_000,
 };
