@@ -24,6 +24,8 @@ const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 const INCOMING_LIMIT: usize = 256;
 const INCOMING_BYTES: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
+/// Datagrams that wait at a socket, each way.
+const SOCKET_BYTES: usize = 2 << 20;
 /// Stateless resets (to peers of our former life) are at most one in this time.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// A reset that is sent unasked: as long as a small packet, and the token at its end.
@@ -145,7 +147,7 @@ impl Socket {
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(transport(settings, false)?).migration(true).max_incoming(INCOMING_LIMIT);
         server.incoming_buffer_size(INCOMING_BYTES).incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
-        let socket = UdpSocket::bind(address)?;
+        let socket = bind(address)?;
         let resets = Resets { key: ResetKey(reset_key), socket: socket.try_clone()? };
         let mut endpoint = quinn::EndpointConfig::new(Arc::new(ResetKey(reset_key)));
         endpoint.min_reset_interval(RESET_INTERVAL);
@@ -162,7 +164,7 @@ impl Socket {
     }
 
     fn dials(config: quinn::EndpointConfig, address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)?;
+        let socket = bind(address)?;
         let endpoint = quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))?;
         Ok(Self(endpoint, None))
     }
@@ -202,6 +204,20 @@ impl Socket {
     pub(super) async fn wait_idle(&self) {
         self.0.wait_idle().await;
     }
+}
+
+/// A socket with room for what arrives while this process does something else: with the usual 200 KiB a hub that is busy lost
+/// datagrams of many tills that came back at once. The system may allow less.
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    #[cfg(unix)]
+    {
+        use rustix::net::sockopt;
+        // As good as it gets: without it QUIC sends again what was lost.
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES);
+        let _ = sockopt::set_socket_send_buffer_size(&socket, SOCKET_BYTES);
+    }
+    Ok(socket)
 }
 
 /// Dials from a socket that this connection has for itself and that goes with it. Whatever arrives there is meant for it, so
@@ -448,5 +464,21 @@ impl quinn::ConnectionIdGenerator for RandomIds {
 
     fn cid_lifetime(&self) -> Option<Duration> {
         None
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::net::sockopt;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_has_as_much_room_as_the_system_allows() {
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+        let allowed: usize = allowed.trim().parse().unwrap();
+        let socket = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        // Linux doubles what it is asked for and says so.
+        assert_eq!(sockopt::socket_recv_buffer_size(&socket).unwrap(), 2 * allowed.min(SOCKET_BYTES));
     }
 }
