@@ -45,7 +45,7 @@ use crate::storage::{Debt, Entry, Position, Storage, StorageError};
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
 /// Records that may wait to be judged while more is taken in.
-const BACKLOG_RECORDS: usize = 16_384;
+const BACKLOG_RECORDS: usize = 4_096;
 /// How often a store's task looks whether a full disk has space again.
 const FULL_LOOK_MS: i64 = 250;
 
