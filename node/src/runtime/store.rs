@@ -397,6 +397,11 @@ impl StoreTask {
             let listens = self.listens();
             let effects = if listens { self.host.listen() } else { self.host.turn(self.clock.now()) };
             if effects.is_empty() {
+                // A till's books follow without a word to anybody: who catches up goes on until they have.
+                if self.catching_up && self.host.replica().next_wakeup() == Some(0) {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 return;
             }
             let told = effects.iter().any(Effect::is_told);
