@@ -398,10 +398,11 @@ impl StoreTask {
             let effects = if listens { self.host.listen() } else { self.host.turn(self.clock.now()) };
             if effects.is_empty() {
                 // A till's books follow without a word to anybody: who catches up goes on until they have.
-                if self.catching_up && self.host.replica().next_wakeup() == Some(0) {
+                if self.catches_up() && self.host.replica().next_wakeup() == Some(0) {
                     tokio::task::yield_now().await;
                     continue;
                 }
+                self.catching_up = false;
                 return;
             }
             let told = effects.iter().any(Effect::is_told);
@@ -418,15 +419,20 @@ impl StoreTask {
         }
     }
 
-    /// Whether what has been said is taken in before the books follow. Once they are far behind, they catch up first:
-    /// what waits to be judged is in memory, and whoever reads along waits for a moment when nothing does.
+    /// Whether what has been said is taken in before the books follow.
     fn listens(&mut self) -> bool {
+        !self.catches_up() && !self.jobs.is_empty()
+    }
+
+    /// Whether the books catch up before anything more is taken in. Once they are far behind they do until they have
+    /// everything: what waits to be judged is in memory, and whoever reads along waits for a moment when nothing does.
+    fn catches_up(&mut self) -> bool {
         let backlog = self.host.replica().backlog();
         if backlog == 0 {
             self.debt.is_paid();
         }
         self.catching_up = backlog > if self.catching_up { 0 } else { BACKLOG_RECORDS };
-        !self.catching_up && !self.jobs.is_empty()
+        self.catching_up
     }
 
     fn carry_out(&mut self, effect: Effect, told: bool) {
