@@ -1,5 +1,5 @@
 //! Where what belongs to records is kept, by slot: the newest as it is, the rest packed, a chunk of slots to a piece.
-//! Asking for a packed one unpacks its chunk; [`Shelf::rest`] packs again what is over the limit. Memory follows what is
+//! Asking for a packed one unpacks its chunk; [`Shelf::rest_a_chunk`] packs again what is over the limit. Memory follows what is
 //! in use, not the history; no answer depends on what is packed.
 
 use std::cell::RefCell;
@@ -37,7 +37,8 @@ impl WorkLimits {
 
 impl Default for WorkLimits {
     fn default() -> Self {
-        Self { chunk_rows: 32, awake_chunks: 128, fresh_rows: 4_096, families_at_once: 1_024 }
+        // Half as many rows again as are judged at once stay unpacked.
+        Self { chunk_rows: 32, awake_chunks: 48, fresh_rows: 4_096, families_at_once: 1_024 }
     }
 }
 
@@ -45,6 +46,8 @@ impl Default for WorkLimits {
 const LEVEL: i32 = 1;
 /// So many times more rows of a few bytes are packed together than rows of some size.
 const SMALL_ROWS: usize = 8;
+/// What is overdue is over its limit by this part of it.
+const OVERDUE_PART: usize = 8;
 /// More slots are never packed together.
 const ROWS_LIMIT: usize = 1 << 16;
 /// So many of the newest full chunks are still expected to change.
@@ -72,6 +75,15 @@ pub struct Cut {
     pub rows: usize,
     /// Chunks that stay unpacked, beside the one that is being filled.
     pub awake: usize,
+}
+
+/// What of the work of packing is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Whatever is over a limit: for moments in which nobody waits.
+    Now,
+    /// What is far over it: for those who come before such a moment.
+    Overdue,
 }
 
 /// Rows of neighbouring slots: unpacked, packed, or both if nothing changed since.
@@ -212,18 +224,27 @@ impl<T> Shelf<T> {
         std::mem::replace(self.get_mut(slot, packing), row)
     }
 
-    /// Packs what has been unpacked longest, as far as it is over the limit. Where images are made, also the next chunk that
-    /// has not changed for a while, and keeps it unpacked.
-    pub fn rest(&mut self, packing: &impl Packing<T>) {
-        if self.packed_to + PACKED_BEHIND < self.len / self.cut.rows && self.room.makes_images() {
-            self.pack_chunk(self.packed_to, packing);
-            self.packed_to += 1;
-        }
-        while self.awake().len() > self.cut.awake {
-            let Some(at) = self.awake().pop_front() else { return };
-            self.pack_chunk(at, packing);
+    /// Packs a chunk, if one is due: the one that has been unpacked longest, if they are over the limit, or, where images are
+    /// made, the next that has not changed for a while, which stays unpacked too. Whether it did: a chunk takes as long as
+    /// filing a record, so whoever has somebody waiting asks for one at a time. What is only let go, or is over the limit by
+    /// more than it may ever be, is done at once.
+    pub fn rest_a_chunk(&mut self, due: Due, packing: &impl Packing<T>) -> bool {
+        let slack = if due == Due::Now { 0 } else { self.cut.awake / OVERDUE_PART };
+        let mut packed = false;
+        while self.awake().len() > self.cut.awake + slack {
+            if packed && self.awake().len() <= self.cut.awake + 2 * slack {
+                return true;
+            }
+            let Some(at) = self.awake().pop_front() else { break };
+            packed |= self.pack_chunk(at, packing);
             self.chunks[at].rows = OnceLock::new();
         }
+        let image_to = if self.room.makes_images() { self.len / self.cut.rows } else { 0 };
+        while !packed && self.packed_to + PACKED_BEHIND + slack < image_to {
+            packed = self.pack_chunk(self.packed_to, packing);
+            self.packed_to += 1;
+        }
+        packed
     }
 
     /// Calls `each` for every row from slot 0 on, without keeping what has to be unpacked for it.
@@ -266,13 +287,16 @@ impl<T> Shelf<T> {
         }
     }
 
-    fn pack_chunk(&mut self, at: usize, packing: &impl Packing<T>) {
+    /// Packs a chunk that is not packed; whether it was not.
+    fn pack_chunk(&mut self, at: usize, packing: &impl Packing<T>) -> bool {
         let first = self.first_of(at);
         let chunk = &mut self.chunks[at];
-        if chunk.packed.is_none() {
-            let rows = chunk.rows.get().map_or(&[][..], Vec::as_slice);
-            chunk.packed = Some(Packed::put(&self.room, packing.pack(first, rows)));
+        if chunk.packed.is_some() {
+            return false;
         }
+        let rows = chunk.rows.get().map_or(&[][..], Vec::as_slice);
+        chunk.packed = Some(Packed::put(&self.room, packing.pack(first, rows)));
+        true
     }
 }
 
@@ -373,7 +397,7 @@ mod tests {
         let mut shelf = Shelf::new(room);
         for slot in 0..rows {
             shelf.push(format!("row {slot}"));
-            shelf.rest(&Texts);
+            while shelf.rest_a_chunk(Due::Now, &Texts) {}
         }
         shelf
     }
@@ -393,9 +417,33 @@ mod tests {
             let row = shelf.get(Slot::try_from(slot).unwrap(), &Texts);
             assert_eq!(*row, if slot == 3 { "other".to_owned() } else { format!("row {slot}") });
         }
-        shelf.rest(&Texts);
+        while shelf.rest_a_chunk(Due::Now, &Texts) {}
         assert_eq!(unpacked(&shelf), LIMITS.awake_chunks + 1);
         assert_eq!(shelf.get(3, &Texts), "other", "what changed was packed anew");
+    }
+
+    #[test]
+    fn what_is_overdue_is_packed_a_chunk_at_a_time_and_the_rest_when_nobody_waits() {
+        let cut = Cut { rows: 4, awake: 2 * OVERDUE_PART };
+        let room = Workroom { limits: LIMITS, attic: Some(Arc::new(MemoryAttic::default())) }.with_images();
+        let packed = |shelf: &Shelf<String>| shelf.chunks.iter().filter(|it| it.packed.is_some()).count();
+        let mut shelf = Shelf::cut(&room, cut);
+        let mut most = 0;
+        for slot in 0..600 {
+            shelf.push(format!("row {slot}"));
+            // Rows that were packed change again, as with a record that is referred to.
+            shelf.get_mut(slot / 2, &Texts).push('!');
+            let before = packed(&shelf);
+            let worked = shelf.rest_a_chunk(Due::Overdue, &Texts);
+            assert_eq!(packed(&shelf) - before, usize::from(worked), "at slot {slot}");
+            most = most.max(shelf.awake().len());
+        }
+        assert!((cut.awake + 1..=cut.awake + 4).contains(&most), "{most}");
+        assert!(shelf.rest_a_chunk(Due::Now, &Texts));
+        while shelf.rest_a_chunk(Due::Now, &Texts) {}
+        assert_eq!(shelf.awake().len(), cut.awake);
+        assert_eq!(shelf.packed_to + PACKED_BEHIND, shelf.len() / cut.rows);
+        shelf.for_each(&Texts, |slot, row| assert!(row.starts_with(&format!("row {slot}"))));
     }
 
     #[test]
@@ -453,7 +501,7 @@ mod tests {
         assert_eq!(attic.pieces(), 4, "fewer than it begins to refuse after");
         let copy = shelf.clone();
         shelf.replace(3, "other".to_owned(), &Texts);
-        shelf.rest(&Texts);
+        while shelf.rest_a_chunk(Due::Now, &Texts) {}
         assert_eq!((shelf.get(3, &Texts).as_str(), copy.get(3, &Texts).as_str()), ("other", "row 3"));
         drop(copy);
         drop(shelf);

@@ -23,6 +23,7 @@ use crate::money::Currency;
 use crate::policy::Policy;
 use crate::record::Record;
 use crate::review::{Case, CaseChange, CaseEvent, CaseKey, CaseState, CaseType};
+use crate::shelf::Due;
 use crate::time::Day;
 use crate::transaction::{Body, DayClose, Reference};
 
@@ -100,7 +101,7 @@ impl Books {
     pub fn insert(&mut self, record: Arc<Record>, seen: &[(LogId, u64)]) {
         if self.facts.insert(&record, seen).is_some() {
             self.outcomes.push();
-            self.rest();
+            self.rest_a_chunk(Due::Overdue);
         }
     }
 
@@ -132,12 +133,12 @@ impl Books {
             let verdicts = judge(&self.facts, members);
             suspects.extend(self.with_twins(members));
             self.apply(members, verdicts, *cause, today, settled);
-            self.rest();
+            self.rest_a_chunk(Due::Overdue);
         }
         self.settle_log_cases(limit.saturating_mul(LOG_CASES_A_FAMILY), settled);
         for slot in suspects {
             self.settle_suspect(slot, settled);
-            self.rest();
+            self.rest_a_chunk(Due::Overdue);
         }
         self.facts.families.is_touched() || !self.facts.dirty_logs.is_empty()
     }
@@ -147,10 +148,9 @@ impl Books {
         self.facts.families.touched()
     }
 
-    /// Packs what is not in use. No answer depends on it.
-    pub(crate) fn rest(&mut self) {
-        self.facts.rest();
-        self.outcomes.rest();
+    /// Packs a chunk of what is not in use; whether there was any. No answer depends on it.
+    pub(crate) fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.facts.rest_a_chunk(due) || self.outcomes.rest_a_chunk(due)
     }
 
     /// A decision touches the members of the case it names, wherever the case comes from.

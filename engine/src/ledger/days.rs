@@ -9,7 +9,7 @@ use super::families::Slot;
 use crate::attic::Workroom;
 use crate::ids::{LogId, RecordId};
 use crate::record::Record;
-use crate::shelf::{Cut, Pressed, Shelf};
+use crate::shelf::{Cut, Due, Pressed, Shelf};
 use crate::time::Day;
 use crate::transaction::Kind;
 
@@ -76,9 +76,9 @@ impl Days {
         }
     }
 
-    /// Packs what is not in use.
-    pub(crate) fn rest(&mut self) {
-        self.shelf.rest(&Pressed);
+    /// Packs a chunk of what is not in use; whether there was any.
+    pub(crate) fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.shelf.rest_a_chunk(due, &Pressed)
     }
 
     /// Packs what an image names.

@@ -22,7 +22,7 @@ use crate::policy::{Policy, ReceiptScope};
 use crate::record::Record;
 use crate::review::CaseKey;
 use crate::runs::{Row, Runs};
-use crate::shelf::{Pressed, Shelf};
+use crate::shelf::{Due, Pressed, Shelf};
 use crate::transaction::{Basket, Body, HubRecord, Kind, Reference, TenderStatus, TenderType};
 
 /// What the set says about a record.
@@ -151,12 +151,12 @@ impl Facts {
         self.entries.get_mut(slot, &Pressed)
     }
 
-    /// Packs what is not in use.
-    pub(super) fn rest(&mut self) {
-        self.records.rest();
-        self.entries.rest(&Pressed);
-        self.families.rest();
-        self.days.rest();
+    /// Packs a chunk of what is not in use; whether there was any.
+    pub(super) fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.records.rest_a_chunk(due)
+            || self.entries.rest_a_chunk(due, &Pressed)
+            || self.families.rest_a_chunk(due)
+            || self.days.rest_a_chunk(due)
     }
 
     /// Packs what an image names.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attic::Workroom;
-use crate::shelf::{Pressed, Shelf};
+use crate::shelf::{Due, Pressed, Shelf};
 
 /// A record by the order of its arrival here. A handle, never an argument of a rule.
 pub(crate) type Slot = u32;
@@ -43,9 +43,9 @@ impl Families {
         slot
     }
 
-    /// Packs what is not in use.
-    pub(crate) fn rest(&mut self) {
-        self.kin.rest(&Pressed);
+    /// Packs a chunk of what is not in use; whether there was any.
+    pub(crate) fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.kin.rest_a_chunk(due, &Pressed)
     }
 
     /// Packs what an image names.

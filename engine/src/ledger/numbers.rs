@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::families::Slot;
 use crate::attic::Workroom;
-use crate::shelf::{Cut, Packing, Shelf};
+use crate::shelf::{Cut, Due, Packing, Shelf};
 
 /// Numbers that are packed together.
 const LINE_ROWS: usize = 256;
@@ -59,7 +59,7 @@ impl Numbers {
             self.others.remove(&(number, slot));
             self.line.push(slot);
         }
-        self.line.rest(&Form);
+        self.line.rest_a_chunk(Due::Now, &Form);
     }
 
     /// Packs what an image names.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::families::Slot;
 use super::judgement::{Outcome, Standing};
 use crate::attic::Workroom;
-use crate::shelf::{Pressed, Shelf};
+use crate::shelf::{Due, Pressed, Shelf};
 
 /// The outcomes of a set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,8 +61,8 @@ impl Outcomes {
         self.shelf.for_slots(slots, &Pressed, each);
     }
 
-    /// Packs what is not in use.
-    pub(crate) fn rest(&mut self) {
-        self.shelf.rest(&Pressed);
+    /// Packs a chunk of what is not in use; whether there was any.
+    pub(crate) fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.shelf.rest_a_chunk(due, &Pressed)
     }
 }

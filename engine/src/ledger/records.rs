@@ -10,7 +10,7 @@ use super::slot_index::{SlotIndex, Tag};
 use crate::attic::Workroom;
 use crate::ids::{LogId, RecordId, StoreId};
 use crate::record::Record;
-use crate::shelf::{Packing, Shelf, press, unpress};
+use crate::shelf::{Due, Packing, Shelf, press, unpress};
 use crate::time::{Day, Instant};
 use crate::transaction::Transaction;
 
@@ -90,10 +90,9 @@ impl Records {
         self.shelf.push(Arc::clone(record));
     }
 
-    /// Packs what is not in use.
-    pub(crate) fn rest(&mut self) {
-        self.shelf.rest(&self.form);
-        self.form.ids.rest(&Ids);
+    /// Packs a chunk of what is not in use; whether there was any.
+    pub(crate) fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.shelf.rest_a_chunk(due, &self.form) || self.form.ids.rest_a_chunk(due, &Ids)
     }
 
     /// Packs what an image names.

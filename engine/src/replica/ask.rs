@@ -14,6 +14,7 @@ use crate::policy::Policies;
 use crate::record::Record;
 use crate::registry::Registry;
 use crate::review::Case;
+use crate::shelf::{Due, Pressed};
 use crate::sync::{Peer, Status};
 use crate::time::Day;
 use crate::transaction::{Decision, Enrolment};
@@ -285,10 +286,17 @@ impl Replica {
         self.batches.holding(&writer, record.seq)
     }
 
-    /// Packs what questions have unpacked.
+    /// Packs what is not in use.
     pub fn rest(&mut self) {
-        self.batches.rest();
-        self.books.rest();
+        while self.rest_a_chunk() {}
+    }
+
+    /// Packs a chunk of what is not in use; whether there was any. For moments in which nobody waits: what is far over its
+    /// limit is packed with the next record, whoever waits.
+    pub fn rest_a_chunk(&mut self) -> bool {
+        self.batches.rest_a_chunk(Due::Now)
+            || self.books.rest_a_chunk(Due::Now)
+            || self.posted_ms.rest_a_chunk(Due::Now, &Pressed)
     }
 
     /// Business days that have a document.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attic::Workroom;
 use crate::ids::{BatchHash, SessionId, WriterId};
-use crate::shelf::{Pressed, Shelf};
+use crate::shelf::{Due, Pressed, Shelf};
 use crate::time::Day;
 
 /// Where a batch stands and what it holds, without its bytes.
@@ -67,15 +67,15 @@ impl Batches {
         own.forked |= meta.first_seq <= own.last_seq;
         own.last_seq = own.last_seq.max(meta.last_seq);
         own.ordinals.push(ordinal);
-        own.ordinals.rest(&Pressed);
+        own.ordinals.rest_a_chunk(Due::Now, &Pressed);
         self.shelf.push(meta);
-        self.shelf.rest(&Pressed);
+        self.shelf.rest_a_chunk(Due::Overdue, &Pressed);
         ordinal
     }
 
-    /// Packs what is not in use.
-    pub(super) fn rest(&mut self) {
-        self.shelf.rest(&Pressed);
+    /// Packs a chunk of what is not in use; whether there was any.
+    pub(super) fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.shelf.rest_a_chunk(due, &Pressed)
     }
 
     /// Packs what an image names.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Output, Outputs, Replica};
 use crate::entry::{Entry, LinkChange, LinkMark, PostedMark};
 use crate::ids::WriterId;
-use crate::shelf::Pressed;
+use crate::shelf::{Due, Pressed};
 use crate::sync::Message;
 use crate::time::Instant;
 
@@ -149,7 +149,7 @@ impl Replica {
             for _ in self.posted_ms.len()..batches {
                 self.posted_ms.push(mark.at_ms);
             }
-            self.posted_ms.rest(&Pressed);
+            self.posted_ms.rest_a_chunk(Due::Overdue, &Pressed);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use engine::attic::Workroom;
 use engine::host::Looked;
-use engine::shelf::{Packing, Shelf, Slot};
+use engine::shelf::{Due, Packing, Shelf, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::Position;
@@ -50,7 +50,7 @@ impl Positions {
             Looked::Not => return,
         };
         (0..times).for_each(|_| shelf.push(at));
-        shelf.rest(&Form);
+        shelf.rest_a_chunk(Due::Overdue, &Form);
     }
 
     /// Packs what an image names.

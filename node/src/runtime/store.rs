@@ -44,8 +44,8 @@ use crate::storage::{Debt, Entry, Position, Storage, StorageError};
 
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
-/// Records that may wait to be judged while more is taken in.
-const BACKLOG_RECORDS: usize = 4_096;
+/// Records that may wait to be judged while more is taken in: what waits is in memory, some 1.3 kB each.
+const BACKLOG_RECORDS: usize = 1_024;
 /// How often a store's task looks whether a full disk has space again.
 const FULL_LOOK_MS: i64 = 250;
 
@@ -251,7 +251,7 @@ impl StoreTask {
             self.turn().await;
             self.look_at_space().await;
             self.look_at_peers();
-            self.host.replica_mut().rest();
+            while self.jobs.is_empty() && self.host.replica_mut().rest_a_chunk() {}
             self.shown.show(self.host.replica().revision());
             self.notes.end_turn(self.host.is_settled());
             if self.is_due() && self.host.is_settled() {
@@ -290,7 +290,7 @@ impl StoreTask {
         let mut next = Some(first);
         let (mut taken, taken_max) = (0, self.in_flight_max());
         for _ in 0..JOBS_A_TURN {
-            if taken > taken_max {
+            if taken > taken_max || self.host.replica().backlog() > BACKLOG_RECORDS {
                 break;
             }
             let Some(job) = next.take().or_else(|| self.jobs.try_recv().ok()) else { break };
