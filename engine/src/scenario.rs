@@ -541,9 +541,9 @@ impl<'a> Reader<'a> {
             _ => LineFlag::Item,
         };
         let names = line.original.is_some() || line.original_line.is_some();
-        let original = names.then(|| OriginalLine {
-            reference: line.original.as_ref().map(|name| Reference::to_id(RecordId::symbolic(name))),
-            line: line.original_line,
+        let original = names.then(|| {
+            let reference = line.original.as_ref().map(|name| Reference::to_id(RecordId::symbolic(name)));
+            Box::new(OriginalLine { reference, line: line.original_line })
         });
         Ok(Line {
             number: line.n,

@@ -66,7 +66,7 @@ pub struct Line {
     /// What the line is, beyond an ordinary item.
     pub flag: LineFlag,
     /// The line of an earlier sale that this one returns.
-    pub original: Option<OriginalLine>,
+    pub original: Option<Box<OriginalLine>>,
     /// Rare attributes.
     pub adjustment: Adjustment,
 }

@@ -293,7 +293,7 @@ impl LineInput {
             .map(|given| given.0)
             .or_else(|| self.original_receipt.map(|receipt| Reference::to_receipt(&receipt)));
         let original = (reference.is_some() || self.original_line.is_some())
-            .then_some(OriginalLine { reference, line: self.original_line });
+            .then(|| Box::new(OriginalLine { reference, line: self.original_line }));
         let position = u32::try_from(at + 1).map_err(|_| InputError::at("lines", "too many lines"))?;
         Ok(Line {
             number: self.line.unwrap_or(position),

@@ -127,7 +127,7 @@ impl RecordSet {
             1 if self.chance.once_in(3) => Some(9),
             _ => Some(line.number),
         };
-        back.original = Some(OriginalLine { reference: None, line: number });
+        back.original = Some(Box::new(OriginalLine { reference: None, line: number }));
         back
     }
 
@@ -175,7 +175,7 @@ impl RecordSet {
             && let Some(last) = basket.lines.last_mut()
         {
             let line = last.original.take().and_then(|original| original.line);
-            last.original = Some(OriginalLine { reference: Some(reference), line });
+            last.original = Some(Box::new(OriginalLine { reference: Some(reference), line }));
         }
         let approver = self.chance.once_in(2).then(|| "mgr".to_owned());
         let original = named.filter(|_| !self.chance.once_in(12)).map(|row| row.0);
@@ -209,10 +209,8 @@ impl RecordSet {
         (back.amount_minor, back.tax_minor) = (-back.amount_minor, -back.tax_minor);
         back.flag = LineFlag::ReturnInSale;
         if let Some((reference, _)) = named.filter(|_| !self.chance.once_in(10)) {
-            back.original = Some(OriginalLine {
-                reference: Some(reference),
-                line: back.original.and_then(|original| original.line),
-            });
+            let line = back.original.and_then(|original| original.line);
+            back.original = Some(Box::new(OriginalLine { reference: Some(reference), line }));
         }
         basket.tenders[0].amount_minor += back.gross_minor();
         basket.lines.push(back);
