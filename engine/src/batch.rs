@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError};
 use crate::columns::{self, ColumnError};
 use crate::ids::{BatchHash, LogId, RecordId, SessionId, StoreId, WriterId};
+use crate::residuals;
 use crate::time::{Day, Instant};
 use crate::transaction::Transaction;
 
@@ -25,6 +26,8 @@ pub const TRANSACTION_BYTES_LIMIT: usize = 128 << 10;
 const SEEN_LIMIT: usize = 4_096;
 /// Memory that decoding a batch may claim: decoded values are larger than their bytes.
 const DECODE_LIMIT: usize = 16 << 20;
+/// The same of columns, texts included: the most lines that are lawful, and what they say.
+const COLUMNS_DECODE_LIMIT: usize = 32 << 20;
 /// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;
 /// Version, codec, plain length, signature.
@@ -42,6 +45,8 @@ const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 /// As columns, compressed.
 const COLUMNS: u8 = 2;
+/// As columns, amounts as residuals, compressed.
+const RESIDUALS: u8 = 3;
 
 /// What a writer seals: records in a row, and what it had received when it captured them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -150,7 +155,8 @@ impl Sealed {
     pub fn seal(batch: Batch, key: &SigningKey) -> Self {
         assert_eq!(key.verifying_key().to_bytes(), batch.writer.0, "a writer seals its own log only");
         check_limits(&batch).expect("the log cuts batches within the limits");
-        let (codec_byte, plain_len, body) = pack(&batch);
+        let mut batch = batch;
+        let (codec_byte, plain_len, body) = pack(&mut batch);
         let plain_len = u32::try_from(plain_len).expect("a batch is far below 4 GiB");
         let hash = hash(codec_byte, plain_len, &body);
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
@@ -196,7 +202,12 @@ impl Sealed {
         let hash = hash(bytes[1], plain_len, body);
         let plain = decompress(bytes[1], plain_len, body)?;
         let batch: Batch = match bytes[1] {
-            COLUMNS => columns::decode(&plain, DECODE_LIMIT)?,
+            COLUMNS => columns::decode(&plain, COLUMNS_DECODE_LIMIT)?,
+            RESIDUALS => {
+                let mut batch: Batch = columns::decode(&plain, COLUMNS_DECODE_LIMIT)?;
+                residuals::put_back(&mut batch.entries);
+                batch
+            }
             _ => codec::decode::<_, DECODE_LIMIT>(&plain)?,
         };
         check_limits(&batch)?;
@@ -251,12 +262,16 @@ fn hash(codec_byte: u8, plain_len: u32, body: &[u8]) -> BatchHash {
 }
 
 /// How the body is written, how long it is before it is compressed, and the body.
-fn pack(batch: &Batch) -> (u8, usize, Vec<u8>) {
-    if batch.entries.len() >= COLUMNS_FROM
-        && let Ok(packed) = columns::pack(batch)
-        && packed.bytes.len() < packed.plain_len
-    {
-        return (COLUMNS, packed.plain_len, packed.bytes);
+fn pack(batch: &mut Batch) -> (u8, usize, Vec<u8>) {
+    if batch.entries.len() >= COLUMNS_FROM {
+        residuals::take_off(&mut batch.entries);
+        let packed = columns::pack(batch);
+        residuals::put_back(&mut batch.entries);
+        if let Ok(packed) = packed
+            && packed.plain_len.max(HEADER_BYTES + packed.bytes.len()) <= BATCH_BYTES_LIMIT
+        {
+            return (RESIDUALS, packed.plain_len, packed.bytes);
+        }
     }
     let plain = codec::encode(batch);
     if plain.len() >= COMPRESS_FROM
@@ -275,7 +290,9 @@ fn decompress(codec_byte: u8, plain_len: u32, body: &[u8]) -> Result<Vec<u8>, Ba
     }
     let plain = match codec_byte {
         PLAIN => body.to_vec(),
-        ZSTD | COLUMNS => zstd::bulk::decompress(body, plain_len).map_err(|_| BatchError::Compression)?,
+        ZSTD | COLUMNS | RESIDUALS => {
+            zstd::bulk::decompress(body, plain_len).map_err(|_| BatchError::Compression)?
+        }
         _ => return Err(BatchError::Compression),
     };
     if plain.len() == plain_len { Ok(plain) } else { Err(BatchError::Compression) }

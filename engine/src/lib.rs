@@ -22,6 +22,7 @@ pub mod policy;
 pub mod record;
 pub mod registry;
 pub mod replica;
+mod residuals;
 pub mod review;
 mod runs;
 pub mod scenario;

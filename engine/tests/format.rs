@@ -79,6 +79,55 @@ fn a_sealed_batch() {
     assert_eq!(Sealed::open(sealed.bytes.clone()), Ok(sealed));
 }
 
+/// Twelve records of every kind that a basket has, and a float.
+fn batch_of_many() -> Batch {
+    let line = r#"{"line":1,"sku":"85123A","quantity":"6","unit_price_minor":255,"amount_minor":1530,"tax_minor":255,"tax_rate":"20"},
+        {"line":2,"sku":"00071053","description":"Cheese","quantity":"0.535","unit_price_minor":999,"discount_minor":34,
+        "amount_minor":500,"tax_minor":24,"tax_code":"R","tax_rate":"5"}"#;
+    let text = |n: i64| match n {
+        0 => r#"{"kind":"cash_move","movement":"float","amount_minor":10000,"currency":"GBP"}"#.to_owned(),
+        4 | 9 => format!(
+            r#"{{"kind":"{}","receipt":"R-{}","currency":"GBP","original_receipt":"R-{}","lines":[{line}],"approver":"op-1",
+            "tenders":[{{"type":"card","amount_minor":2030,"payment":"pay-{:06}","card_last4":"0042"}}]}}"#,
+            if n == 4 { "refund" } else { "void" },
+            1000 + n,
+            999 + n,
+            n * 104_729
+        ),
+        n => format!(
+            r#"{{"kind":"sale","receipt":"R-{}","idempotency_key":"cart-{:08}","operator":"op-{n}","currency":"GBP","tip_minor":{n},
+            "lines":[{line},{{"line":3,"sku":"gift","quantity":"1","amount_minor":{},"tax_minor":0}}],
+            "tenders":[{{"type":"card","amount_minor":30,"payment":"pay-{:06}"}},{{"type":"cash","amount_minor":{},
+            "tendered_minor":5000,"change_minor":{}}}]}}"#,
+            1000 + n,
+            n * 7_654_321,
+            n * 101,
+            n * 104_729,
+            2000 + 102 * n,
+            3000 - 102 * n,
+        ),
+    };
+    let entry = |n: i64| BatchEntry {
+        at: Instant { ms: at().ms + n * n * 4_321, ..at() },
+        effective_later_ms: u64::from(n == 7),
+        transaction: Draft::from_json(&text(n)).unwrap().transaction,
+    };
+    Batch { entries: (0..12).map(entry).collect(), ..batch() }
+}
+
+/// How a batch of many is packed may change, and a node reads what any version packed.
+#[test]
+fn sealed_batches_of_many_records() {
+    let fixtures =
+        [(2, include_str!("fixtures/batch_columns.hex")), (3, include_str!("fixtures/batch_residuals.hex"))];
+    for (codec, fixture) in fixtures {
+        let bytes = data_encoding::HEXLOWER.decode(fixture.trim().as_bytes()).unwrap();
+        assert_eq!(bytes[1], codec);
+        assert_eq!(Sealed::open(bytes.into()).unwrap().batch, batch_of_many(), "codec {codec}");
+    }
+    assert_eq!(Sealed::seal(batch_of_many(), &key()).bytes[1], 3);
+}
+
 #[test]
 fn a_message() {
     let message =

@@ -33,6 +33,19 @@ fn sealed() -> Sealed {
     Sealed::seal(batch, &key)
 }
 
+/// Records as columns.
+fn sealed_many() -> Sealed {
+    let mut batch = sealed().batch;
+    let entry = batch.entries.remove(0);
+    let entry = |n: u8| {
+        let mut entry = entry.clone();
+        entry.at.ms += i64::from(n) * i64::from(n);
+        entry.transaction.receipt = format!("F-{}", 1_000 + i64::from(n) * 7_919 % 97);
+        entry
+    };
+    Sealed::seal(Batch { entries: (0..40).map(entry).collect(), ..batch }, &SigningKey::from_bytes(&[1; 32]))
+}
+
 fn messages() -> Vec<Message> {
     vec![
         Message::Hello { store: "s".parse().unwrap(), digest: [7; 32], clock_ms: 5 },
@@ -80,6 +93,25 @@ proptest! {
         prop_assert!(opened.is_err() || !changed, "a changed batch is not the writer's");
         if let Ok(read) = Sealed::reopen(Arc::from(bytes)) {
             prop_assert!(!read.batch.entries.is_empty());
+        }
+    }
+
+    /// A body is packed again after it was changed, so that what lies behind the compression is reached.
+    #[test]
+    fn mutated_columns(edits in prop::collection::vec(any::<(u16, u8)>(), 1..6), cut in any::<Option<u16>>()) {
+        let honest = sealed_many().bytes;
+        prop_assert_eq!(honest[1], 3);
+        let body = mutated(zstd::bulk::decompress(&honest[70..], 1 << 20).unwrap(), &edits, cut);
+        let mut bytes = vec![1, 3];
+        bytes.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+        bytes.extend([0; 64]);
+        bytes.extend(zstd::bulk::compress(&body, 1).unwrap());
+        if let Ok(read) = Sealed::reopen(Arc::from(bytes)) {
+            prop_assert!(!read.batch.entries.is_empty());
+            // What was read can be packed, and is the same again.
+            let key = SigningKey::from_bytes(&[1; 32]);
+            let batch = Batch { writer: WriterId(key.verifying_key().to_bytes()), ..read.batch };
+            prop_assert_eq!(Sealed::open(Sealed::seal(batch.clone(), &key).bytes).map(|again| again.batch), Ok(batch));
         }
     }
 

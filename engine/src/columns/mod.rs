@@ -5,7 +5,9 @@
 //! the reader visits places in the order in which the writer did, columns are found by counting; no path is written.
 //! FORMAT.md has the bytes. Like bincode it cannot read what does not know its own type (untagged, flattened).
 
+mod numbers;
 mod read;
+mod texts;
 mod write;
 
 pub use read::decode;
@@ -44,6 +46,14 @@ const DELTA: u8 = 2;
 const BYTES: u8 = 3;
 /// Texts, each without what it shares with the head of the one before it.
 const TEXTS: u8 = 4;
+/// The same number everywhere.
+const CONSTANT: u8 = 5;
+/// Numbers of one width as steps above the least of them, their bytes of one rank together.
+const PLANES: u8 = 6;
+/// As [`PLANES`], of each number less the one before it.
+const DELTA_PLANES: u8 = 7;
+/// Texts as patterns and the numbers in them.
+const PATTERNS: u8 = 8;
 
 /// Tuples of more members are read as lists of one kind: keys and hashes.
 const TUPLE_LIMIT: usize = 8;
@@ -139,9 +149,19 @@ pub(crate) fn take(from: &mut &[u8]) -> Result<u64, ColumnError> {
     refused("a number does not end")
 }
 
-/// How many lengths a column has.
-fn parts_of(kind: u8) -> usize {
-    if kind == TEXTS { 3 } else { 1 }
+/// Columns as they are written: what tells how they are to be read, and their parts.
+#[derive(Default)]
+struct Written {
+    head: Vec<u8>,
+    parts: Vec<Vec<u8>>,
+    /// Bytes that it takes in the end, about.
+    estimate: usize,
+}
+
+impl Written {
+    fn len(&self) -> usize {
+        self.head.len() + self.parts.iter().map(Vec::len).sum::<usize>()
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +235,72 @@ mod tests {
             let cut = &bytes[..at];
             prop_assert!(decode::<Vec<Row>>(cut, 1 << 16).is_err());
         }
+    }
+
+    prop_compose! {
+        /// Numbers as columns know them: constant, in steps, of some width, rising or not.
+        fn column()(
+            base in any::<u64>(), step in prop_oneof![Just(1_u64), Just(10_000), any::<u64>()], bits in 0_u32..=64,
+            steps in prop::collection::vec(any::<u64>(), 1..80), rising in any::<bool>(),
+        ) -> Vec<u64> {
+            let mut number = base;
+            let below = |any: u64| any.checked_shr(64 - bits).unwrap_or(0).wrapping_mul(step);
+            steps.into_iter().map(|any| {
+                number = if rising { number } else { base }.wrapping_add(below(any));
+                number
+            }).collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_of_every_form_come_back(column in column()) {
+            let signed: Vec<i64> = column.iter().map(|number| number.cast_signed()).collect();
+            let bytes = encode(&(&column, &signed)).unwrap();
+            prop_assert_eq!(decode::<(Vec<u64>, Vec<i64>)>(&bytes, 1 << 16).unwrap(), (column, signed));
+        }
+
+        #[test]
+        fn texts_of_every_form_come_back(
+            texts in prop::collection::vec("[A-B]?[0-9]{0,3}|R-0{0,2}[0-9]{17,20}|cart-[0-9]{6}x[0-9]{6}|.{0,3}", 1..100),
+        ) {
+            let bytes = encode(&texts).unwrap();
+            prop_assert_eq!(decode::<Vec<String>>(&bytes, 1 << 16).unwrap(), texts);
+        }
+
+        #[test]
+        fn broken_heads_are_refused_or_are_other_values(
+            column in column(), texts in prop::collection::vec("R-[0-9]{1,4}", 1..60),
+            at in 0_usize..40, byte in any::<u8>(),
+        ) {
+            let mut bytes = encode(&(column, texts)).unwrap();
+            let at = at.min(bytes.len() - 1);
+            bytes[at] = byte;
+            if let Ok(other) = decode::<(Vec<u64>, Vec<String>)>(&bytes, 1 << 16) {
+                let again = encode(&other).unwrap();
+                prop_assert_eq!(decode::<(Vec<u64>, Vec<String>)>(&again, 1 << 16).unwrap(), other);
+            }
+        }
+    }
+
+    #[test]
+    fn what_takes_no_bytes_takes_no_memory_without_end() {
+        let bytes = encode(&vec![vec![7_u64; 1_000]; 1_000]).unwrap();
+        assert!(bytes.len() < 20, "{}", bytes.len());
+        assert!(decode::<Vec<Vec<u64>>>(&bytes, 1 << 20).is_err());
+        assert_eq!(decode::<Vec<Vec<u64>>>(&bytes, 9 << 20).unwrap(), vec![vec![7_u64; 1_000]; 1_000]);
+    }
+
+    #[test]
+    fn digits_take_what_numbers_take() {
+        let texts: Vec<String> =
+            (0..1_000_u64).map(|n| format!("till-01-{n:07}-{:06}", n * n * 7_919 % 1_000_000)).collect();
+        let bytes = encode(&texts).unwrap();
+        assert!(
+            bytes.len() < 3_100,
+            "three bytes for six digits, none for what rises by one: {}",
+            bytes.len()
+        );
     }
 
     #[test]

@@ -4,63 +4,83 @@ use serde::de::{
     self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::{
-    BYTES, ColumnError, DELTA, Places, SIGNED, TEXTS, TUPLE_LIMIT, UNSIGNED, parts_of, refused, take, unfold,
-};
+use super::numbers::Numbers;
+use super::texts::TextsRead;
+use super::{BYTES, ColumnError, PATTERNS, Places, TEXTS, TUPLE_LIMIT, refused, take};
+
+/// What an entry of a map takes beside its key, about.
+const ENTRY_BYTES: usize = 32;
 
 /// A column that is read.
-struct Source<'a> {
-    kind: u8,
-    /// What is left of it.
-    parts: [&'a [u8]; 3],
-    last: u64,
-    last_text: Vec<u8>,
+enum Source<'a> {
+    Numbers(Numbers<'a>),
+    Bytes { length: usize, left: &'a [u8] },
+    Texts(TextsRead<'a>),
+}
+
+impl<'a> Source<'a> {
+    /// Takes its head.
+    fn open(heads: &mut &'a [u8]) -> Result<Self, ColumnError> {
+        let Some((kind, rest)) = heads.split_first() else { return refused("a column has no kind") };
+        *heads = rest;
+        match *kind {
+            BYTES => {
+                let length = usize::try_from(take(heads)?).unwrap_or(usize::MAX);
+                Ok(Self::Bytes { length, left: &[] })
+            }
+            TEXTS | PATTERNS => TextsRead::open(*kind, heads).map(Self::Texts),
+            kind => Numbers::open(kind, heads).map(Self::Numbers),
+        }
+    }
+
+    /// Takes its parts.
+    fn fill(&mut self, parts: &mut &'a [u8]) -> Result<(), ColumnError> {
+        match self {
+            Self::Numbers(numbers) => numbers.fill(parts),
+            Self::Bytes { length, left } => {
+                let Some((own, rest)) = parts.split_at_checked(*length) else {
+                    return refused("a column is longer than what is there");
+                };
+                (*left, *parts) = (own, rest);
+                Ok(())
+            }
+            Self::Texts(texts) => texts.fill(parts),
+        }
+    }
+
+    fn is_used_up(&self) -> bool {
+        match self {
+            Self::Numbers(numbers) => numbers.is_used_up(),
+            Self::Bytes { left, .. } => left.is_empty(),
+            Self::Texts(texts) => texts.is_used_up(),
+        }
+    }
 }
 
 struct Reader<'a> {
     places: Places,
     columns: Vec<Source<'a>>,
-    /// No list is longer: every element takes a byte somewhere.
-    longest: u64,
-    /// Bytes of text that may still be made.
-    text_left: usize,
+    /// Bytes of texts and elements that may still be made: neither need take any in a column.
+    memory_left: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn open(mut bytes: &'a [u8], text_limit: usize) -> Result<Self, ColumnError> {
-        let longest = bytes.len() as u64;
+    fn open(mut bytes: &'a [u8], memory_limit: usize) -> Result<Self, ColumnError> {
         let count = take(&mut bytes)?;
-        if count > longest {
+        if count > bytes.len() as u64 {
             return refused("more columns than bytes");
         }
-        let mut heads: Vec<(u8, [usize; 3])> = Vec::new();
+        let mut columns = Vec::new();
         for _ in 0..count {
-            let Some((kind, rest)) = bytes.split_first() else { return refused("a column has no kind") };
-            bytes = rest;
-            if *kind > TEXTS {
-                return refused("a column is of no kind that is known here");
-            }
-            let mut lengths = [0; 3];
-            for length in &mut lengths[..parts_of(*kind)] {
-                *length = usize::try_from(take(&mut bytes)?).unwrap_or(usize::MAX);
-            }
-            heads.push((*kind, lengths));
+            columns.push(Source::open(&mut bytes)?);
         }
-        let mut columns = Vec::with_capacity(heads.len());
-        for (kind, lengths) in heads {
-            let mut parts: [&[u8]; 3] = [&[]; 3];
-            for (part, length) in parts.iter_mut().zip(lengths) {
-                let Some((own, rest)) = bytes.split_at_checked(length) else {
-                    return refused("a column is longer than what is there");
-                };
-                (*part, bytes) = (own, rest);
-            }
-            columns.push(Source { kind, parts, last: 0, last_text: Vec::new() });
+        for column in &mut columns {
+            column.fill(&mut bytes)?;
         }
         if !bytes.is_empty() {
             return refused("something follows the columns");
         }
-        Ok(Self { places: Places::new(), columns, longest, text_left: text_limit })
+        Ok(Self { places: Places::new(), columns, memory_left: memory_limit })
     }
 
     fn source(&mut self, place: usize) -> Result<&mut Source<'a>, ColumnError> {
@@ -72,75 +92,56 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self, place: usize) -> Result<u64, ColumnError> {
-        let source = self.source(place)?;
-        let stored = match source.kind {
-            UNSIGNED | SIGNED | DELTA => take(&mut source.parts[0])?,
-            _ => return refused("a column does not hold numbers"),
-        };
-        let number = match source.kind {
-            UNSIGNED => stored,
-            SIGNED => unfold(stored).cast_unsigned(),
-            _ => source.last.wrapping_add(unfold(stored).cast_unsigned()),
-        };
-        source.last = number;
-        Ok(number)
+        match self.source(place)? {
+            Source::Numbers(numbers) => numbers.next(),
+            _ => refused("a column does not hold numbers"),
+        }
     }
 
     fn byte(&mut self, place: usize) -> Result<u8, ColumnError> {
-        let source = self.source(place)?;
-        if source.kind != BYTES {
+        let Source::Bytes { left, .. } = self.source(place)? else {
             return refused("a column does not hold bytes");
-        }
-        let Some((byte, rest)) = source.parts[0].split_first() else {
+        };
+        let Some((byte, rest)) = left.split_first() else {
             return refused("a column ends too early");
         };
-        source.parts[0] = rest;
+        *left = rest;
         Ok(*byte)
     }
 
     fn text(&mut self, place: usize) -> Result<Vec<u8>, ColumnError> {
-        let left = self.text_left;
-        let source = self.source(place)?;
-        if source.kind != TEXTS {
+        let Source::Texts(texts) = self.source(place)? else {
             return refused("a column does not hold texts");
-        }
-        let shared = usize::try_from(take(&mut source.parts[0])?).unwrap_or(usize::MAX);
-        let length = usize::try_from(take(&mut source.parts[1])?).unwrap_or(usize::MAX);
-        let Some((own, rest)) = source.parts[2].split_at_checked(length) else {
-            return refused("a column ends too early");
         };
-        if shared > source.last_text.len() {
-            return refused("a text shares more than the one before it has");
-        }
-        source.parts[2] = rest;
-        source.last_text.truncate(shared);
-        source.last_text.extend_from_slice(own);
-        let text = source.last_text.clone();
-        let Some(left) = left.checked_sub(text.len()) else { return refused("the texts are too long") };
-        self.text_left = left;
+        let text = texts.next()?;
+        self.claim(text.len())?;
         Ok(text)
     }
 
     fn length(&mut self, place: usize) -> Result<usize, ColumnError> {
-        let length = self.number(place)?;
-        if length > self.longest {
-            return refused("a list is longer than what is there");
-        }
-        usize::try_from(length).or_else(|_| refused("a list is longer than memory"))
+        // Elements are counted as they come: a length alone takes nothing.
+        usize::try_from(self.number(place)?).or_else(|_| refused("a list is longer than memory"))
+    }
+
+    fn claim(&mut self, bytes: usize) -> Result<(), ColumnError> {
+        let Some(left) = self.memory_left.checked_sub(bytes) else {
+            return refused("the values take too much memory");
+        };
+        self.memory_left = left;
+        Ok(())
     }
 
     fn is_used_up(&self) -> bool {
-        let read = |source: &Source<'_>| source.parts.iter().all(|part| part.is_empty());
-        self.places.columns == self.columns.len() && self.columns.iter().all(read)
+        self.places.columns == self.columns.len() && self.columns.iter().all(Source::is_used_up)
     }
 }
 
-/// A value of columns that fill `bytes` exactly and whose texts take at most `text_limit` bytes.
+/// A value of columns that fill `bytes` exactly and whose texts and elements take at most `memory_limit` bytes.
 ///
 /// # Errors
 /// The bytes are no columns of this type, or over the limit.
-pub fn decode<T: de::DeserializeOwned>(bytes: &[u8], text_limit: usize) -> Result<T, ColumnError> {
-    let mut reader = Reader::open(bytes, text_limit)?;
+pub fn decode<T: de::DeserializeOwned>(bytes: &[u8], memory_limit: usize) -> Result<T, ColumnError> {
+    let mut reader = Reader::open(bytes, memory_limit)?;
     let value = T::deserialize(From { reader: &mut reader, place: 0 })?;
     if reader.is_used_up() { Ok(value) } else { refused("a column holds more than was read") }
 }
@@ -344,6 +345,9 @@ impl<'de> SeqAccess<'de> for PartsOf<'_, '_> {
             return Ok(None);
         }
         self.left -= 1;
+        if self.alike {
+            self.reader.claim(size_of::<S::Value>().max(1))?;
+        }
         let place = self.reader.places.below(self.place, self.next);
         self.next += usize::from(!self.alike);
         seed.deserialize(From { reader: self.reader, place }).map(Some)
@@ -363,6 +367,7 @@ impl<'de> MapAccess<'de> for PartsOf<'_, '_> {
             return Ok(None);
         }
         self.left -= 1;
+        self.reader.claim(ENTRY_BYTES + size_of::<S::Value>())?;
         let place = self.reader.places.below(self.place, 0);
         seed.deserialize(From { reader: self.reader, place }).map(Some)
     }

@@ -4,20 +4,20 @@ use std::io::{self, Write};
 
 use serde::{Serialize, ser};
 
-use super::{
-    BYTES, ColumnError, DELTA, Places, SIGNED, TEXTS, TUPLE_LIMIT, UNSIGNED, fold, parts_of, put, refused,
-};
+use super::numbers;
+use super::texts::Texts;
+use super::{BYTES, ColumnError, Places, TUPLE_LIMIT, Written, put, refused};
 
 /// How hard packing tries (zstd). With parts in blocks of their own more gains nothing.
 const LEVEL: i32 = 1;
 /// Shorter parts do not pay for a block of their own.
-const PART_ALONE: usize = 1_024;
+const PART_ALONE: usize = 256;
 
 /// A column that is written.
 enum Column {
-    Numbers { signed: bool, plain: Vec<u8>, delta: Vec<u8>, last: u64 },
+    Numbers { signed: bool, numbers: Vec<u64> },
     Bytes(Vec<u8>),
-    Texts { last: Vec<u8>, shared: Vec<u8>, lengths: Vec<u8>, text: Vec<u8> },
+    Texts(Texts),
 }
 
 struct Writer {
@@ -35,13 +35,11 @@ impl Writer {
     }
 
     fn number(&mut self, place: usize, number: u64, signed: bool) -> Result<(), ColumnError> {
-        let fresh = || Column::Numbers { signed, plain: Vec::new(), delta: Vec::new(), last: 0 };
-        let Column::Numbers { signed, plain, delta, last } = self.column(place, fresh) else {
+        let fresh = || Column::Numbers { signed, numbers: Vec::new() };
+        let Column::Numbers { numbers, .. } = self.column(place, fresh) else {
             return refused("a place holds values of two kinds");
         };
-        put(plain, if *signed { fold(number.cast_signed()) } else { number });
-        put(delta, fold(number.wrapping_sub(*last).cast_signed()));
-        *last = number;
+        numbers.push(number);
         Ok(())
     }
 
@@ -54,47 +52,37 @@ impl Writer {
     }
 
     fn text(&mut self, place: usize, bytes: &[u8]) -> Result<(), ColumnError> {
-        let none = Vec::new;
-        let fresh = || Column::Texts { last: none(), shared: none(), lengths: none(), text: none() };
-        let Column::Texts { last, shared, lengths, text } = self.column(place, fresh) else {
+        let Column::Texts(texts) = self.column(place, || Column::Texts(Texts::default())) else {
             return refused("a place holds values of two kinds");
         };
-        let same = last.iter().zip(bytes).take_while(|(a, b)| a == b).count();
-        put(shared, same as u64);
-        put(lengths, (bytes.len() - same) as u64);
-        text.extend(&bytes[same..]);
-        last.truncate(same);
-        last.extend(&bytes[same..]);
+        texts.push(bytes);
         Ok(())
     }
 
     /// The bytes, and where in them long parts begin and end.
     fn finish(self) -> (Vec<u8>, Vec<usize>) {
-        let (mut bytes, mut body, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
-        put(&mut bytes, self.columns.len() as u64);
-        for column in &self.columns {
-            let (kind, parts): (u8, [&[u8]; 3]) = match column {
-                Column::Numbers { plain, delta, .. } if delta.len() < plain.len() => {
-                    (DELTA, [delta, &[], &[]])
+        let mut written = Written::default();
+        put(&mut written.head, self.columns.len() as u64);
+        for column in self.columns {
+            match column {
+                Column::Numbers { signed, numbers } => numbers::write(&numbers, signed, &mut written),
+                Column::Bytes(bytes) => {
+                    written.head.push(BYTES);
+                    put(&mut written.head, bytes.len() as u64);
+                    written.parts.push(bytes);
                 }
-                Column::Numbers { signed: true, plain, .. } => (SIGNED, [plain, &[], &[]]),
-                Column::Numbers { plain, .. } => (UNSIGNED, [plain, &[], &[]]),
-                Column::Bytes(bytes) => (BYTES, [bytes, &[], &[]]),
-                Column::Texts { shared, lengths, text, .. } => (TEXTS, [shared, lengths, text]),
-            };
-            bytes.push(kind);
-            for part in &parts[..parts_of(kind)] {
-                put(&mut bytes, part.len() as u64);
-                let from = body.len();
-                body.extend_from_slice(part);
-                if part.len() >= PART_ALONE {
-                    cuts.extend([from, body.len()]);
-                }
+                Column::Texts(texts) => texts.write(&mut written),
             }
         }
-        let head = bytes.len();
-        bytes.extend(body);
-        cuts.iter_mut().for_each(|cut| *cut += head);
+        let (mut bytes, mut cuts) = (Vec::with_capacity(written.len()), Vec::new());
+        bytes.extend(written.head);
+        for part in written.parts {
+            let from = bytes.len();
+            bytes.extend_from_slice(&part);
+            if part.len() >= PART_ALONE {
+                cuts.extend([from, bytes.len()]);
+            }
+        }
         cuts.dedup();
         (bytes, cuts)
     }
