@@ -9,6 +9,8 @@
 mod handle;
 mod saving;
 mod space;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use handle::Job;
 use handle::Reply;
