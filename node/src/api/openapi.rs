@@ -41,7 +41,10 @@ const REFUSALS: [(&str, &str); 10] = [
     ("413", "The body is too large."),
     ("415", "The body is not of a kind that is taken."),
     ("422", "A field does not fit, or the rules do not allow it."),
-    ("503", "The storage failed, or the node is stopping."),
+    (
+        "503",
+        "The storage failed, the node is stopping, or what is asked for passes from one hub to another (`Retry-After`).",
+    ),
 ];
 
 impl IntoResponses for Refused {

@@ -14,6 +14,8 @@ use crate::runtime::store::StoreError;
 
 /// Largest refusal of another's that is put into our form, in bytes.
 const FOREIGN_BYTES: usize = 64 << 10;
+/// When to ask again where a moment is enough, in seconds.
+const MOMENT_S: u32 = 1;
 
 /// Gives every refusal the form of a problem, also those of the framework (405, 413, a body that is no JSON).
 pub async fn everywhere(request: Request, next: Next) -> Response {
@@ -51,12 +53,20 @@ pub struct Problem {
     pub detail: String,
     /// The input field, if one is to blame.
     pub field: Option<String>,
+    /// When to ask again, in seconds, if it passes by itself so soon.
+    pub retry_after_s: Option<u32>,
 }
 
 impl Problem {
     /// A problem without a field.
     pub fn new(status: StatusCode, title: &'static str, detail: impl std::fmt::Display) -> Self {
-        Self { status, title, detail: detail.to_string(), field: None }
+        Self { status, title, detail: detail.to_string(), field: None, retry_after_s: None }
+    }
+
+    /// It passes by itself in a moment: whoever asks again then may be answered.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        Self { retry_after_s: Some(MOMENT_S), ..self }
     }
 
     /// Nothing of that name.
@@ -88,7 +98,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let headers = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, headers, self.to_json().to_string()).into_response()
+        let mut response = (self.status, headers, self.to_json().to_string()).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
@@ -99,6 +113,7 @@ impl From<InputError> for Problem {
             title: "invalid transaction",
             detail: error.to_string(),
             field: Some(error.field),
+            retry_after_s: None,
         }
     }
 }
@@ -115,9 +130,34 @@ impl From<StoreError> for Problem {
             }
             StoreError::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk full", error),
             StoreError::DatabaseAway => Self::new(StatusCode::SERVICE_UNAVAILABLE, "database away", error),
-            StoreError::Elsewhere(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "another hub", error),
+            StoreError::Elsewhere(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "another hub", error).passing()
+            }
+            StoreError::ChangesHands => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "changes hands", error).passing()
+            }
             StoreError::TakingBack => Self::new(StatusCode::SERVICE_UNAVAILABLE, "taking back", error),
             StoreError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_while_a_store_changes_hands_is_told_when_to_ask_again() {
+        let told = |error: StoreError| {
+            let response = Problem::from(error).into_response();
+            let after =
+                response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+            (response.status(), after)
+        };
+        let moment = Some("1".to_owned());
+        assert_eq!(told(StoreError::ChangesHands), (StatusCode::SERVICE_UNAVAILABLE, moment.clone()));
+        assert_eq!(told(StoreError::Elsewhere(String::new())), (StatusCode::SERVICE_UNAVAILABLE, moment));
+        // Nobody knows when a node that stops is there again.
+        assert_eq!(told(StoreError::Stopping), (StatusCode::SERVICE_UNAVAILABLE, None));
     }
 }

@@ -80,7 +80,7 @@ impl Followed {
 enum Broken {
     /// The database, or another follower: begin again from what the tables say.
     Failed(String),
-    /// The node is stopping.
+    /// The node is stopping, or the log is another hub's.
     Stopping,
 }
 
@@ -93,7 +93,7 @@ impl From<DatabaseError> for Broken {
 impl From<StoreError> for Broken {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Stopping => Broken::Stopping,
+            StoreError::Stopping | StoreError::ChangesHands => Broken::Stopping,
             other => Broken::Failed(other.to_string()),
         }
     }

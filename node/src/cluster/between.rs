@@ -73,7 +73,7 @@ enum Stated {
         repeated: bool,
     },
     Not(String),
-    /// The hub has not got the store: nothing was recorded, and another one may have it.
+    /// The hub has not got the store, or not any more: nothing is known to be recorded, and another one may have it.
     NotHere,
 }
 
@@ -228,6 +228,8 @@ async fn state(rooms: &Arc<Rooms>, store: &StoreId, body: Body) -> Response {
         _ if !serves => Stated::Not("the hub that asked does not serve the company any more".to_owned()),
         None => Stated::NotHere,
         Some(handle) => match handle.state(statement.record.clone(), statement.receipt).await {
+            // It was here a moment ago. Saying it again is harmless, see there.
+            Err(StoreError::ChangesHands) => Stated::NotHere,
             Err(error) => Stated::Not(error.to_string()),
             Ok(receipt) => {
                 rooms.heed(store, &statement.record);
@@ -258,5 +260,5 @@ async fn serves_company(rooms: &Rooms, hub: HubName) -> bool {
 /// Nobody serves the company, or cannot be reached.
 pub(super) fn nobody(detail: &str) -> Problem {
     let detail = format!("{detail}; try again in a few seconds");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no hub serves the company at the moment", detail)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no hub serves the company at the moment", detail).passing()
 }

@@ -27,6 +27,7 @@ use crate::runtime::clock::now_ms;
 use crate::runtime::links::{address_of, listen};
 use crate::runtime::restore::{Images, Restored, restore};
 use crate::runtime::run_file::RunFile;
+use crate::runtime::store::StoreHandle;
 use crate::runtime::workroom::Home;
 use crate::storage::vault::Vault;
 use crate::storage::{self, Storage, StorageError, folder_of, hold, manifest, this_process};
@@ -176,6 +177,17 @@ async fn watch_sight(rooms: Arc<Rooms>, elsewhere: Arc<Elsewhere>) {
 /// A log that was opened: its number, and the room with what its log holds; `None`: another hub has taken it.
 type Opened = (u16, Result<Option<Box<(Room, Restored)>>, Failure>);
 
+/// Why a log is given up. If it is not lost, what its stores have in hand becomes durable first, and the lease is given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// To a hub that has fewer.
+    Given,
+    /// Another hub has claimed it, or its storage failed.
+    Lost,
+    /// This process stops.
+    Stops,
+}
+
 struct Member {
     me: HubName,
     cluster: Cluster,
@@ -282,7 +294,7 @@ impl Member {
                 Step::HandOver { number, .. }
                     if held.contains_key(&number) && !self.busy.contains(&number) =>
                 {
-                    self.close(number, true).await;
+                    self.close(number, Why::Given).await;
                     self.cold = None;
                 }
                 Step::HandOver { .. } => {}
@@ -351,14 +363,19 @@ impl Member {
         for (number, room) in self.rooms.held() {
             if let Some(reason) = room.storage().is_poisoned() {
                 tracing::warn!("{} is not this hub's any more: {reason}", name_of(number));
-                self.close(number, false).await;
+                self.close(number, Why::Lost).await;
             }
         }
     }
 
-    /// Gives a log up. `orderly`: what its stores have in hand becomes durable first, and the lease is given back.
-    async fn close(&mut self, number: u16, orderly: bool) {
+    /// Gives a log up.
+    async fn close(&mut self, number: u16, why: Why) {
         let Some((room, stores)) = self.rooms.close(number) else { return };
+        let orderly = why != Why::Lost;
+        if why != Why::Stops {
+            // Who holds a handle still, or waits for an answer that does not come, is told where the store is then.
+            stores.iter().for_each(StoreHandle::goes_on);
+        }
         if orderly {
             room.audit.note(
                 now_ms(),
@@ -423,6 +440,7 @@ impl Member {
 
     /// Goes: others take what this hub has, one log after the other as it lets go of it.
     async fn leave(&mut self) {
+        self.elsewhere.stops();
         if let Some(table) = &self.table {
             let _ = tokio::time::timeout(FAREWELL, table.leave()).await;
         }
@@ -435,7 +453,7 @@ impl Member {
         }
         let numbers: Vec<u16> = self.rooms.held().into_keys().rev().collect();
         for number in numbers {
-            self.close(number, true).await;
+            self.close(number, Why::Stops).await;
         }
     }
 }
@@ -489,4 +507,75 @@ fn open(
     };
     let audit = rooms.audit.kept_in(storage, std::mem::take(&mut restored.audit));
     Ok(Some(Box::new((Room::new(home, audit), restored))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::database::Database;
+    use crate::runtime::store::StoreError;
+    use crate::storage::Options;
+
+    /// A hub of a company with one shard, which it holds: in files, for a database has no part in this.
+    fn member(dir: &Path) -> Member {
+        crate::hub::init(dir, "Chain", "GBP", "Europe/London").unwrap();
+        let Papers { config, key, authority } = Papers::load(dir).unwrap();
+        let database = Database::parse("postgres://hub:word@127.0.0.1:1/books").unwrap();
+        let (audit, alarms) = (AuditLog::in_memory(), Alarms::default());
+        let (me, company, shards) = (storage::name_of(dir), [1; 16], 1);
+        let elsewhere = Arc::new(Elsewhere::new(Company {
+            dir: dir.to_path_buf(),
+            database: database.clone(),
+            log_id: company,
+            shards,
+            me,
+            config: config.clone(),
+            clock: config.clock().unwrap(),
+            key: key.clone(),
+            vault: None,
+            audit: audit.clone(),
+            alarms: alarms.clone(),
+        }));
+        let others = Some(elsewhere.clone());
+        let rooms =
+            Rooms::new(dir.to_path_buf(), config, key, authority, (audit, alarms), shards, others).unwrap();
+        let (storage, _) = Storage::open(&dir.join("shard"), &Options::default()).unwrap();
+        let room = Room::new(Home::in_memory(storage), rooms.audit.clone());
+        rooms.open(1, room, BTreeMap::new(), None);
+        Member {
+            me,
+            address: String::new(),
+            holder: String::new(),
+            rooms: Arc::new(rooms),
+            elsewhere,
+            vault: None,
+            table: None,
+            back: None,
+            cold: None,
+            since: String::new(),
+            told: BTreeSet::new(),
+            told_version: 0,
+            opening: JoinSet::new(),
+            busy: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            working: BTreeMap::new(),
+            company: None,
+            cluster: Cluster { database, company, shards },
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_a_store_that_is_given_away_hears_that_and_not_that_the_node_stops() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [mut gives, mut stops] = dirs.each_ref().map(|dir| member(&dir.path().join("hub")));
+        let store_of = |member: &Member| member.rooms.own_or_new(&"high-street".parse().unwrap()).unwrap();
+        let [given, stopped] = [store_of(&gives), store_of(&stops)];
+        assert!(given.ask(|_| ()).await.is_ok() && stopped.ask(|_| ()).await.is_ok());
+        gives.close(1, Why::Given).await;
+        assert_eq!(given.ask(|_| ()).await, Err(StoreError::ChangesHands));
+        stops.leave().await;
+        assert_eq!(stopped.ask(|_| ()).await, Err(StoreError::Stopping));
+    }
 }

@@ -25,7 +25,7 @@ use crate::identity::NodeKey;
 use crate::runtime::alarms::Alarms;
 use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::Clock;
-use crate::runtime::store::{Job, StoreError, StoreHandle};
+use crate::runtime::store::{GoesOn, Job, StoreError, StoreHandle};
 use crate::storage::vault::Vault;
 use crate::storage::{Position, folder_of};
 use crate::transport::Endpoint;
@@ -66,6 +66,8 @@ pub(crate) struct Elsewhere {
     stores: RwLock<BTreeSet<StoreId>>,
     readers: Mutex<Readers>,
     handles: Mutex<BTreeMap<StoreId, StoreHandle>>,
+    /// Who reads a log along lets go of it when this process takes it: its stores go on here. Not when the process stops.
+    goes_on: GoesOn,
     /// How far the images reach that are kept here of logs.
     kept: Mutex<BTreeMap<u16, Kept>>,
 }
@@ -103,6 +105,8 @@ impl Kept {
 
 impl Elsewhere {
     pub(crate) fn new(company: Company) -> Self {
+        let goes_on = GoesOn::default();
+        goes_on.set(true);
         Self {
             company,
             lines: Arc::default(),
@@ -114,7 +118,13 @@ impl Elsewhere {
             readers: Mutex::default(),
             handles: Mutex::default(),
             kept: Mutex::default(),
+            goes_on,
         }
+    }
+
+    /// This process stops: whoever is not answered is told so.
+    pub(super) fn stops(&self) {
+        self.goes_on.set(false);
     }
 
     /// Through what other hubs are reached, once this one listens.
@@ -324,7 +334,7 @@ impl Elsewhere {
         if let Some(handle) = handles.get(store) {
             return handle.clone();
         }
-        let (handle, mut jobs) = StoreHandle::to(store.clone());
+        let (handle, mut jobs) = StoreHandle::to(store.clone(), self.goes_on.clone());
         let (elsewhere, name) = (Arc::downgrade(self), store.clone());
         tokio::spawn(async move {
             while let Some(job) = jobs.recv().await {

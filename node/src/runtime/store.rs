@@ -12,9 +12,9 @@ mod space;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use handle::Job;
 use handle::Reply;
 pub(super) use handle::Shown;
+pub(crate) use handle::{GoesOn, Job};
 pub use handle::{StoreError, StoreHandle};
 
 use std::collections::{BTreeMap, VecDeque};

@@ -48,6 +48,12 @@ pub enum StoreError {
         "another hub of the company has this store, and nothing is known to be recorded: {0}; try again in a few seconds"
     )]
     Elsewhere(String),
+    /// The store passes from one hub of the company to another.
+    #[error(
+        "this store passes from one hub of the company to another at the moment, and nothing is known to be recorded; ask \
+         again in a moment"
+    )]
+    ChangesHands,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -72,6 +78,23 @@ pub struct StoreHandle {
     jobs: mpsc::Sender<Job>,
     full: Arc<AtomicBool>,
     shown: Shown,
+    goes_on: GoesOn,
+}
+
+/// Whether a store that answers no more goes on at another hub, or its node stops. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct GoesOn(Arc<AtomicBool>);
+
+impl GoesOn {
+    /// As it is as long as nothing else is said: who answers no more stops with its node.
+    pub(crate) fn set(&self, goes_on: bool) {
+        self.0.store(goes_on, Ordering::Release);
+    }
+
+    /// What somebody is told who gets no answer.
+    fn unanswered(&self) -> StoreError {
+        if self.0.load(Ordering::Acquire) { StoreError::ChangesHands } else { StoreError::Stopping }
+    }
 }
 
 /// How far a store's task has come, to be seen without asking it. Clones share it.
@@ -87,14 +110,20 @@ impl Shown {
 
 impl StoreHandle {
     /// A way to talk to somebody else who answers for a store, and what he hears.
-    pub(crate) fn to(store: StoreId) -> (Self, mpsc::Receiver<Job>) {
-        Self::with(store, Arc::default(), Shown::default())
+    pub(crate) fn to(store: StoreId, goes_on: GoesOn) -> (Self, mpsc::Receiver<Job>) {
+        let (handle, jobs) = Self::with(store, Arc::default(), Shown::default());
+        (Self { goes_on, ..handle }, jobs)
     }
 
     /// A way to talk to a store's task, which says in `full` whether the disk is full, and in `shown` how far it is.
     pub(super) fn with(store: StoreId, full: Arc<AtomicBool>, shown: Shown) -> (Self, mpsc::Receiver<Job>) {
         let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
-        (Self { store, jobs, full, shown }, waiting)
+        (Self { store, jobs, full, shown, goes_on: GoesOn::default() }, waiting)
+    }
+
+    /// The store goes to another hub: whoever is not answered here any more may ask again.
+    pub(crate) fn goes_on(&self) {
+        self.goes_on.set(true);
     }
 
     /// The store.
@@ -123,13 +152,13 @@ impl StoreHandle {
     pub async fn capture(&self, draft: Draft) -> Result<Receipt, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Capture(Box::new(draft), reply)).await?;
-        answer.await.map_err(|_| StoreError::Stopping)?
+        answer.await.map_err(|_| self.goes_on.unanswered())?
     }
 
     /// Puts transactions to be recorded in a row, without waiting for the answers, which come in the same order.
     ///
     /// # Errors
-    /// The node is stopping.
+    /// The node is stopping, or the store changes hands.
     pub async fn capture_later(
         &self,
         draft: Draft,
@@ -146,13 +175,13 @@ impl StoreHandle {
     pub async fn state(&self, record: HubRecord, receipt: String) -> Result<Receipt, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::State(Box::new(record), receipt, reply)).await?;
-        answer.await.map_err(|_| StoreError::Stopping)?
+        answer.await.map_err(|_| self.goes_on.unanswered())?
     }
 
     /// Asks the replica something. Books are up to date when the question is put.
     ///
     /// # Errors
-    /// The node is stopping.
+    /// The node is stopping, or the store changes hands.
     pub async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Replica) -> T + Send + 'static,
@@ -162,23 +191,23 @@ impl StoreHandle {
             let _ = reply.send(question(replica));
         };
         self.send(Job::Ask(Box::new(ask))).await?;
-        answer.await.map_err(|_| StoreError::Stopping)
+        answer.await.map_err(|_| self.goes_on.unanswered())
     }
 
     /// Entries of the journal from a number on, read from the log; at most `limit`.
     ///
     /// # Errors
-    /// The log cannot be read, or the node is stopping.
+    /// The log cannot be read, the node is stopping, or the store changes hands.
     pub async fn journal(&self, from: u64, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Journal(from, limit, reply)).await?;
-        answer.await.map_err(|_| StoreError::Stopping)?
+        answer.await.map_err(|_| self.goes_on.unanswered())?
     }
 
     /// Waits until everything that follows from what was recorded so far is durable: the journal, too.
     ///
     /// # Errors
-    /// The node is stopping.
+    /// The node is stopping, or the store changes hands.
     pub async fn until_durable(&self) -> Result<(), StoreError> {
         let (persisted, told) = self.ask(|replica| (replica.persisted(), replica.revision())).await?;
         self.is_durable_at(told, persisted).await.map(drop)
@@ -187,7 +216,7 @@ impl StoreHandle {
     /// Waits until what a store told is durable. `false`: it began anew meanwhile, and has to be asked again.
     ///
     /// # Errors
-    /// The node is stopping.
+    /// The node is stopping, or the store changes hands.
     pub(crate) async fn is_durable_at(&self, told: Revision, persisted: u64) -> Result<bool, StoreError> {
         loop {
             let (durable, now) = self.ask(|replica| (replica.durable(), replica.revision())).await?;
@@ -235,6 +264,48 @@ impl StoreHandle {
     }
 
     async fn send(&self, job: Job) -> Result<(), StoreError> {
-        self.jobs.send(job).await.map_err(|_| StoreError::Stopping)
+        self.jobs.send(job).await.map_err(|_| self.goes_on.unanswered())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What somebody hears whose question waits when the task ends, and what somebody who asks after it.
+    async fn told_at_the_end_of(store: StoreHandle, jobs: mpsc::Receiver<Job>) -> [StoreError; 2] {
+        let waits = store.clone();
+        let waits = async move { waits.ask(|replica| replica.revision()).await.unwrap_err() };
+        let ends = async move {
+            while jobs.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (waited, ()) = tokio::join!(waits, ends);
+        [waited, store.journal(1, 1).await.unwrap_err()]
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_answered_hears_whether_the_store_goes_on_at_another_hub() {
+        let with = || StoreHandle::with("s1".parse().unwrap(), Arc::default(), Shown::default());
+        let (stops, jobs) = with();
+        assert_eq!(told_at_the_end_of(stops, jobs).await, [StoreError::Stopping, StoreError::Stopping]);
+        let (given, jobs) = with();
+        given.clone().goes_on();
+        assert_eq!(
+            told_at_the_end_of(given, jobs).await,
+            [StoreError::ChangesHands, StoreError::ChangesHands]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_read_along_goes_on_unless_the_node_stops() {
+        let goes_on = GoesOn::default();
+        goes_on.set(true);
+        let (store, jobs) = StoreHandle::to("s1".parse().unwrap(), goes_on.clone());
+        drop(jobs);
+        assert_eq!(store.until_durable().await, Err(StoreError::ChangesHands));
+        goes_on.set(false);
+        assert_eq!(store.until_durable().await, Err(StoreError::Stopping));
     }
 }
