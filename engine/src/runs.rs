@@ -154,10 +154,20 @@ impl<R: Row> Runs<R> {
         }
     }
 
+    /// Whether runs have to be read for rows with some marks, and not the new rows alone.
+    pub(crate) fn may_have_old(&self, marks: &[u64]) -> bool {
+        self.runs.iter().any(|run| run.may_have(marks))
+    }
+
+    /// As [`Runs::up`], of the new rows alone.
+    pub(crate) fn up_fresh(&self, from: R, to: R, limit: usize) -> Vec<R> {
+        self.fresh.range(from..=to).take(limit).copied().collect()
+    }
+
     /// The first `limit` rows in a range, ascending. `marks`: those that rows in the range may have, as far as it is
     /// known.
     pub(crate) fn up(&self, from: R, to: R, limit: usize, marks: &[u64]) -> Vec<R> {
-        let mut found: Vec<R> = self.fresh.range(from..=to).take(limit).copied().collect();
+        let mut found = self.up_fresh(from, to, limit);
         for run in self.runs.iter().filter(|run| run.may_have(marks)) {
             run.up(from, to, limit, &mut found);
         }

@@ -10,7 +10,7 @@ use crate::time::Day;
 /// Bytes that may be on their way to a peer without its acknowledgement.
 pub const WINDOW_BYTES: usize = 4 << 20;
 /// Bytes of batches put into one message, if one batch is not larger.
-pub const CHUNK_BYTES: usize = 64 << 10;
+pub const CHUNK_BYTES: usize = 32 << 10;
 
 /// Sessions of days that a peer's word is remembered of: more than ten years of a large store.
 pub const HELD_LIMIT: usize = 500_000;
