@@ -5,9 +5,10 @@
 mod shop;
 
 use engine::entry::Entry;
-use engine::replica::Input;
+use engine::replica::{Capture, Input};
+use engine::review::Knowledge;
 use engine::sync::Dialect;
-use engine::transaction::{Enrolment, HubRecord};
+use engine::transaction::{Draft, Enrolment, HubRecord};
 
 use shop::{HUB, Node, Shop, identity, log, writer};
 
@@ -47,6 +48,52 @@ fn a_busy_hub_acknowledges_what_its_books_do_not_have_yet_and_they_follow() {
     shop.assert_level(40);
     assert_eq!(shop.nodes[HUB].host.replica().backlog(), 0);
     assert!(shop.nobody_ended());
+}
+
+/// Voids till 1's sale of that token at a till.
+fn void(shop: &mut Shop, till: usize, sale: u64) {
+    shop.token += 1;
+    shop.now.ms += 1_000;
+    let (token, amount) = (shop.token, 100 + sale);
+    let text = format!(
+        r#"{{"kind":"void","receipt":"V-{till}-{token:06}","reverses":"sale","original_receipt":"R-1-{sale:06}",
+        "operator":"op-1","approver":"op-2","currency":"GBP","tenders":[{{"type":"cash","amount_minor":{amount}}}],
+        "lines":[{{"sku":"SKU-{sale:08}","quantity":"1","amount_minor":{amount}}}]}}"#
+    );
+    shop.give(till, Input::Capture(vec![Capture { token, draft: Draft::from_json(&text).unwrap() }]));
+}
+
+#[test]
+fn what_a_till_knew_counts_although_its_record_is_filed_later() {
+    let void_twice = |till_2_knows: bool| {
+        let mut shop = Shop::new(2);
+        shop.give(HUB, Input::Wakeup);
+        shop.link(1, Dialect::Short);
+        shop.link(2, Dialect::Short);
+        shop.sell_live(1);
+        let sale = shop.token;
+        if !till_2_knows {
+            shop.cut(2);
+        }
+        void(&mut shop, 1, sale);
+        shop.carry();
+        void(&mut shop, 2, sale);
+        shop.busy = true;
+        if till_2_knows {
+            shop.carry();
+        } else {
+            shop.link(2, Dialect::Short);
+        }
+        assert_eq!(shop.nodes[HUB].host.replica().backlog(), 1, "the second void waits to be filed");
+        shop.busy = false;
+        shop.assert_level(3);
+        let cases =
+            |node: usize| shop.nodes[node].host.replica().books().cases().cloned().collect::<Vec<_>>();
+        assert_eq!(cases(HUB), cases(2));
+        cases(HUB).iter().flat_map(|case| &case.verdicts).map(|verdict| verdict.knowledge).collect::<Vec<_>>()
+    };
+    assert_eq!(void_twice(true), [Knowledge::Knowing]);
+    assert_eq!(void_twice(false), [Knowledge::Concurrent]);
 }
 
 #[test]

@@ -253,7 +253,7 @@ impl StoreTask {
             self.turn().await;
             self.look_at_space().await;
             self.look_at_peers();
-            while self.jobs.is_empty() && self.host.replica_mut().rest_a_chunk() {}
+            self.rest().await;
             self.shown.show(self.host.replica().revision());
             self.notes.end_turn(self.host.is_settled());
             if self.is_due() && self.host.is_settled() {
@@ -267,6 +267,16 @@ impl StoreTask {
                 for reply in self.stopping.drain(..) {
                     let _ = reply.send(());
                 }
+                return;
+            }
+        }
+    }
+
+    /// Packs what is not in use while nobody waits: whoever was just answered goes on first.
+    async fn rest(&mut self) {
+        while self.jobs.is_empty() {
+            tokio::task::yield_now().await;
+            if !self.jobs.is_empty() || !self.host.replica_mut().rest_a_chunk() {
                 return;
             }
         }
