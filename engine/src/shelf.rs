@@ -38,7 +38,7 @@ impl WorkLimits {
 impl Default for WorkLimits {
     fn default() -> Self {
         // Half as many rows again as are judged at once stay unpacked.
-        Self { chunk_rows: 32, awake_chunks: 48, fresh_rows: 4_096, families_at_once: 1_024 }
+        Self { chunk_rows: 32, awake_chunks: 24, fresh_rows: 4_096, families_at_once: 512 }
     }
 }
 

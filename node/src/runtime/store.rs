@@ -47,7 +47,7 @@ use crate::storage::{Debt, Entry, Position, Storage, StorageError};
 /// Jobs taken in one turn.
 const JOBS_A_TURN: usize = 512;
 /// Records that may wait to be judged while more is taken in: what waits is in memory, some 1.3 kB each.
-const BACKLOG_RECORDS: usize = 1_024;
+const BACKLOG_RECORDS: usize = 512;
 /// How often a store's task looks whether a full disk has space again.
 const FULL_LOOK_MS: i64 = 250;
 
