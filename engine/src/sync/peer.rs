@@ -248,9 +248,14 @@ impl Peer {
 mod tests {
     use super::*;
 
+    /// Two fit a message.
+    const BATCH_BYTES: usize = CHUNK_BYTES * 2 / 5;
+
     fn describe(ordinal: u64) -> (BatchKey, usize, BatchHash) {
         let key = (Day(0), SessionId([0; 16]), u32::try_from(ordinal).unwrap());
-        (key, 100 << 10, BatchHash([u8::try_from(ordinal).unwrap(); 32]))
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&ordinal.to_le_bytes());
+        (key, BATCH_BYTES, BatchHash(hash))
     }
 
     #[test]
@@ -258,14 +263,17 @@ mod tests {
         let mut peer = Peer::default();
         peer.offer(1);
         assert_eq!(peer.next_chunk(describe), None, "not level yet");
-        peer.set_level(0..100);
+        peer.set_level(0..1_000);
         let mut sent = Vec::new();
         while let Some(chunk) = peer.next_chunk(describe) {
             assert!(chunk.ordinals.len() <= 2);
             sent.extend(chunk.ordinals);
         }
         assert!(sent.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(sent.len() * (100 << 10) < WINDOW_BYTES + 2 * CHUNK_BYTES, "the window holds");
+        assert!(
+            sent.len() < 1_000 && sent.len() * BATCH_BYTES < WINDOW_BYTES + 2 * CHUNK_BYTES,
+            "the window holds"
+        );
         let first = digest(Digest::default(), [0, 1].map(|ordinal| describe(ordinal).2));
         assert_eq!(peer.acknowledged(1, first).unwrap().len(), 2);
         assert!(peer.next_chunk(describe).is_some(), "an acknowledgement opens it again");
