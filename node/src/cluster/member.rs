@@ -101,26 +101,9 @@ pub(crate) async fn run(
     let (stop, stopped) = watch::channel(false);
     let (http_listener, http_address) = api::serve::bind(&http).await?;
     let quic = listen(&address, identity, rooms.clone(), stopped.clone()).await?;
-    let mut member = Member {
-        me,
-        address: advertised.unwrap_or_else(|| address_of(quic)),
-        holder: this_process(&dir),
-        rooms: rooms.clone(),
-        elsewhere: elsewhere.clone(),
-        vault,
-        table: None,
-        back: None,
-        cold: None,
-        since: String::new(),
-        told: BTreeSet::new(),
-        told_version: 0,
-        opening: JoinSet::new(),
-        busy: BTreeSet::new(),
-        failed: BTreeMap::new(),
-        working: BTreeMap::new(),
-        company: None,
-        cluster,
-    };
+    let address = advertised.unwrap_or_else(|| address_of(quic));
+    let mut member =
+        Member::new((me, this_process(&dir)), address, rooms.clone(), elsewhere.clone(), vault, cluster);
     if let Some(Door { endpoint, .. }) = rooms.door.get() {
         elsewhere.reached_by(endpoint.clone());
         tokio::spawn(between::answer(rooms.clone(), endpoint.clone()));
@@ -220,6 +203,37 @@ struct Member {
 }
 
 impl Member {
+    /// A hub, by its name and as a holder of leases, that has not looked at the tables yet.
+    fn new(
+        (me, holder): (HubName, String),
+        address: String,
+        rooms: Arc<Rooms>,
+        elsewhere: Arc<Elsewhere>,
+        vault: Option<Vault>,
+        cluster: Cluster,
+    ) -> Self {
+        Self {
+            me,
+            cluster,
+            address,
+            holder,
+            rooms,
+            elsewhere,
+            vault,
+            table: None,
+            back: None,
+            cold: None,
+            since: String::new(),
+            told: BTreeSet::new(),
+            told_version: 0,
+            opening: JoinSet::new(),
+            busy: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            working: BTreeMap::new(),
+            company: None,
+        }
+    }
+
     /// Goes on until it is dropped.
     async fn live(&mut self) {
         let mut ticks = tokio::time::interval(TICK);
@@ -544,26 +558,8 @@ mod tests {
         let (storage, _) = Storage::open(&dir.join("shard"), &Options::default()).unwrap();
         let room = Room::new(Home::in_memory(storage), rooms.audit.clone());
         rooms.open(1, room, BTreeMap::new(), None);
-        Member {
-            me,
-            address: String::new(),
-            holder: String::new(),
-            rooms: Arc::new(rooms),
-            elsewhere,
-            vault: None,
-            table: None,
-            back: None,
-            cold: None,
-            since: String::new(),
-            told: BTreeSet::new(),
-            told_version: 0,
-            opening: JoinSet::new(),
-            busy: BTreeSet::new(),
-            failed: BTreeMap::new(),
-            working: BTreeMap::new(),
-            company: None,
-            cluster: Cluster { database, company, shards },
-        }
+        let cluster = Cluster { database, company, shards };
+        Member::new((me, String::new()), String::new(), Arc::new(rooms), elsewhere, None, cluster)
     }
 
     #[tokio::test]

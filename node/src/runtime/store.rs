@@ -272,11 +272,13 @@ impl StoreTask {
         }
     }
 
-    /// Packs what is not in use while nobody waits: whoever was just answered goes on first.
+    /// Packs what is not in use while nobody waits, for this task or for what the disk has done: whoever was just answered
+    /// goes on first.
     async fn rest(&mut self) {
-        while self.jobs.is_empty() {
+        loop {
             tokio::task::yield_now().await;
-            if !self.jobs.is_empty() || !self.host.replica_mut().rest_a_chunk() {
+            let waits = !self.jobs.is_empty() || !self.written.is_empty();
+            if waits || !self.host.replica_mut().rest_a_chunk() {
                 return;
             }
         }
@@ -302,10 +304,10 @@ impl StoreTask {
         let mut next = Some(first);
         let (mut taken, taken_max) = (0, self.in_flight_max());
         for _ in 0..JOBS_A_TURN {
-            if taken > taken_max || self.host.replica().backlog() > BACKLOG_RECORDS {
-                break;
-            }
-            let Some(job) = next.take().or_else(|| self.jobs.try_recv().ok()) else { break };
+            let enough = taken > taken_max || self.host.replica().backlog() > BACKLOG_RECORDS;
+            // The first has been taken out of the line already: it is done whatever waits.
+            let more = || if enough { None } else { self.jobs.try_recv().ok() };
+            let Some(job) = next.take().or_else(more) else { break };
             if let Job::Frame(_, _, bytes, _) = &job {
                 taken += bytes.len();
             }
