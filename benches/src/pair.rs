@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use ed25519_dalek::SigningKey;
+use engine::attic::Workroom;
 use engine::entry::Entry;
 use engine::host::{Effect, Host, Line, Stored};
 use engine::ids::{LogId, TerminalId, WriterId};
@@ -26,9 +27,11 @@ fn writer(node: u8) -> WriterId {
     WriterId(key(node).verifying_key().to_bytes())
 }
 
-/// A node's replica, empty.
+/// A node's replica, empty, with as much room as such a node has.
 #[must_use]
 pub fn replica(terminal: TerminalId, node: u8) -> Replica {
+    let room = Workroom::default();
+    let room = if terminal.is_hub() { room } else { room.of_one_store() };
     let identity = Identity {
         store: "s1".parse().expect("a store's name"),
         log: LogId { terminal, incarnation: 1 },
@@ -36,7 +39,7 @@ pub fn replica(terminal: TerminalId, node: u8) -> Replica {
         nonce: [node; 16],
         hub: writer(0),
     };
-    Replica::new(identity, base_policy("GBP".parse().expect("a currency")))
+    Replica::new(identity, base_policy("GBP".parse().expect("a currency"))).in_room(&room)
 }
 
 /// A node without a disk or a network: what it appends is durable at once.

@@ -75,6 +75,12 @@ impl Workroom {
         self.attic.as_ref().is_some_and(|attic| attic.makes_images())
     }
 
+    /// The same for a node that has no other store.
+    #[must_use]
+    pub fn of_one_store(self) -> Self {
+        Self { limits: WorkLimits::ONE_STORE, ..self }
+    }
+
     /// The room of one store, whose images name pieces of the attic: what is freed stays until the next image.
     #[must_use]
     pub fn with_images(&self) -> Self {

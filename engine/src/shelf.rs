@@ -33,9 +33,14 @@ pub struct WorkLimits {
 impl WorkLimits {
     /// Everything that can be is packed, and little is judged at once: for finding out whether it is ever missed.
     pub const TIGHTEST: Self = Self { chunk_rows: 3, awake_chunks: 0, fresh_rows: 5, families_at_once: 2 };
+
+    /// Of a node with a single store, a till: what it captured is still unpacked when it is sealed, some 5 MB.
+    pub const ONE_STORE: Self =
+        Self { chunk_rows: 32, awake_chunks: 128, fresh_rows: 4_096, families_at_once: 1_024 };
 }
 
 impl Default for WorkLimits {
+    /// Of a node with many stores, a hub.
     fn default() -> Self {
         // Half as many rows again as are judged at once stay unpacked.
         Self { chunk_rows: 32, awake_chunks: 24, fresh_rows: 4_096, families_at_once: 512 }

@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use common::Company;
+use common::{Company, captured, sale, till, until};
 use serde_json::{Value, json};
 
 /// An answer as it came: status, headers as text, body.
@@ -179,4 +179,21 @@ fn a_stream_of_events_ends_with_its_readers_right_to_read() {
     let events = ("Accept", "text/event-stream");
     assert_eq!(ask(&hub.http, "GET", "/live", &[("Cookie", &cookie), events], "").status, 204);
     assert_eq!(ask(&hub.http, "GET", "/books", &[("Cookie", &cookie)], "").status, 303);
+}
+
+/// No event is noted of what a till holds back; whoever has the page open sees it all the same.
+#[test]
+fn an_open_page_is_told_when_a_till_says_how_much_waits_there() {
+    let mut company = Company::new();
+    let hub = company.hub();
+    let till = till(&company.join("s1", "till-01"));
+    until("the till is online", || till.status()["online"] == true);
+    company.ask(&["policy", "set", "--store", "s1", "sync_interval=1h"]);
+    until("the policy is there", || till.status()["policy_version"] == 1);
+    let cookie = log_in(&hub.http, &company.token, &[]).cookie();
+    let mut page = BufReader::new(listen(&hub.http, "/live", ("Cookie", &cookie))).lines();
+    captured(&till, &[sale("R-1", 1_250)]);
+    assert!(page.any(|line| line.unwrap() == "data: told"));
+    let stores = ask(&hub.http, "GET", "/v1/stores", &[("Cookie", &cookie)], "").json();
+    assert_eq!(stores[0]["waiting"]["value_minor"]["GBP"], 1_250, "{stores}");
 }

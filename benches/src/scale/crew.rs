@@ -163,7 +163,8 @@ async fn begin(dir: &Path, hung_up: watch::Receiver<bool>) -> Outcome<Till> {
     };
     let (storage, _) = Storage::open(dir, &Options::default())?;
     let home = Home::of_node(dir, &storage);
-    let replica = Replica::new(identity, base_policy(enrolment.currency.parse()?)).in_room(&home.room());
+    let replica =
+        Replica::new(identity, base_policy(enrolment.currency.parse()?)).in_room(&home.room().of_one_store());
     let audit = AuditLog::new(storage.clone(), VecDeque::new());
     let clock = Clock::in_zone(&enrolment.time_zone)?;
     let store = store::start(RestoredStore::of(replica), home, audit.clone(), clock);

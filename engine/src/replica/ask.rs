@@ -95,6 +95,12 @@ impl Revision {
     pub fn is_of_one_life_with(&self, other: &Self) -> bool {
         self.life == other.life
     }
+
+    /// Whether peers said something new of themselves since the other.
+    #[must_use]
+    pub fn has_heard_since(&self, other: &Self) -> bool {
+        self.is_of_one_life_with(other) && self.told != other.told
+    }
 }
 
 impl Replica {

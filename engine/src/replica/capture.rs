@@ -267,7 +267,7 @@ impl Replica {
     }
 
     /// Either seals what waits (a peer is there and the policy wants it at once), or makes it durable as it is.
-    fn persist_or_seal(&mut self, now: Instant, outputs: &mut Outputs) {
+    pub(super) fn persist_or_seal(&mut self, now: Instant, outputs: &mut Outputs) {
         let online = !self.peers.is_empty();
         let (interval_ms, threshold) = {
             let policy = self.policy(now.day());

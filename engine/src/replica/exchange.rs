@@ -19,6 +19,9 @@ const TURNED_AWAY_LIMIT: usize = 1_024;
 /// Longest reason passed on to a peer, in characters.
 const REASON_LIMIT: usize = 300;
 
+/// A link to the hub that comes again so soon was dialled anew: what a policy holds back stays held back.
+const REDIALLED_MS: i64 = 10_000;
+
 impl Replica {
     /// Whether a key may talk to this replica: the hub, and the store's enrolled terminals.
     #[must_use]
@@ -27,11 +30,17 @@ impl Replica {
     }
 
     pub(super) fn peer_up(&mut self, now: Instant, peer: WriterId, dialect: Dialect, outputs: &mut Outputs) {
+        let lost = self.hub_link_ms.filter(|_| peer == self.identity.hub);
+        let again = lost.is_some_and(|lost_ms| now.ms.saturating_sub(lost_ms) < REDIALLED_MS);
         self.peers.insert(peer, Peer::speaking(dialect));
         self.note_hub_link(now, peer);
         self.note_link(now, peer, LinkChange::Up, outputs);
         outputs.push(Output::Event(SyncEvent::Connected(peer)));
-        self.seal_all(now, outputs);
+        if again {
+            self.persist_or_seal(now, outputs);
+        } else {
+            self.seal_all(now, outputs);
+        }
         let hello =
             Message::Hello { store: self.identity.store.clone(), digest: self.digest(), clock_ms: now.ms };
         self.when_durable(Output::Send(peer, hello), outputs);

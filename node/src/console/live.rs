@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
@@ -10,10 +11,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use super::Console;
 use super::door::Visitor;
 use crate::runtime::audit::AuditLog;
+
+/// That tills told how they are is passed on at most so often.
+const HINT_EVERY: Duration = Duration::from_secs(1);
 
 /// `GET /live`.
 pub async fn events(
@@ -29,7 +34,7 @@ pub async fn events(
 /// one that says so.
 pub fn changes(log: &AuditLog, headers: &HeaderMap, may: impl Fn() -> bool + Send + 'static) -> Response {
     let resume = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
-    let mut live = log.listen();
+    let (mut live, mut hints) = (log.listen(), log.hints());
     let missed = resume.and_then(|after| log.read(after, 1).last().map(|event| event.number));
     let (send, receive) = mpsc::channel::<Result<Event, Infallible>>(16);
     tokio::spawn(async move {
@@ -40,9 +45,18 @@ pub fn changes(log: &AuditLog, headers: &HeaderMap, may: impl Fn() -> bool + Sen
         {
             return;
         }
+        let mut hint_from = Instant::now();
         loop {
             let event = tokio::select! {
                 event = live.recv() => event,
+                hint = async { sleep_until(hint_from).await; hints.changed().await } => {
+                    let told = Event::default().event("change").data("told");
+                    if hint.is_err() || !may() || send.send(Ok(told)).await.is_err() {
+                        return;
+                    }
+                    hint_from = Instant::now() + HINT_EVERY;
+                    continue;
+                }
                 // A page that was left must not be remembered until something happens.
                 () = send.closed() => return,
             };

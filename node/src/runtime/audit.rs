@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::storage::{Entry, Storage, StorageError};
 
@@ -47,6 +47,7 @@ pub struct AuditLog {
 struct Inner {
     ring: Mutex<(u64, VecDeque<AuditEvent>)>,
     listeners: broadcast::Sender<AuditEvent>,
+    hints: watch::Sender<()>,
 }
 
 impl AuditLog {
@@ -65,7 +66,8 @@ impl AuditLog {
     fn of(restored: VecDeque<AuditEvent>) -> Self {
         let last = restored.back().map_or(0, |event| event.number);
         let (listeners, _) = broadcast::channel(LISTEN_EVENTS);
-        Self { inner: Arc::new(Inner { ring: Mutex::new((last, restored)), listeners }), storage: None }
+        let inner = Inner { ring: Mutex::new((last, restored)), listeners, hints: watch::Sender::new(()) };
+        Self { inner: Arc::new(inner), storage: None }
     }
 
     /// The audit log that is kept in another log of this process, with the events that it already holds: they are numbered
@@ -170,6 +172,17 @@ impl AuditLog {
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<AuditEvent> {
         self.inner.listeners.subscribe()
+    }
+
+    /// Tells open pages that something changed which is no event: a till said how much waits there.
+    pub fn hint(&self) {
+        self.inner.hints.send_replace(());
+    }
+
+    /// Listens to hints from now on.
+    #[must_use]
+    pub fn hints(&self) -> watch::Receiver<()> {
+        self.inner.hints.subscribe()
     }
 }
 

@@ -147,8 +147,12 @@ impl Notes {
         (!self.counts.is_empty()).then_some(self.due_ms)
     }
 
-    /// Ends a turn: notes what happened to cases, and what was counted if it is time. `settled`: everything is judged.
-    pub(super) fn end_turn(&mut self, settled: bool) {
+    /// Ends a turn: notes what happened to cases, and what was counted if it is time. `settled`: everything is judged;
+    /// `heard`: a peer said something new of itself.
+    pub(super) fn end_turn(&mut self, settled: bool, heard: bool) {
+        if heard {
+            self.audit.hint();
+        }
         if settled {
             self.told = ToldCases::default();
         }

@@ -254,8 +254,9 @@ impl StoreTask {
             self.look_at_space().await;
             self.look_at_peers();
             self.rest().await;
-            self.shown.show(self.host.replica().revision());
-            self.notes.end_turn(self.host.is_settled());
+            let revision = self.host.replica().revision();
+            let heard = self.shown.show(revision).is_some_and(|before| revision.has_heard_since(&before));
+            self.notes.end_turn(self.host.is_settled(), heard);
             if self.is_due() && self.host.is_settled() {
                 self.write_checkpoint().await;
             }

@@ -103,7 +103,7 @@ async fn run_until_stopped(dir: PathBuf, http: String, write_at_once: bool) -> R
     tracing::info!(?recovery, "storage opened");
     let changed = manifest::adopt(&dir).map_err(Failure::refused)?;
     let home = Home::of_node(&dir, &storage);
-    let fresh = || Replica::new(identity.clone(), base_policy(currency)).in_room(&home.room());
+    let fresh = || Replica::new(identity.clone(), base_policy(currency)).in_room(&home.room().of_one_store());
     let mut restored = restore(&storage, Images::of(&home), |store| {
         if *store == identity.store { Ok(fresh()) } else { Err(format!("it belongs to store {store}")) }
     })?;
@@ -116,7 +116,7 @@ async fn run_until_stopped(dir: PathBuf, http: String, write_at_once: bool) -> R
     let (again, rooms) = (identity.clone(), home.clone());
     let fresh = Arc::new(move || {
         let identity = ReplicaIdentity { nonce: rand::random(), ..again.clone() };
-        Replica::new(identity, base_policy(currency)).in_room(&rooms.room())
+        Replica::new(identity, base_policy(currency)).in_room(&rooms.room().of_one_store())
     });
     let take_back = TakeBack::of(&dir, 1)?;
     let told = audit.clone();

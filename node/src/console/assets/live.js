@@ -4,7 +4,7 @@
 (() => {
   const source = document.body.dataset.live;
   const stale = document.getElementById("stale");
-  let timer = 0, busy = false, again = false;
+  let timer = 0, due = 0, busy = false, again = false;
 
   async function refresh() {
     if (busy) { again = true; return; }
@@ -31,9 +31,17 @@
   // A page that does not have all its stores yet says after how many ms it wants to be read again.
   function complete() {
     const part = document.querySelector("[data-again]");
-    if (part) { clearTimeout(timer); timer = setTimeout(refresh, Number(part.dataset.again)); }
+    if (part) within(Number(part.dataset.again));
   }
-  function soon() { clearTimeout(timer); timer = setTimeout(refresh, 250); }
+  // What was to come sooner stays: where something happens all the time, a page must not wait until nothing does.
+  function within(ms) {
+    const at = Date.now() + ms;
+    if (due > Date.now() && due <= at) return;
+    clearTimeout(timer);
+    due = at;
+    timer = setTimeout(refresh, ms);
+  }
+  function soon() { within(250); }
 
   if (source) {
     complete();

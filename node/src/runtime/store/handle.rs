@@ -102,9 +102,9 @@ impl GoesOn {
 pub(in super::super) struct Shown(Arc<Mutex<Option<Revision>>>);
 
 impl Shown {
-    /// At the end of each turn.
-    pub(super) fn show(&self, revision: Revision) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(revision);
+    /// At the end of each turn. Gives what was shown before.
+    pub(super) fn show(&self, revision: Revision) -> Option<Revision> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(revision)
     }
 }
 
