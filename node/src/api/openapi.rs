@@ -31,7 +31,7 @@ pub struct ProblemBody {
 /// The refusals that any endpoint may answer with.
 pub struct Refused;
 
-const REFUSALS: [(&str, &str); 10] = [
+const REFUSALS: [(&str, &str); 11] = [
     ("400", "The request cannot be read."),
     ("401", "Nobody is there: a token is missing or not known."),
     ("403", "Not this person, or not from this device."),
@@ -41,6 +41,7 @@ const REFUSALS: [(&str, &str); 10] = [
     ("413", "The body is too large."),
     ("415", "The body is not of a kind that is taken."),
     ("422", "A field does not fit, or the rules do not allow it."),
+    ("429", "Too many wrong tokens or codes from this address: ask again after the time that it tells."),
     (
         "503",
         "The storage failed, the node is stopping, or what is asked for passes from one hub to another (`Retry-After`).",
