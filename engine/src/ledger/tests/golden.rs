@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::codec;
 use crate::scenario::{Scenario, read};
 
 /// The fixtures, or nothing (said aloud) where the product is built without them.
@@ -69,6 +70,20 @@ fn neither_order_nor_redelivery_nor_settling_in_between_changes_anything() {
             books.settle(scenario.today());
             assert_eq!(scenario.report(&books), expected(&scenario), "{} round {round}", scenario.name);
             assert_eq!(books.view_hash(), whole.view_hash(), "{} round {round}", scenario.name);
+        }
+    }
+}
+
+#[test]
+fn the_hash_of_a_day_is_of_what_its_view_says() {
+    for scenario in fixtures() {
+        let books = scenario.run();
+        for (day, hash) in books.day_hashes() {
+            let mut hasher = blake3::Hasher::new_derive_key("tillsync restated day v1");
+            for (id, postings) in books.day_view(day).iter().filter(|row| !row.1.is_empty()) {
+                hasher.update(&id.0).update(&codec::encode(postings));
+            }
+            assert_eq!(hash, *hasher.finalize().as_bytes(), "{} {day}", scenario.name);
         }
     }
 }
