@@ -97,12 +97,19 @@ fn watching_changes_nothing() {
     assert_eq!(seen, unseen);
 }
 
-// The longest test there is: about three minutes of one core.
-#[test]
-fn a_hundred_tills_over_a_week_stay_readable() {
-    let scenario = weather(100, 7, 1);
-    let html = rendered(&scenario, "large.html");
+fn assert_readable(scenario: &Scenario, file: &str) {
+    let html = rendered(scenario, file);
     assert_well_formed(&html);
-    assert_lanes(&html, &scenario);
+    assert_lanes(&html, scenario);
     assert!(html.len() < 3_000_000, "{} bytes", html.len());
+}
+
+#[test]
+fn a_hundred_tills_stay_readable() {
+    assert_readable(&weather(100, 1, 1), "wide.html");
+}
+
+#[test]
+fn a_week_stays_readable() {
+    assert_readable(&weather(10, 7, 1), "long.html");
 }

@@ -46,6 +46,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::database;
 use crate::error::Failure;
@@ -214,14 +219,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
 fn start_log(cli: &Cli) {
     let runs_a_node =
         matches!(cli.command, Command::Hub(setup::Hub::Run(_)) | Command::Terminal(setup::Terminal::Run(_)));
-    let quiet_or_not = if runs_a_node { "info" } else { "error" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet_or_not));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let quiet_or_not = if runs_a_node { LevelFilter::INFO } else { LevelFilter::ERROR };
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(quiet_or_not));
+    let lines = fmt::layer().with_writer(std::io::stderr);
     // A second start (a test, an embedding program) keeps the first log.
     let _ = match cli.log {
-        LogForm::Json => log.json().try_init(),
-        LogForm::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogForm::Json => tracing_subscriber::registry().with(lines.json().with_filter(filter)).try_init(),
+        LogForm::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal());
+            tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()
+        }
     };
 }
 

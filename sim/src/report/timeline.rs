@@ -1,5 +1,5 @@
 //! The timeline: a lane for each node over simulated time, days as columns. What falls into the same few pixels is drawn
-//! as one, so that a hundred tills over a week stay small and readable.
+//! as one, so that a hundred tills, or a week, stay small and readable.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
