@@ -9,7 +9,7 @@ use crate::attic::{Workroom, in_room};
 use crate::codec;
 
 /// Begins an image. Another form of anything that is in one, or another way to judge, gets another number.
-const FORM: &[u8; 4] = b"TSi3";
+const FORM: &[u8; 4] = b"TSi4";
 /// Bytes of the hash of what follows.
 const HASH_BYTES: usize = 32;
 /// Memory that reading an image may claim.

@@ -70,7 +70,7 @@ struct Steps {
     looks: usize,
     /// How long nodes rest before their memory is looked at.
     rests: Duration,
-    /// After this long, the links of tills that do nothing rest.
+    /// After this long, the links of tills that do nothing rest, and they say nothing for two minutes at a time.
     settles: Duration,
     /// How long an idle connection, or hub, is watched.
     idle: Duration,
@@ -88,7 +88,7 @@ const FULL: Steps = Steps {
     more: 1_000,
     looks: 20,
     rests: Duration::from_secs(5),
-    settles: Duration::from_secs(50),
+    settles: Duration::from_secs(90),
     idle: Duration::from_secs(30),
     steady: 100,
     burst: 20_000,

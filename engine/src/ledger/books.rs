@@ -3,7 +3,7 @@
 //! Invariant: after every settle, the books equal those that a full projection of the same set would give.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,7 @@ pub struct Books {
     /// Journal of records that were not judged yet since the start.
     pub(super) restored: BTreeMap<RecordId, Sheet>,
     pub(super) sheets: BTreeMap<Day, Sheet>,
-    /// Hash of the restated view of each day, reckoned when it is asked for.
+    /// The rows of the restated view of each day: added up when they are first asked for, and kept up to date from then on.
     #[serde(serialize_with = "write_views", deserialize_with = "read_views")]
     pub(super) day_views: Views,
 }
@@ -230,8 +230,10 @@ impl Books {
         let record = Arc::clone(self.facts.record(slot));
         let of_log = self.facts.integrity_cases(slot);
         of_log.into_iter().for_each(|case| self.facts.dirty_logs.insert(case));
-        self.day_views.insert(record.business_day, OnceLock::new());
         let before = self.outcomes.get(slot).cloned();
+        if let Some(sum) = self.day_views.entry(record.business_day).or_default().get_mut() {
+            sum.replace(record.id, before.as_ref(), &outcome);
+        }
         if before.as_ref().map(|before| before.standing) != Some(outcome.standing) {
             settled.standing.push((record.id, outcome.standing));
         }

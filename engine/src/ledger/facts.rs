@@ -2,11 +2,11 @@
 //! what has to be judged again; nothing here judges. No answer depends on the order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::days::Days;
 use super::dirty::DirtyLogs;
@@ -499,14 +499,20 @@ fn fingerprint(record: &Record, basket: &Basket) -> Option<u64> {
     if record.transaction.kind() == Kind::Void {
         return None;
     }
-    let mut hasher = DefaultHasher::new();
-    (record.log.terminal.as_str(), record.transaction.kind(), basket.currency).hash(&mut hasher);
-    basket.lines.len().hash(&mut hasher);
+    let mut told = Vec::with_capacity(128);
+    let mut tell = |text: &[u8], numbers: &[i64]| {
+        told.extend_from_slice(text);
+        told.push(0xff);
+        numbers.iter().for_each(|number| told.extend_from_slice(&number.to_le_bytes()));
+    };
+    let (kind, lines) = (record.transaction.kind(), basket.lines.len().try_into().unwrap_or(i64::MAX));
+    tell(record.log.terminal.as_str().as_bytes(), &[kind as i64, lines]);
+    tell(basket.currency.code().as_bytes(), &[]);
     for line in &basket.lines {
-        (line.sku.as_str(), line.quantity, line.amount_minor).hash(&mut hasher);
+        tell(line.sku.as_bytes(), &[line.quantity.0, line.amount_minor]);
     }
     for tender in &basket.tenders {
-        (tender.tender, tender.amount_minor).hash(&mut hasher);
+        tell(&[], &[tender.tender as i64, tender.amount_minor]);
     }
-    Some(hasher.finish())
+    Some(xxh3_64(&told))
 }

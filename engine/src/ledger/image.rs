@@ -6,12 +6,13 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Deserializer, Serializer};
 
 use super::books::Books;
+use super::view::RowSum;
 use crate::attic::Workroom;
 use crate::image::{self, Stale};
 use crate::time::Day;
 
-/// Hash of the restated view of each day, where it was reckoned.
-pub(super) type Views = BTreeMap<Day, OnceLock<[u8; 32]>>;
+/// The rows of the restated view of each day, where they were asked for.
+pub(super) type Views = BTreeMap<Day, OnceLock<RowSum>>;
 
 impl Books {
     /// Whether everything that was filed is judged.
@@ -49,7 +50,7 @@ pub(super) fn write_views<S: Serializer>(views: &Views, to: S) -> Result<S::Ok, 
 }
 
 pub(super) fn read_views<'de, D: Deserializer<'de>>(from: D) -> Result<Views, D::Error> {
-    let views = BTreeMap::<Day, Option<[u8; 32]>>::deserialize(from)?;
-    let view = |view: Option<[u8; 32]>| view.map_or_else(OnceLock::new, OnceLock::from);
+    let views = BTreeMap::<Day, Option<RowSum>>::deserialize(from)?;
+    let view = |view: Option<RowSum>| view.map_or_else(OnceLock::new, OnceLock::from);
     Ok(views.into_iter().map(|(day, known)| (day, view(known))).collect())
 }

@@ -2,6 +2,7 @@
 //! and what caused it, and is chained to the entry before it by hash. It never decides an account.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::LazyLock;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
@@ -92,12 +93,16 @@ impl Sheet {
         if amount_minor == 0 {
             return;
         }
-        let key = (account, currency);
-        let sum = self.0.get(&key).copied().unwrap_or(0).saturating_add(amount_minor);
-        if sum == 0 {
-            self.0.remove(&key);
-        } else {
-            self.0.insert(key, sum);
+        match self.0.entry((account, currency)) {
+            Entry::Vacant(place) => drop(place.insert(amount_minor)),
+            Entry::Occupied(mut place) => {
+                let sum = place.get().saturating_add(amount_minor);
+                if sum == 0 {
+                    place.remove();
+                } else {
+                    place.insert(sum);
+                }
+            }
         }
     }
 
@@ -153,9 +158,14 @@ impl Sheet {
     }
 }
 
-/// What has to be appended so that what was posted becomes what is required (D − J of one record).
+/// What has to be appended so that what was posted becomes what is required (D − J of one record); `required` as
+/// [`Sheet::postings`] gives it.
 #[must_use]
 pub fn difference(required: &[Posting], posted: &[Posting]) -> Vec<Posting> {
+    // Nearly always: it is posted for the first time.
+    if posted.is_empty() {
+        return required.to_vec();
+    }
     let mut sheet = Sheet::default();
     sheet.add_all(required, 1);
     sheet.add_all(posted, -1);

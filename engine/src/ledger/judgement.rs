@@ -75,6 +75,10 @@ pub(crate) struct Outcome {
     pub(crate) twin_ok: bool,
     /// A void follows it into suspense.
     pub(crate) netted: bool,
+    /// Where it stood in the order K (see `order::Place`).
+    pub(crate) rank: u64,
+    /// The same, ms since 1970.
+    pub(crate) ms: i64,
 }
 
 /// A judged family.

@@ -9,6 +9,7 @@ use super::facts::Facts;
 use super::families::Slot;
 use super::journal::Sheet;
 use super::judgement::{Judgement, Outcome, PostAs, Standing};
+use super::order::Place;
 use crate::money::Currency;
 use crate::policy::Discounts;
 use crate::review::{CaseKey, CaseType, subject};
@@ -23,9 +24,9 @@ const STATED_LIMIT: i128 = 1_000_000_000_000_000_000;
 impl Judgement<'_> {
     /// Stage H for every record with lines and tenders.
     pub(crate) fn postings(&mut self) -> Vec<(Slot, Outcome)> {
-        let order = self.in_order();
-        let mut outcomes = Vec::with_capacity(order.len());
-        for slot in order {
+        let mut outcomes = Vec::with_capacity(self.order.len());
+        for at in 0..self.order.len() {
+            let (Place { rank, ms, .. }, slot) = self.order[at];
             let (sheet, difference) = self.sheet(slot);
             self.find_difference(slot, difference);
             let fate = &self.fates[&slot];
@@ -38,7 +39,7 @@ impl Judgement<'_> {
             let twin_ok = fate.stands() && !undone;
             let netted = self.followed_by.contains_key(&slot);
             let postings = sheet.postings().into_boxed_slice();
-            outcomes.push((slot, Outcome { standing, postings, twin_ok, netted }));
+            outcomes.push((slot, Outcome { standing, postings, twin_ok, netted, rank, ms }));
         }
         outcomes
     }
@@ -221,7 +222,9 @@ impl Judgement<'_> {
             Body::Hub(HubRecord::Settlement(settlement)) => settle(&mut sheet, settlement),
             _ => standing = Standing::NotPosted,
         }
-        Outcome { standing, postings: sheet.postings().into_boxed_slice(), twin_ok: false, netted: false }
+        let Place { rank, ms, .. } = facts.place(slot);
+        let postings = sheet.postings().into_boxed_slice();
+        Outcome { standing, postings, twin_ok: false, netted: false, rank, ms }
     }
 
     fn cash_move(

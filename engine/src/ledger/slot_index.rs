@@ -2,10 +2,10 @@
 //! compares what he finds with the key itself.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::families::Slot;
 use crate::attic::Workroom;
@@ -86,16 +86,11 @@ impl Tag {
         Self(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]))
     }
 
-    /// Of a key in parts. SipHash is enough: a piece of any hash is met by whoever wants to meet it, and every find is
-    /// compared with the key.
+    /// Of a key in parts. Not a hash that withstands anybody: a piece of any hash is met by whoever wants to meet it, and every
+    /// find is compared with the key.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
-        let mut hasher = DefaultHasher::new();
-        for part in parts {
-            hasher.write(part);
-            hasher.write_u8(0xff);
-        }
-        let bytes = hasher.finish().to_le_bytes();
-        Self(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        let hash = parts.iter().fold(0, |hash, part| xxh3_64_with_seed(part, hash)).to_le_bytes();
+        Self(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]))
     }
 }
 

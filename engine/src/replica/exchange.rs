@@ -387,13 +387,17 @@ impl Replica {
     /// When the next status is due: soon if something was recorded, admitted or acknowledged since the last.
     pub(super) fn status_due_ms(&self) -> i64 {
         let news = self.status_rests_on != (self.persisted, self.peers.len());
-        let interval = if news { super::STATUS_INTERVAL_MS } else { super::IDLE_STATUS_INTERVAL_MS };
+        let interval = if news { super::STATUS_INTERVAL_MS } else { self.status_rests_ms };
         self.status_told_ms.saturating_add(interval)
     }
 
     pub(super) fn tell_status(&mut self, now: Instant, outputs: &mut Outputs) {
-        self.status_told_ms = now.ms;
-        self.status_rests_on = (self.persisted, self.peers.len());
+        let rests_on = (self.persisted, self.peers.len());
+        // Whoever owes an answer is looked after at the same time, and not later than that.
+        let idle = self.status_rests_on == rests_on && self.peers.values().all(|peer| peer.owes().is_none());
+        self.status_rests_ms =
+            if idle { super::RESTING_STATUS_INTERVAL_MS } else { super::IDLE_STATUS_INTERVAL_MS };
+        (self.status_told_ms, self.status_rests_on) = (now.ms, rests_on);
         let waiting = self.waiting();
         let status = Status {
             clock_ms: now.ms,

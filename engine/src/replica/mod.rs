@@ -269,6 +269,7 @@ pub struct Replica {
     /// Writers that were not known when a peer brought a batch of theirs, with that peer.
     turned_away: BTreeSet<(WriterId, WriterId)>,
     status_rests_on: (u64, usize),
+    status_rests_ms: i64,
     hub_link_ms: Option<i64>,
     policy_today: Policy,
     policy_day: Day,
@@ -281,9 +282,11 @@ enum Held {
     Offer(u64),
 }
 
-/// How often a node tells its peers how it is doing while something happens, and while nothing does.
+/// How often a node tells its peers how it is doing while something happens, once nothing does, and while it goes on like that:
+/// a thousand idle tills wake their hub for these words more than for keeping their links alive.
 const STATUS_INTERVAL_MS: i64 = 3_000;
 const IDLE_STATUS_INTERVAL_MS: i64 = 30_000;
+const RESTING_STATUS_INTERVAL_MS: i64 = 120_000;
 /// A peer that owes an answer so long is talked to anew: something was lost that no transport should lose.
 const OWED_LIMIT_MS: i64 = 120_000;
 /// Changes, and bytes of batches in them, that wait for Automerge before they are applied without being asked for.
@@ -335,6 +338,7 @@ impl Replica {
             owed: BTreeMap::new(),
             turned_away: BTreeSet::new(),
             status_rests_on: (0, 0),
+            status_rests_ms: IDLE_STATUS_INTERVAL_MS,
             hub_link_ms: None,
             policy_today: policy,
             policy_day: Day::default(),
