@@ -78,17 +78,20 @@ fn sealed(count: usize) -> Sealed {
     Sealed::seal(batch(count), &key())
 }
 
-/// Records of a till, day after day of a thousand.
-fn history(count: usize) -> Vec<Arc<Record>> {
+/// Records of a batch, and of a business day where it matters little.
+const A_BATCH: usize = 1_000;
+
+/// Records of a till, day after day of so many.
+fn history(count: usize, a_day: usize) -> Vec<Arc<Record>> {
     let mut all = batch(count);
-    let (mut records, mut day) =
-        (Vec::with_capacity(count), all.day.plus(-i32::try_from(count / 1_000).unwrap_or(0)));
-    for entries in std::mem::take(&mut all.entries).chunks(1_000) {
+    let mut records = Vec::with_capacity(count);
+    let first = all.day.plus(-i32::try_from(count / a_day).unwrap_or(0));
+    for entries in std::mem::take(&mut all.entries).chunks(A_BATCH) {
+        let day = first.plus(i32::try_from(records.len() / a_day).unwrap_or(0));
         let sealed = Sealed::seal(Batch { day, entries: entries.to_vec(), ..all.clone() }, &key());
         let made = records_of(&sealed);
         all.first_seq += made.len() as u64;
         all.prev = made.last().map(|record| record.id);
-        day = day.plus(1);
         records.extend(made.into_iter().map(Arc::new));
     }
     records
@@ -191,11 +194,11 @@ mod pairs {
 
 /// The ledger.
 mod books {
-    use super::{Arc, Bencher, Books, empty_books, history, today};
+    use super::{A_BATCH, Arc, Bencher, Books, empty_books, history, today};
 
     #[divan::bench(args = [100, 1_000, 10_000], sample_count = 10)]
     fn file_and_judge_at_once(bencher: Bencher<'_, '_>, count: usize) {
-        let records = history(count);
+        let records = history(count, A_BATCH);
         bencher.with_inputs(empty_books).bench_local_values(|mut books| {
             records.iter().for_each(|record| books.insert(Arc::clone(record), &[]));
             books.settle(today());
@@ -205,7 +208,7 @@ mod books {
 
     #[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 500, sample_size = 1)]
     fn one_more_on(bencher: Bencher<'_, '_>, count: usize) {
-        let records = history(count + 1_000);
+        let records = history(count + 1_000, A_BATCH);
         let (many, more) = records.split_at(count);
         let mut books: Books = empty_books();
         many.iter().for_each(|record| books.insert(Arc::clone(record), &[]));
@@ -214,6 +217,23 @@ mod books {
         bencher.bench_local(|| {
             books.insert(Arc::clone(next.next().expect("enough records")), &[]);
             books.settle(today())
+        });
+    }
+
+    /// On one business day with so many records.
+    #[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 500, sample_size = 1)]
+    fn one_more_and_the_hash_of_the_view(bencher: Bencher<'_, '_>, a_day: usize) {
+        let records = history(a_day + 500, 2 * a_day);
+        let (many, more) = records.split_at(a_day);
+        let mut books: Books = empty_books();
+        many.iter().for_each(|record| books.insert(Arc::clone(record), &[]));
+        books.settle(today());
+        let mut next = more.iter();
+        let _ = books.view_hash();
+        bencher.bench_local(|| {
+            books.insert(Arc::clone(next.next().expect("enough records")), &[]);
+            books.settle(today());
+            books.view_hash()
         });
     }
 }

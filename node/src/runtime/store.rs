@@ -7,6 +7,7 @@
 //! wait here, unacknowledged; acknowledgements and everything that is asked go on. When space returns, so does all.
 
 mod handle;
+mod line;
 mod saving;
 mod space;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use handle::Reply;
 pub(super) use handle::Shown;
 pub(crate) use handle::{GoesOn, Job};
 pub use handle::{StoreError, StoreHandle};
+pub(crate) use line::Jobs;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -70,7 +72,7 @@ pub(super) struct StoreTask {
     storage: Storage,
     notes: Notes,
     clock: Clock,
-    jobs: OwnedMutexGuard<mpsc::Receiver<Job>>,
+    jobs: OwnedMutexGuard<Jobs>,
     suspects: Suspects,
     written: mpsc::UnboundedReceiver<Written>,
     report: mpsc::UnboundedSender<Written>,
@@ -176,7 +178,7 @@ impl StoreTask {
     pub(super) fn new(
         life: &Life,
         restored: RestoredStore,
-        jobs: OwnedMutexGuard<mpsc::Receiver<Job>>,
+        jobs: OwnedMutexGuard<Jobs>,
         suspects: Suspects,
     ) -> Self {
         let (report, written) = mpsc::unbounded_channel();
@@ -307,7 +309,7 @@ impl StoreTask {
         for _ in 0..JOBS_A_TURN {
             let enough = taken > taken_max || self.host.replica().backlog() > BACKLOG_RECORDS;
             // The first has been taken out of the line already: it is done whatever waits.
-            let more = || if enough { None } else { self.jobs.try_recv().ok() };
+            let more = || if enough { None } else { self.jobs.try_recv() };
             let Some(job) = next.take().or_else(more) else { break };
             if let Job::Frame(_, _, bytes, _) = &job {
                 taken += bytes.len();

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use engine::ids::{StoreId, WriterId};
 use engine::replica::Replica;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::alarms::Alarms;
 use super::audit::AuditLog;
 use super::checkpoint::Saved;
 use super::clock::{Clock, now_ms};
 use super::restore::{RestoreFailure, RestoredStore, restore_store};
-use super::store::{Job, Shown, StoreTask};
+use super::store::{Jobs, Shown, StoreTask};
 use super::take_back::TakeBack;
 use super::workroom::Home;
 
@@ -97,7 +97,7 @@ pub(super) struct Life {
 
 impl Life {
     /// Runs the store's task until it is told to stop, over every panic.
-    pub(super) async fn live(self, jobs: mpsc::Receiver<Job>, first: RestoredStore) {
+    pub(super) async fn live(self, jobs: Jobs, first: RestoredStore) {
         let jobs = Arc::new(tokio::sync::Mutex::new(jobs));
         let (suspects, mut wait) = (Suspects::default(), FIRST_WAIT);
         let mut next = Some(first);

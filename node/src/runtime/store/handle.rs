@@ -10,12 +10,11 @@ use engine::ledger::JournalEntry;
 use engine::replica::{Receipt, Replica, Revision};
 use engine::sync::Dialect;
 use engine::transaction::{Draft, HubRecord};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::super::conversation::{InHand, Outbox};
+use super::line::{Entrance, Jobs, line};
 
-/// Jobs that may wait for a store's task; senders wait beyond that.
-const JOBS_WAITING: usize = 1_024;
 /// How often a store is asked whether what it told is durable by now.
 const DURABLE_EVERY: Duration = Duration::from_millis(5);
 
@@ -75,7 +74,7 @@ pub(crate) enum Job {
 #[derive(Clone)]
 pub struct StoreHandle {
     store: StoreId,
-    jobs: mpsc::Sender<Job>,
+    jobs: Entrance,
     full: Arc<AtomicBool>,
     shown: Shown,
     goes_on: GoesOn,
@@ -110,14 +109,14 @@ impl Shown {
 
 impl StoreHandle {
     /// A way to talk to somebody else who answers for a store, and what he hears.
-    pub(crate) fn to(store: StoreId, goes_on: GoesOn) -> (Self, mpsc::Receiver<Job>) {
+    pub(crate) fn to(store: StoreId, goes_on: GoesOn) -> (Self, Jobs) {
         let (handle, jobs) = Self::with(store, Arc::default(), Shown::default());
         (Self { goes_on, ..handle }, jobs)
     }
 
     /// A way to talk to a store's task, which says in `full` whether the disk is full, and in `shown` how far it is.
-    pub(super) fn with(store: StoreId, full: Arc<AtomicBool>, shown: Shown) -> (Self, mpsc::Receiver<Job>) {
-        let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
+    pub(super) fn with(store: StoreId, full: Arc<AtomicBool>, shown: Shown) -> (Self, Jobs) {
+        let (jobs, waiting) = line();
         (Self { store, jobs, full, shown, goes_on: GoesOn::default() }, waiting)
     }
 
@@ -264,7 +263,7 @@ impl StoreHandle {
     }
 
     async fn send(&self, job: Job) -> Result<(), StoreError> {
-        self.jobs.send(job).await.map_err(|_| self.goes_on.unanswered())
+        if self.jobs.put(job).await { Ok(()) } else { Err(self.goes_on.unanswered()) }
     }
 }
 
@@ -273,7 +272,7 @@ mod tests {
     use super::*;
 
     /// What somebody hears whose question waits when the task ends, and what somebody who asks after it.
-    async fn told_at_the_end_of(store: StoreHandle, jobs: mpsc::Receiver<Job>) -> [StoreError; 2] {
+    async fn told_at_the_end_of(store: StoreHandle, jobs: Jobs) -> [StoreError; 2] {
         let waits = store.clone();
         let waits = async move { waits.ask(|replica| replica.revision()).await.unwrap_err() };
         let ends = async move {
