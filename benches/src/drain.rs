@@ -1,5 +1,5 @@
 //! What was captured offline reaches the hub's books. Twice: with tills that start when the hub is there (the drain
-//! itself, from the first link), and with running tills to which the hub comes back (what a shop sees: finding it
+//! itself, from the first till that is ready), and with running tills to which the hub comes back (what a shop sees: finding it
 //! again included, which tills do at random moments within half a second and knock for every two).
 
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn measure(
     let (row, row_back) =
         if count == 1 { (row::DRAIN_1, row::DRAIN_1_BACK) } else { (row::DRAIN_8, row::DRAIN_8_BACK) };
     let (mut shop, work) = offline(Shop::open(program, count)?, sizes, round)?;
-    let took = from_first_link(&mut shop, &work)?;
+    let took = from_ready(&mut shop, &work)?;
     let mut rows = vec![(row, Measure::whole(sizes.drain, took))];
     shop.check(&work)?;
     if count == 1 {
@@ -42,35 +42,32 @@ pub fn measure(
 
     let (mut shop, work) = offline(Shop::open(program, count)?, sizes, round)?;
     shop.start_hub()?;
-    rows.push((row_back, Measure::whole(sizes.drain, drained(&mut shop.ask_hub()?, &work, false)?)));
+    rows.push((row_back, Measure::whole(sizes.drain, drained(&mut shop.ask_hub()?, &work)?)));
     shop.check(&work)?;
     Ok(rows)
 }
 
-/// The drain of one till from the first link, with the directories of till and hub encrypted.
+/// The drain of one till that has just started, with the directories of till and hub encrypted.
 ///
 /// # Errors
 /// A node does not start, or something does not arrive.
 pub fn sealed(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static str, Measure)>> {
     let (mut shop, work) = offline(Shop::open_sealed(program, 1)?, sizes, round)?;
-    let took = from_first_link(&mut shop, &work)?;
+    let took = from_ready(&mut shop, &work)?;
     shop.check(&work)?;
     Ok(vec![(row::DRAIN_1_SEALED, Measure::whole(sizes.drain, took))])
 }
 
-/// Starts the tills beside a running hub and waits until everything is in its books.
-fn from_first_link(shop: &mut Shop, work: &Work) -> Outcome<Duration> {
+/// Starts the tills beside a running hub and waits until everything is in its books. Counted from the first till that is ready.
+fn from_ready(shop: &mut Shop, work: &Work) -> Outcome<Duration> {
     for till in &mut shop.tills {
         till.stop()?;
     }
     shop.start_hub()?;
     let mut hub = shop.ask_hub()?;
-    // Looking begins before the tills do: otherwise the first would have drained before anybody looked.
-    std::thread::scope(|scope| {
-        let looking = scope.spawn(|| drained(&mut hub, work, true));
-        shop.start_tills()?;
-        looking.join().expect("looking does not panic")
-    })
+    let start = shop.start_tills()?;
+    drained(&mut hub, work)?;
+    Ok(start.elapsed())
 }
 
 /// Bytes on the wire for the same drains, untimed: connecting, and everything that is said until all is in the books.
@@ -84,7 +81,7 @@ pub fn wire(program: &Path, sizes: &Sizes, round: u64) -> Outcome<Vec<(&'static 
         let passed = |shop: &Shop| shop.relay.as_ref().map_or([0; 2], Relay::bytes);
         let before = passed(&shop);
         shop.start_hub()?;
-        drained(&mut shop.ask_hub()?, &work, false)?;
+        drained(&mut shop.ask_hub()?, &work)?;
         for (at, (after, before)) in passed(&shop).into_iter().zip(before).enumerate() {
             rows.push((row[at], Measure::bytes(sizes.drain, after - before)));
         }
@@ -108,24 +105,15 @@ fn offline(mut shop: Shop, sizes: &Sizes, round: u64) -> Outcome<(Shop, Work)> {
     Ok((shop, work))
 }
 
-/// Waits until every record is in the hub's books. Counted from now, or from the first link.
+/// Waits until every record is in the hub's books. Gives how long that took from now.
 ///
 /// # Errors
 /// It takes too long.
-pub fn drained(hub: &mut Http, work: &Work, from_first_link: bool) -> Outcome<Duration> {
-    let start = if from_first_link { first_link(hub)? } else { Instant::now() };
+pub fn drained(hub: &mut Http, work: &Work) -> Outcome<Duration> {
+    let start = Instant::now();
     until("the drain", LOOK_EVERY, || {
-        let (arrived, _) = Shop::arrived(hub)?;
+        let arrived = Shop::arrived(hub)?;
         Ok(work.iter().all(|(till, transactions)| arrived.get(till) == Some(&(transactions.len() as u64))))
     })?;
     Ok(start.elapsed())
-}
-
-/// Waits until a till is linked. Gives when.
-///
-/// # Errors
-/// None comes.
-pub fn first_link(hub: &mut Http) -> Outcome<Instant> {
-    until("the first link", LOOK_EVERY, || Ok(Shop::arrived(hub)?.1))?;
-    Ok(Instant::now())
 }

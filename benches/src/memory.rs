@@ -60,7 +60,7 @@ fn used(program: &Path, sizes: &Sizes, round: u64, records: usize) -> Outcome<Us
         work.push((till.name.clone(), dated));
     }
     shop.start_hub()?;
-    drained(&mut shop.ask_hub()?, &work, false)?;
+    drained(&mut shop.ask_hub()?, &work)?;
     // The first record of a till may be older than what it had of the hub by then: a clock to look at.
     shop.check_with_cases(&work, shop.tills.len())?;
     level(&shop)?;
@@ -70,7 +70,7 @@ fn used(program: &Path, sizes: &Sizes, round: u64, records: usize) -> Outcome<Us
     let again = |shop: &mut Shop| -> Outcome<Duration> {
         let start = Instant::now();
         shop.start_hub()?;
-        let (arrived, _) = Shop::arrived(&mut shop.ask_hub()?)?;
+        let arrived = Shop::arrived(&mut shop.ask_hub()?)?;
         let took = start.elapsed();
         let expected: usize = work.iter().map(|row| row.1.len()).sum();
         assert_eq!(arrived.values().sum::<u64>(), expected as u64, "records after a restart");

@@ -35,7 +35,7 @@ pub fn measure(shop: &mut Shop, records: usize) -> Outcome<Vec<(&'static str, Me
         let start = Instant::now();
         shop.start_hub()?;
         let mut hub = shop.ask_hub()?;
-        let (arrived, _) = Shop::arrived(&mut hub)?;
+        let arrived = Shop::arrived(&mut hub)?;
         rows.push((row, Measure::once(start.elapsed())));
         assert_eq!(arrived.values().sum::<u64>(), records as u64, "records after a restart");
     }

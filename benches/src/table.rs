@@ -34,10 +34,10 @@ pub mod row {
     pub const LIVE_BOOKS: &str = "live: POST until in the hub's books";
     pub const LIVE_CUSTODY: &str = "live: POST until the till shows it at the hub";
     pub const LIVE_POLL: &str = "live: one poll of the hub (how coarse the above is)";
-    pub const DRAIN_1: &str = "drain, 1 till: link up until all in the books";
-    pub const DRAIN_1_SEALED: &str = "drain, 1 till: link up until all in the books, both encrypted";
+    pub const DRAIN_1: &str = "drain, 1 till: ready until all in the books";
+    pub const DRAIN_1_SEALED: &str = "drain, 1 till: ready until all in the books, both encrypted";
     pub const DRAIN_1_BACK: &str = "drain, 1 till: hub back until all in the books";
-    pub const DRAIN_8: &str = "drain, 8 tills: first link up until all in the books";
+    pub const DRAIN_8: &str = "drain, 8 tills: first till ready until all in the books";
     pub const DRAIN_8_BACK: &str = "drain, 8 tills: hub back until all in the books";
     pub const WIRE_1: [&str; 2] =
         ["drain, 1 till: bytes on the wire, till to hub", "drain, 1 till: bytes on the wire, hub to till"];

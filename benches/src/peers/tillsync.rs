@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Contender, Drained, Fleet, Held, Last, Lived, Nothing, Promises, Reopened, results};
 use crate::Outcome;
 use crate::capture::{self, LINES};
-use crate::drain::{Work, drained, first_link};
+use crate::drain::{Work, drained};
 use crate::live::ask_until_there;
 use crate::process::{Node, until};
 use crate::shop::Shop;
@@ -157,16 +157,11 @@ impl Fleet for Company {
         self.shop.start_hub()?;
         let before = self.passed();
         let mut hub = self.shop.ask_hub()?;
-        let (shop, work) = (&mut self.shop, &self.work);
-        let (start, acknowledged) = std::thread::scope(|scope| {
-            // Looking begins before the tills do: otherwise the first would have drained before anybody looked.
-            let looking = scope.spawn(|| first_link(&mut hub));
-            let acknowledged = shop.start_tills().and_then(|()| acknowledged(shop, work));
-            let start = looking.join().expect("looking does not panic")?;
-            Outcome::Ok((start, acknowledged?))
-        })?;
+        // A hub in a bulk answers late: whoever asks it for the first link hears of it when much has come already.
+        let start = self.shop.start_tills()?;
+        let acknowledged = acknowledged(&self.shop, &self.work)?;
         // Each question settles the hub's books: it is asked when the tills have their answer.
-        drained(&mut hub, work, false)?;
+        drained(&mut hub, &self.work)?;
         let books = Instant::now();
         let wire = self.passed_and_still().zip(before).map(|(after, before)| after - before);
         self.shop.check(&self.work)?;
@@ -176,7 +171,7 @@ impl Fleet for Company {
 
     fn held(&mut self) -> Outcome<Vec<Held>> {
         let mut hub = self.shop.ask_hub()?;
-        let (arrived, _) = Shop::arrived(&mut hub)?;
+        let arrived = Shop::arrived(&mut hub)?;
         let mut held = Vec::new();
         for (till, transactions) in &self.work {
             let count = usize::try_from(arrived.get(till).copied().unwrap_or(0))?;
@@ -238,7 +233,7 @@ impl Fleet for Company {
         let disk_bytes = super::disk_bytes(&self.shop.hub_dir())?;
         let start = Instant::now();
         self.shop.start_hub()?;
-        let (arrived, _) = Shop::arrived(&mut self.shop.ask_hub()?)?;
+        let arrived = Shop::arrived(&mut self.shop.ask_hub()?)?;
         let took = start.elapsed();
         let expected: usize = self.work.iter().map(|(_, transactions)| transactions.len()).sum();
         assert_eq!(arrived.values().sum::<u64>(), expected as u64, "records after the hub's return");
