@@ -156,12 +156,11 @@ impl Fleet for Company {
         self.stop_tills()?;
         self.shop.start_hub()?;
         let before = self.passed();
-        let mut hub = self.shop.ask_hub()?;
         // A hub in a bulk answers late: whoever asks it for the first link hears of it when much has come already.
         let start = self.shop.start_tills()?;
         let acknowledged = acknowledged(&self.shop, &self.work)?;
         // Each question settles the hub's books: it is asked when the tills have their answer.
-        drained(&mut hub, &self.work)?;
+        drained(&mut self.shop.ask_hub()?, &self.work)?;
         let books = Instant::now();
         let wire = self.passed_and_still().zip(before).map(|(after, before)| after - before);
         self.shop.check(&self.work)?;
