@@ -207,7 +207,7 @@ impl Shop {
         self.hub.take().map_or(Ok(()), Node::stop)
     }
 
-    /// Starts all tills at once. Gives when the first of them was ready: it dials the hub at that moment.
+    /// Starts all tills at once. Gives when the first of them said that it was ready.
     ///
     /// # Errors
     /// One does not start.

@@ -393,7 +393,7 @@ impl Replica {
 
     pub(super) fn tell_status(&mut self, now: Instant, outputs: &mut Outputs) {
         let rests_on = (self.persisted, self.peers.len());
-        // Whoever owes an answer is looked after at the same time, and not later than that.
+        // Whoever owes an answer is looked at with each status: as long as somebody does, they come as often as ever.
         let idle = self.status_rests_on == rests_on && self.peers.values().all(|peer| peer.owes().is_none());
         self.status_rests_ms =
             if idle { super::RESTING_STATUS_INTERVAL_MS } else { super::IDLE_STATUS_INTERVAL_MS };

@@ -283,7 +283,7 @@ enum Held {
 }
 
 /// How often a node tells its peers how it is doing while something happens, once nothing does, and while it goes on like that:
-/// a thousand idle tills wake their hub for these words more than for keeping their links alive.
+/// idle tills wake their hub for these words, too, and not only to keep their links alive.
 const STATUS_INTERVAL_MS: i64 = 3_000;
 const IDLE_STATUS_INTERVAL_MS: i64 = 30_000;
 const RESTING_STATUS_INTERVAL_MS: i64 = 120_000;
