@@ -2,7 +2,7 @@
 //! arrive as arguments, and what is to be done leaves as data.
 //!
 //! Start at [`replica`]: one door, `Replica::handle(now, Input) -> Outputs`. Floors, downwards only: money, ids,
-//! time → transaction, policy → record → batch, document → ledger, review, sync → replica.
+//! time → transaction, policy → record → batch, document → ledger, review → entry → sync → replica.
 
 pub mod attic;
 pub mod batch;

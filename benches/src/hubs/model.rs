@@ -21,8 +21,8 @@ mod limit {
     pub const SHARDS: u64 = 256;
 }
 
-/// Processor time that an idle till costs its hub, nanoseconds a second: 3.05 % of a core for 1,000, the row "hub idle" of
-/// docs/performance.md (`benches scale --only tills`).
+/// Processor time that an idle till costs its hub, nanoseconds a second: 3.05 % of a core for 1,000, measured with links that speak
+/// every 1.5 s as those of several hubs do (docs/performance.md, "hub idle", before; `benches scale --only tills`).
 const IDLE_TILL_NS: u64 = 30_500;
 
 /// What is assumed; put in your own.

@@ -63,7 +63,7 @@ pub(crate) use reversal::cancelling;
 #[command(name = "tillsync", version, max_term_width = 110)]
 #[command(
     after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the node cannot be reached, \
-    4 `verify` found something untrue.\nStart with `tillsync demo`: the whole product on this machine."
+    4 something is not true (`verify`, `demo`, a copy by `backup` or `hub move`).\nStart with `tillsync demo`: the whole product on this machine."
 )]
 struct Cli {
     /// Print JSON instead of text for people: one document, or one line an item where items keep coming

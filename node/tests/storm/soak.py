@@ -15,7 +15,7 @@ from company import Company, in_background, sale, until
 TILLS = 3
 # Callers who say half a request at each node, at a time.
 HALF_OPEN = 40
-# What a resting record may cost (ARCHITECTURE.md, known limits: about 300 bytes), with the allocator's slack.
+# What a resting record may cost, with the allocator's slack.
 RECORD_BYTES = 1_500
 # Memory that comes and goes: buffers, caches, chunks unpacked for somebody.
 SLACK_BYTES = 48 << 20

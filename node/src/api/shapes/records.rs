@@ -231,7 +231,7 @@ pub struct CustodyShape {
     terminal: String,
     /// Its number in the log.
     seq: u64,
-    /// `saved`, `on_peer`, `at_hub`, `merged`, `posted`, `exported`, or `in_review`.
+    /// `saved`, `on_peer`, `at_hub`, `posted`, `exported`, or `in_review`.
     state: String,
     /// States reached.
     history: Vec<CustodyStepShape>,
