@@ -70,7 +70,8 @@ pub fn check(write: bool) -> Outcome<()> {
             );
         };
         let change = (i128::from(*now) - i128::from(then)) * 1_000 / i128::from(then);
-        println!("| {name} | {now} | {then} | {:+}.{} % |", change / 10, change.abs() % 10);
+        let sign = if change < 0 { '-' } else { '+' };
+        println!("| {name} | {now} | {then} | {sign}{}.{} % |", change.abs() / 10, change.abs() % 10);
         if *now * 100 > then * (100 + ALLOWED_PERCENT) {
             over.push(name.as_str());
         }

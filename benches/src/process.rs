@@ -111,7 +111,6 @@ impl Node {
     ///
     /// # Errors
     /// The system does not tell.
-    #[cfg(feature = "peers")]
     pub fn peak_memory(&self) -> Outcome<u64> {
         self.status("VmHWM:")
     }

@@ -53,6 +53,9 @@ const LEVEL: i32 = 1;
 const SMALL_ROWS: usize = 8;
 /// What is overdue is over its limit by this part of it.
 const OVERDUE_PART: usize = 8;
+/// Of what stays unpacked otherwise, whoever is idle keeps this part, and so many chunks at least.
+const IDLE_PART: usize = 8;
+const IDLE_CHUNKS: usize = 2;
 /// More slots are never packed together.
 const ROWS_LIMIT: usize = 1 << 16;
 /// So many of the newest full chunks are still expected to change.
@@ -87,6 +90,8 @@ pub struct Cut {
 pub enum Due {
     /// Whatever is over a limit: for moments in which nobody waits.
     Now,
+    /// Nearly everything: for those who expect nothing more for a while.
+    Idle,
     /// What is far over it: for those who come before such a moment.
     Overdue,
 }
@@ -234,10 +239,14 @@ impl<T> Shelf<T> {
     /// filing a record, so whoever has somebody waiting asks for one at a time. What is only let go, or is over the limit by
     /// more than it may ever be, is done at once.
     pub fn rest_a_chunk(&mut self, due: Due, packing: &impl Packing<T>) -> bool {
-        let slack = if due == Due::Now { 0 } else { self.cut.awake / OVERDUE_PART };
+        let (awake, slack) = match due {
+            Due::Idle => ((self.cut.awake / IDLE_PART).max(IDLE_CHUNKS).min(self.cut.awake), 0),
+            Due::Now => (self.cut.awake, 0),
+            Due::Overdue => (self.cut.awake, self.cut.awake / OVERDUE_PART),
+        };
         let mut packed = false;
-        while self.awake().len() > self.cut.awake + slack {
-            if packed && self.awake().len() <= self.cut.awake + 2 * slack {
+        while self.awake().len() > awake + slack {
+            if packed && self.awake().len() <= awake + 2 * slack {
                 return true;
             }
             let Some(at) = self.awake().pop_front() else { break };
@@ -449,6 +458,22 @@ mod tests {
         assert_eq!(shelf.awake().len(), cut.awake);
         assert_eq!(shelf.packed_to + PACKED_BEHIND, shelf.len() / cut.rows);
         shelf.for_each(&Texts, |slot, row| assert!(row.starts_with(&format!("row {slot}"))));
+    }
+
+    #[test]
+    fn whoever_is_idle_keeps_little_unpacked() {
+        let packed_to = |awake, idle| {
+            let mut shelf = Shelf::cut(&room(), Cut { rows: 4, awake });
+            (0..4_000).for_each(|row| shelf.push(format!("row {row}")));
+            while shelf.rest_a_chunk(Due::Now, &Texts) {}
+            assert_eq!(shelf.awake().len(), awake);
+            while shelf.rest_a_chunk(Due::Idle, &Texts) {}
+            assert_eq!(shelf.awake().len(), idle);
+            shelf.for_each(&Texts, |slot, row| assert_eq!(*row, format!("row {slot}")));
+        };
+        packed_to(5 * IDLE_PART, 5);
+        packed_to(IDLE_PART, IDLE_CHUNKS);
+        packed_to(1, 1);
     }
 
     #[test]

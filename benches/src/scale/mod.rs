@@ -78,6 +78,8 @@ struct Steps {
     steady: usize,
     /// Transactions that all tills capture together as fast as they can.
     burst: usize,
+    /// Transactions that all tills capture together while the hub is away.
+    away: usize,
 }
 
 const FULL: Steps = Steps {
@@ -92,6 +94,7 @@ const FULL: Steps = Steps {
     idle: Duration::from_secs(30),
     steady: 100,
     burst: 20_000,
+    away: 100_000,
 };
 
 const TINY: Steps = Steps {
@@ -106,6 +109,7 @@ const TINY: Steps = Steps {
     idle: Duration::from_millis(300),
     steady: 50,
     burst: 60,
+    away: 120,
 };
 
 /// Larger than what `histories` goes up to: only the start and the memory.

@@ -25,6 +25,8 @@ use crate::workload::{Transaction, net_minor, transactions};
 const A_STORE: usize = 10;
 /// How often the hub is asked what has arrived: each question goes to every store.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Kinds of work in a round, each with transactions of its own.
+const KINDS: u64 = 4;
 /// A timed sale every so often.
 const PACE: Duration = Duration::from_millis(10);
 
@@ -73,7 +75,8 @@ pub fn measure(program: &Path, steps: &Steps, tills: usize, round: u64) -> Outco
             Ok(())
         })?,
     );
-    let work = sell(&mut said, steps, &place, &crew, tills, round)?;
+    let mut work = sell(&mut said, steps, &place, &crew, tills, round)?;
+    away(&mut said, steps, &mut place, &crew, &mut work, tills, round)?;
     check(&mut place.ask()?, &work)?;
     crew.stop()?;
     place.end_hub(true)?;
@@ -94,10 +97,10 @@ fn sell(
     let steadily = (steps.live * 4).div_ceil(tills) + 1;
     // Each kind of work has its own sales to reverse: not all that is ready to be sold beside the timed sales is sold.
     let all = |count: usize, seed: u64| -> Vec<Vec<Transaction>> {
-        (0..tills).map(|till| transactions(&name(till), count, 3 * round + seed)).collect()
+        (0..tills).map(|till| transactions(&name(till), count, KINDS * round + seed)).collect()
     };
     let (mut beside, fast) = (all(steadily, 0), all(burst, 1));
-    let timed = transactions(&name(0), steps.live, 3 * round + 2);
+    let timed = transactions(&name(0), steps.live, KINDS * round + 2);
     let over = AtomicBool::new(false);
     let mut hub = place.ask()?;
     let [mut saved, mut books] = [(); 2].map(|()| Samples::default());
@@ -155,6 +158,39 @@ fn sell(
         work.entry(till).or_default().extend(sold);
     }
     Ok(work)
+}
+
+/// An outage: the hub ends, all tills sell as fast as they can, and then it is started again. What it takes until everything
+/// is in its books, and the most memory that it had from its start on.
+fn away(
+    said: &mut Said,
+    steps: &Steps,
+    place: &mut Place,
+    crew: &Crew,
+    work: &mut BTreeMap<usize, Vec<Transaction>>,
+    tills: usize,
+    round: u64,
+) -> Outcome<()> {
+    let before: usize = work.values().map(Vec::len).sum();
+    let count = steps.away.div_ceil(tills);
+    let sold: Vec<_> = (0..tills).map(|till| transactions(&name(till), count, KINDS * round + 3)).collect();
+    place.end_hub(true)?;
+    crew.at_once(&sold)?;
+    sleep(steps.rests);
+    let start = Instant::now();
+    place.start_hub()?;
+    arrive(place, before + count * tills)?;
+    said.push(
+        "tills-rate",
+        "in the hub's books after an outage, from its start",
+        Unit::Rate,
+        per_second(count * tills, start.elapsed()),
+    );
+    said.bytes("tills-peak", "hub, the most from its start until then", place.hub()?.peak_memory()?);
+    for (till, sold) in sold.into_iter().enumerate() {
+        work.entry(till).or_default().extend(sold);
+    }
+    Ok(())
 }
 
 fn arrive(place: &Place, records: usize) -> Outcome<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::account::Account;
-use super::case_index::{CaseChanges, OpenCases};
+use super::case_index::{CaseChanges, Cases, OpenCases};
 use super::facts::{Facts, RefKey, references};
 use super::families::Slot;
 use super::image::{Views, read_views, write_views};
@@ -47,7 +47,7 @@ pub struct Books {
     pub(super) facts: Facts,
     pub(super) base: Policy,
     pub(super) outcomes: Outcomes,
-    pub(super) cases: BTreeMap<CaseKey, Case>,
+    pub(super) cases: Cases,
     pub(super) open_cases: OpenCases,
     #[serde(skip)]
     pub(super) case_changes: CaseChanges,
@@ -79,7 +79,7 @@ impl Books {
             facts: Facts::new(store, policy.clone(), room),
             base: policy,
             outcomes: Outcomes::new(room),
-            cases: BTreeMap::new(),
+            cases: Cases::default(),
             open_cases: OpenCases::default(),
             case_changes: CaseChanges::default(),
             z_checked: ZChecked::default(),
@@ -300,9 +300,7 @@ impl Books {
 
     /// Whether any suspected duplicate is a case.
     fn has_suspects(&self) -> bool {
-        let first = CaseKey::new(CaseType::SuspectedDuplicate, "");
-        let next = self.cases.range(first..).next();
-        next.is_some_and(|(key, _)| key.case_type == CaseType::SuspectedDuplicate)
+        self.cases.of_type(CaseType::SuspectedDuplicate).next().is_some()
     }
 
     fn set_case(&mut self, key: &CaseKey, case: Option<Case>, settled: &mut Settled) {
@@ -320,10 +318,7 @@ impl Books {
                 _ => CaseChange::Changed,
             },
         };
-        let old = match case.clone() {
-            Some(case) => self.cases.insert(key.clone(), case),
-            None => self.cases.remove(key),
-        };
+        let old = self.cases.set(key, case.clone());
         self.index_case(key, old.as_ref());
         settled.cases.extend(case.or(old).map(|case| CaseEvent { change, case }));
     }
@@ -369,17 +364,6 @@ impl Books {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.outcomes.len() == 0
-    }
-
-    /// The current cases, by type and subject.
-    pub fn cases(&self) -> impl Iterator<Item = &Case> {
-        self.cases.values()
-    }
-
-    /// A case by its id.
-    #[must_use]
-    pub fn case(&self, id: &str) -> Option<&Case> {
-        self.cases.values().find(|case| case.id == id)
     }
 
     /// Balance of every account that is not zero.
@@ -486,10 +470,9 @@ impl Books {
     /// References of held records that nothing here answers: the hub may find them in other stores.
     #[must_use]
     pub fn unresolved_references(&self) -> Vec<Reference> {
-        let waiting = |case: &&Case| {
-            matches!(case.key.case_type, CaseType::AwaitingOriginal | CaseType::OrphanReference)
-        };
-        let held = self.cases().filter(waiting).flat_map(|case| case.held.keys());
+        let waiting = [CaseType::AwaitingOriginal, CaseType::OrphanReference];
+        let held =
+            waiting.into_iter().flat_map(|of| self.cases.of_type(of)).flat_map(|case| case.held.keys());
         let slots: BTreeSet<Slot> = held.filter_map(|id| self.facts.slot(id)).collect();
         let named = slots
             .iter()

@@ -1,14 +1,63 @@
-//! What is asked of the cases of a store more often than all of them can be looked through: which are open on a till's day,
-//! and which have changed since somebody looked. Opens, changes and ends no case.
+//! The cases of a store, and what is asked of them more often than all can be looked through: how many are open, which are
+//! open on a till's day, and which have changed since somebody looked. Decides nothing about a case.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::books::Books;
 use crate::ids::LogId;
-use crate::review::{Case, CaseKey, CaseState};
+use crate::review::{Case, CaseKey, CaseState, CaseType};
 use crate::time::Day;
+
+/// Cases by type and subject. Its image is the cases alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "BTreeMap<CaseKey, Case>")]
+pub(crate) struct Cases {
+    rows: BTreeMap<CaseKey, Case>,
+    open: usize,
+}
+
+impl From<BTreeMap<CaseKey, Case>> for Cases {
+    fn from(rows: BTreeMap<CaseKey, Case>) -> Self {
+        let open = rows.values().filter(|case| case.state == CaseState::Open).count();
+        Self { rows, open }
+    }
+}
+
+impl Serialize for Cases {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.rows.serialize(to)
+    }
+}
+
+impl Cases {
+    /// Puts a case in the place of the one with its key, or takes that one away; gives back what was there.
+    pub(crate) fn set(&mut self, key: &CaseKey, case: Option<Case>) -> Option<Case> {
+        let is_open = |case: &Option<Case>| case.as_ref().is_some_and(|case| case.state == CaseState::Open);
+        let opens = is_open(&case);
+        let old = match case {
+            Some(case) => self.rows.insert(key.clone(), case),
+            None => self.rows.remove(key),
+        };
+        self.open = self.open + usize::from(opens) - usize::from(is_open(&old));
+        old
+    }
+
+    pub(crate) fn get(&self, key: &CaseKey) -> Option<&Case> {
+        self.rows.get(key)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Case> {
+        self.rows.values()
+    }
+
+    /// Those of one type, by subject.
+    pub(crate) fn of_type(&self, case_type: CaseType) -> impl Iterator<Item = &Case> {
+        let rows = self.rows.range(CaseKey::new(case_type, "")..);
+        rows.map(|row| row.1).take_while(move |case| case.key.case_type == case_type)
+    }
+}
 
 /// Open cases by where they are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -90,6 +139,23 @@ impl CaseChanges {
 }
 
 impl Books {
+    /// The current cases, by type and subject.
+    pub fn cases(&self) -> impl Iterator<Item = &Case> {
+        self.cases.all()
+    }
+
+    /// A case by its id.
+    #[must_use]
+    pub fn case(&self, id: &str) -> Option<&Case> {
+        self.cases().find(|case| case.id == id)
+    }
+
+    /// How many cases are open.
+    #[must_use]
+    pub fn open_case_count(&self) -> usize {
+        self.cases.open
+    }
+
     /// How many times a case opened, changed or ended since these books were made or read back.
     #[must_use]
     pub fn case_changes(&self) -> u64 {
@@ -131,7 +197,6 @@ impl Books {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::review::CaseType;
 
     #[test]
     fn changes_are_told_once_and_forgotten_ones_are_not_passed_over() {

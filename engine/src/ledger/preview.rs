@@ -180,7 +180,7 @@ impl Books {
     fn untouched_state(&self, key: &CaseKey, families: &BTreeSet<Vec<Slot>>) -> Option<CaseState> {
         let of_family = |slot: &Slot| self.family_cases.get(slot).is_some_and(|keys| keys.contains(key));
         let known = families.iter().flatten().any(of_family) || self.log_cases.get(key).is_some();
-        (!known && self.cases.contains_key(key)).then_some(CaseState::Decided)
+        (!known && self.cases.get(key).is_some()).then_some(CaseState::Decided)
     }
 
     fn changed(&self, outcomes: BTreeMap<Slot, Outcome>) -> Vec<(RecordId, Vec<Posting>)> {

@@ -1,6 +1,7 @@
 //! The books beside the tills' Z reports, figure by figure (LEDGER-RULES section 15, reconciliation error rate). It
 //! compares only; what a difference means is told by cases.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,19 +25,22 @@ impl Books {
         let closes = self.facts.logs.values().flat_map(Log::close_slots);
         let mut closes: Vec<Slot> = closes.filter(|slot| of_days.binary_search(slot).is_ok()).collect();
         closes.sort_unstable();
-        let doubtful: BTreeSet<RecordId> =
-            self.cases().flat_map(|case| case.members.iter().copied()).collect();
+        // Every case there ever was: looked through only where a figure differs.
+        let doubtful = LazyCell::new(|| -> BTreeSet<RecordId> {
+            self.cases().flat_map(|case| case.members.iter().copied()).collect()
+        });
         for slot in closes {
             let record = Arc::clone(self.facts.record(slot));
             if let Body::DayClose(close) = &record.transaction.body {
-                cells.entry(record.log.clone()).or_default().extend(self.cells_of(slot, close, &doubtful));
+                let of_close = self.cells_of(slot, close, &|id| doubtful.contains(id));
+                cells.entry(record.log.clone()).or_default().extend(of_close);
             }
         }
         cells
     }
 
-    /// `doubtful`: what is or was under review.
-    fn cells_of(&self, slot: Slot, close: &DayClose, doubtful: &BTreeSet<RecordId>) -> Vec<Cell> {
+    /// `is_doubtful`: of what is or was under review.
+    fn cells_of(&self, slot: Slot, close: &DayClose, is_doubtful: &dyn Fn(&RecordId) -> bool) -> Vec<Cell> {
         let Some((first, last)) = close.covers else { return Vec::new() };
         let record = self.facts.record(slot);
         let covered = self.facts.covered(&record.log, self.facts.predecessor(slot), first);
@@ -47,7 +51,7 @@ impl Books {
             // The void of a sale that is held goes where the sale went.
             let follows = record.transaction.original().filter(|_| record.transaction.kind() == Kind::Void);
             let sale = follows.and_then(|reference| self.resolve(reference));
-            doubtful.contains(&record.id) || sale.is_some_and(|sale| doubtful.contains(&sale))
+            is_doubtful(&record.id) || sale.is_some_and(|sale| is_doubtful(&sale))
         };
         let mut cells = Vec::new();
         for totals in &close.totals {

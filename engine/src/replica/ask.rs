@@ -294,15 +294,15 @@ impl Replica {
 
     /// Packs what is not in use.
     pub fn rest(&mut self) {
-        while self.rest_a_chunk() {}
+        while self.rest_a_chunk(Due::Now) {}
     }
 
     /// Packs a chunk of what is not in use; whether there was any. For moments in which nobody waits: what is far over its
     /// limit is packed with the next record, whoever waits.
-    pub fn rest_a_chunk(&mut self) -> bool {
-        self.batches.rest_a_chunk(Due::Now)
-            || self.books.rest_a_chunk(Due::Now)
-            || self.posted_ms.rest_a_chunk(Due::Now, &Pressed)
+    pub fn rest_a_chunk(&mut self, due: Due) -> bool {
+        self.batches.rest_a_chunk(due)
+            || self.books.rest_a_chunk(due)
+            || self.posted_ms.rest_a_chunk(due, &Pressed)
     }
 
     /// Business days that have a document.

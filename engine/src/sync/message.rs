@@ -176,6 +176,8 @@ pub enum Message {
     },
 }
 
+/// How bincode numbers [`Message::Batches`].
+const BATCHES: u8 = 3;
 /// How bincode numbers [`Message::Short`].
 const SHORT: u8 = 8;
 /// Most batches of a message that are written short.
@@ -219,6 +221,12 @@ impl Message {
     pub fn brings_at_most(frame: &[u8]) -> usize {
         let surely_full = frame.get(1).is_none_or(|number| *number < SHORT);
         if surely_full { frame.len() } else { frame.len().saturating_mul(SHORT_GROWS) }
+    }
+
+    /// Whether a frame, as every honest node writes it, is [`Message::Batches`].
+    #[must_use]
+    pub fn is_batches(frame: &[u8]) -> bool {
+        frame.get(1) == Some(&BATCHES)
     }
 
     /// Reads one frame.
@@ -277,6 +285,8 @@ mod tests {
             Message::Batches { number: 3, batches: vec![Carried { bytes: vec![1, 2, 3], change: [9; 32] }] };
         let bytes = message.encode();
         assert_eq!(Message::decode(&bytes), Ok(message));
+        assert!(Message::is_batches(&bytes));
+        assert!(!Message::is_batches(&Message::Days(Vec::new()).encode()));
         assert_eq!(Message::decode(&[]), Err(MessageError::Empty));
         assert_eq!(Message::decode(&[9, 1]), Err(MessageError::Version(9)));
         assert!(Message::decode(&bytes[..bytes.len() - 1]).is_err());

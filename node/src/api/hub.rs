@@ -29,6 +29,7 @@ use crate::error::Failure;
 use crate::hub::{Hub, Person, Role, Whose, policy_view};
 use crate::runtime::clock::{now_ms, rfc3339};
 use crate::runtime::store::StoreHandle;
+use crate::runtime::store::several::ask_each;
 
 /// Journal entries in one answer.
 const JOURNAL_PAGE: usize = 1_000;
@@ -114,67 +115,60 @@ impl Part {
 
 #[utoipa::path(get, path = "/v1/stores", tag = "hub", responses((status = 200, description = "Every store with its counts.", body = Vec<shapes::StoreShape>), Refused), security(("token" = [])))]
 async fn stores(State(hub): State<Arc<Hub>>) -> Answer {
-    let mut views = Vec::new();
-    for store in hub.stores() {
-        let mut view = store
-            .ask(|replica| {
-                let books = replica.books();
-                json!({
-                    "store": replica.identity().store,
-                    "terminals": replica.registry().writers().filter(|(_, log)| !log.terminal.is_hub()).count(),
-                    "online": replica.online_count(),
-                    "records": replica.log_heads().iter().filter(|(log, _)| !log.terminal.is_hub()).map(|(_, seq)| seq).sum::<u64>(),
-                    "open_cases": books.cases().filter(|case| case.state.as_str() == "open").count(),
-                    "policy_version": replica.policies().version(),
-                    "view_hash": data_encoding::HEXLOWER.encode(&books.view_hash()),
-                    "waiting": views::waits(&replica.waiting_at_tills()),
-                })
-            })
-            .await?;
-        let away = hub.storage().is_away().is_some();
+    let stores = hub.stores();
+    let mut views = ask_each(stores.clone(), |replica| {
+        let books = replica.books();
+        json!({
+            "store": replica.identity().store,
+            "terminals": replica.registry().writers().filter(|(_, log)| !log.terminal.is_hub()).count(),
+            "online": replica.online_count(),
+            "records": replica.log_heads().iter().filter(|(log, _)| !log.terminal.is_hub()).map(|(_, seq)| seq).sum::<u64>(),
+            "open_cases": books.open_case_count(),
+            "policy_version": replica.policies().version(),
+            "view_hash": data_encoding::HEXLOWER.encode(&books.view_hash()),
+            "waiting": views::waits(&replica.waiting_at_tills()),
+        })
+    })
+    .await?;
+    let away = hub.storage().is_away().is_some();
+    for (view, store) in views.iter_mut().zip(&stores) {
         view["disk_full"] = json!(store.is_disk_full() && !hub.storage().in_database());
         view["database_away"] = json!(away);
-        views.push(view);
     }
     Ok(Json(json!(views)))
 }
 
 #[utoipa::path(get, path = "/v1/terminals", tag = "hub", responses((status = 200, description = "Every till with what it said last.", body = Vec<shapes::TerminalShape>), Refused), security(("token" = [])))]
 async fn terminals(State(hub): State<Arc<Hub>>) -> Answer {
-    let mut views = Vec::new();
-    for store in hub.stores() {
-        let (directory, alarms) = (hub.directory().clone(), hub.alarms().clone());
-        let of_store: Vec<Value> = store
-            .ask(move |replica| {
-                let heads = replica.log_heads();
-                let terminals = replica.registry().writers().filter(|(_, log)| !log.terminal.is_hub());
-                terminals
-                    .map(|(writer, log)| {
-                        let online = replica.online(&writer);
-                        let status = online.flatten();
-                        json!({
-                            "store": replica.identity().store,
-                            "terminal": log.terminal,
-                            "incarnation": log.incarnation,
-                            "key": writer,
-                            "online": online.is_some(),
-                            "revoked": directory.is_revoked(log),
-                            "alarms": alarms.about(&log.to_string()),
-                            "records": heads.get(log).copied().unwrap_or(0),
-                            "waiting": status.map(|(_, status)| status.waiting),
-                            "told_waiting": views::waits(&replica.waiting_at(&writer)),
-                            "clock_offset_ms": status.map(|(at_ms, status)| status.clock_ms - at_ms),
-                            "policy_version": status.map(|(_, status)| status.policy_version),
-                            "software": status.map(|(_, status)| &status.software),
-                            "last_status": status.map(|(at_ms, _)| rfc3339(at_ms)),
-                        })
-                    })
-                    .collect()
+    let (directory, alarms) = (hub.directory().clone(), hub.alarms().clone());
+    let of_stores = ask_each(hub.stores(), move |replica| {
+        let heads = replica.log_heads();
+        let terminals = replica.registry().writers().filter(|(_, log)| !log.terminal.is_hub());
+        terminals
+            .map(|(writer, log)| {
+                let online = replica.online(&writer);
+                let status = online.flatten();
+                json!({
+                    "store": replica.identity().store,
+                    "terminal": log.terminal,
+                    "incarnation": log.incarnation,
+                    "key": writer,
+                    "online": online.is_some(),
+                    "revoked": directory.is_revoked(log),
+                    "alarms": alarms.about(&log.to_string()),
+                    "records": heads.get(log).copied().unwrap_or(0),
+                    "waiting": status.map(|(_, status)| status.waiting),
+                    "told_waiting": views::waits(&replica.waiting_at(&writer)),
+                    "clock_offset_ms": status.map(|(at_ms, status)| status.clock_ms - at_ms),
+                    "policy_version": status.map(|(_, status)| status.policy_version),
+                    "software": status.map(|(_, status)| &status.software),
+                    "last_status": status.map(|(at_ms, _)| rfc3339(at_ms)),
+                })
             })
-            .await?;
-        views.extend(of_store);
-    }
-    Ok(Json(json!(views)))
+            .collect::<Vec<Value>>()
+    })
+    .await?;
+    Ok(Json(Value::Array(of_stores.into_iter().flatten().collect())))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -248,17 +242,12 @@ async fn summed(hub: &Hub, part: &Part) -> Result<(Balances, String), Problem> {
     let stores = part.stores(hub)?;
     let single = stores.len() == 1;
     let mut only = String::new();
-    for store in stores {
-        let day = part.day;
-        let (balances, view_hash) = store
-            .ask(move |replica| {
-                let books = replica.books();
-                (
-                    day.map_or_else(|| books.balances(), |day| books.balances_between(day, day)),
-                    books.view_hash(),
-                )
-            })
-            .await?;
+    let day = part.day;
+    let asked = ask_each(stores.clone(), move |replica| {
+        let books = replica.books();
+        (day.map_or_else(|| books.balances(), |day| books.balances_between(day, day)), books.view_hash())
+    });
+    for (store, (balances, view_hash)) in stores.iter().zip(asked.await?) {
         hasher.update(store.store().as_str().as_bytes());
         hasher.update(&view_hash);
         only = data_encoding::HEXLOWER.encode(&view_hash);

@@ -24,6 +24,7 @@ use super::views;
 use crate::hub::{
     DecisionRequest, Hub, LockRequest, NotDecided, PaymentRequest, Person, Role, SettlementRequest,
 };
+use crate::runtime::store::several::ask_each;
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -95,20 +96,16 @@ async fn cases(State(hub): State<Arc<Hub>>, Query(filter): Query<CaseFilter>) ->
             vec![found.ok_or_else(|| Problem::not_found(format!("there is no store {store}")))?]
         }
     };
-    let mut views = Vec::new();
-    for store in stores {
-        let (state, case_type) = (filter.state.clone(), filter.case_type.clone());
-        let of_store: Vec<Value> = store
-            .ask(move |replica| {
-                let wanted = replica.books().cases().filter(|case| {
-                    state.as_ref().is_none_or(|state| case.state.as_str() == state)
-                        && case_type.as_ref().is_none_or(|wanted| case.key.case_type.as_str() == wanted)
-                });
-                wanted.map(|case| views::case(replica, case)).collect()
-            })
-            .await?;
-        views.extend(of_store);
-    }
+    let CaseFilter { state, case_type, .. } = filter;
+    let of_stores = ask_each(stores, move |replica| {
+        let wanted = replica.books().cases().filter(|case| {
+            state.as_ref().is_none_or(|state| case.state.as_str() == state)
+                && case_type.as_ref().is_none_or(|wanted| case.key.case_type.as_str() == wanted)
+        });
+        wanted.map(|case| views::case(replica, case)).collect::<Vec<Value>>()
+    })
+    .await?;
+    let mut views: Vec<Value> = of_stores.into_iter().flatten().collect();
     views.sort_by_key(|view| (view["severity"].as_u64(), view["opened_at"].as_str().map(str::to_owned)));
     Ok(Json(json!(views)))
 }

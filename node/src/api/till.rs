@@ -241,7 +241,7 @@ pub fn till_status(replica: &mut Replica) -> Value {
         "head_seq": replica.log_heads().get(&identity.log).copied().unwrap_or(0),
         "policy_version": replica.policies().version(),
         "view_hash": data_encoding::HEXLOWER.encode(&replica.books().view_hash()),
-        "open_cases": replica.books().cases().filter(|case| case.state.as_str() == "open").count(),
+        "open_cases": replica.books().open_case_count(),
         "peers": peers,
         "software": env!("CARGO_PKG_VERSION"),
     })

@@ -11,9 +11,9 @@ use maud::{Markup, html};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::gather::answers;
 use super::show;
 use crate::runtime::store::StoreError;
+use crate::runtime::store::several::answers;
 
 /// So long a page waits for a pass that began after it was asked for.
 const PATIENCE: Duration = Duration::from_millis(120);

@@ -12,11 +12,11 @@ use maud::html;
 use serde::Deserialize;
 
 use super::door::Visitor;
-use super::gather::gather;
 use super::layout::{self, Page, Tone, heading, nothing};
 use super::{Console, show, words};
 use crate::api::problem::Problem;
 use crate::runtime::clock::now_ms;
+use crate::runtime::store::several::gather;
 
 /// Days across, and stores down, of one grid.
 const DAYS_ACROSS: i32 = 10;

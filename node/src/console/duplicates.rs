@@ -32,16 +32,25 @@ pub async fn page(
 async fn shown(console: &Console, visitor: &Visitor, said: &[(Tone, String)]) -> Result<Page, Problem> {
     let mut rows: Vec<(CaseType, Markup)> = Vec::new();
     for store in console.hub.stores() {
+        // No more is asked for than the page shows.
+        let room = AT_ONCE - rows.len();
         let of_store: Vec<(CaseType, Markup)> = store
-            .ask(|replica| {
-                let cases: Vec<Case> =
-                    replica.books().cases().filter(|case| identical(replica, case)).cloned().collect();
-                cases.iter().take(AT_ONCE).map(|case| (case.key.case_type, row(replica, case))).collect()
+            .ask(move |replica| {
+                let cases: Vec<Case> = replica
+                    .books()
+                    .cases()
+                    .filter(|case| identical(replica, case))
+                    .take(room)
+                    .cloned()
+                    .collect();
+                cases.iter().map(|case| (case.key.case_type, row(replica, case))).collect()
             })
             .await?;
         rows.extend(of_store);
+        if rows.len() == AT_ONCE {
+            break;
+        }
     }
-    rows.truncate(AT_ONCE);
     let body = html! {
         p.crumbs { a href="/review" { "Review" } }
         (heading("Identical duplicates", "Receipts that are the same in every line and every payment. Tick those that you have looked at, and decide them with one reason."))

@@ -19,6 +19,7 @@ use super::{Console, Fields, show};
 use crate::api::problem::Problem;
 use crate::hub::Role;
 use crate::runtime::clock::{Clock, now_ms};
+use crate::runtime::store::several::ask_each;
 
 /// Lives of a join code that are offered, in minutes.
 const LIVES: [(u64, &str); 4] = [(15, "15 minutes"), (60, "an hour"), (1_440, "a day"), (10_080, "a week")];
@@ -82,10 +83,8 @@ pub async fn page(
 
 async fn shown(console: &Console, visitor: &Visitor, above: &Markup) -> Result<Page, Problem> {
     let hub = &console.hub;
-    let mut all = Vec::new();
-    for store in hub.stores() {
-        all.extend(store.ask(|replica| devices(replica)).await?);
-    }
+    let all: Vec<Device> =
+        ask_each(hub.stores(), |replica| devices(replica)).await?.into_iter().flatten().collect();
     let stores: BTreeSet<StoreId> = hub.stores().iter().map(|store| store.store().clone()).collect();
     let body = html! {
         (heading("Fleet", "Every device that may write receipts, and what it runs."))

@@ -1,8 +1,8 @@
 //! The hub console: pages for the people of the head office, served by the hub and made on it, without anything from
 //! elsewhere. A file a room: `today`, `review` with `case` and `duplicates`, `days` and `day`, `books` with `journal` and `exports`,
 //! `receipts`, `fleet` with `policies`, `audit`. `door` lets people in, `live` says when something changed,
-//! `layout`, `show`, `words` and `slip` are what pages are made of, `kept` remembers what they reckon, `gather`
-//! asks many stores, `board` is what all of them said last. It reads the hub and asks it to act; every rule about
+//! `layout`, `show`, `words` and `slip` are what pages are made of, `kept` remembers what they reckon, `board`
+//! is what all stores said last. It reads the hub and asks it to act; every rule about
 //! who may do what to the books is the hub's.
 
 mod assets;
@@ -17,7 +17,6 @@ mod duplicates;
 mod effect;
 mod exports;
 mod fleet;
-mod gather;
 mod journal;
 mod kept;
 mod knowledge;

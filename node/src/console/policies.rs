@@ -21,6 +21,7 @@ use super::layout::{self, Page, Tone, chip, may, nothing, notice};
 use super::{Console, Fields, show};
 use crate::api::problem::Problem;
 use crate::hub::{Role, Whose, base_policy};
+use crate::runtime::store::several::ask_each;
 
 /// What is said above the page.
 #[derive(Deserialize, Default)]
@@ -155,15 +156,12 @@ async fn company_shown(
     }
     let now = policies.on(Day(i32::MAX)).settings();
     let made_for = policies.made_for(Day(i32::MAX), None);
-    let mut own = Vec::new();
-    for store in hub.stores() {
-        let of_store = store.ask(|replica| {
-            let made = replica.policies().made_for(Day(i32::MAX), None);
-            let count = made.values().filter(|scope| **scope == Scope::Store).count();
-            (replica.identity().store.clone(), count, replica.policies().tills().len())
-        });
-        own.push(of_store.await?);
-    }
+    let own = ask_each(hub.stores(), |replica| {
+        let made = replica.policies().made_for(Day(i32::MAX), None);
+        let count = made.values().filter(|scope| **scope == Scope::Store).count();
+        (replica.identity().store.clone(), count, replica.policies().tills().len())
+    })
+    .await?;
     let body = html! {
         p.crumbs { a href="/fleet" { "Fleet" } }
         div.heading { h1 { "Policy of the company" } p.lead { "It holds in every store, also in those that come, where the store or a till has no setting of its own." } }

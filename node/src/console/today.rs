@@ -9,7 +9,7 @@ use axum::extract::{Query, State};
 use engine::ids::{LogId, StoreId};
 use engine::ledger::DayState;
 use engine::replica::{Replica, Waiting};
-use engine::review::CaseState;
+use engine::review::{Case, CaseState};
 use engine::time::Day;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -97,11 +97,11 @@ fn brief(replica: &Replica, today: Day, day_ends_ms: i64) -> Brief {
     let now = now_ms();
     let tills = replica.day(today, now, day_ends_ms).into_iter();
     let ageing = replica.policies().on(today).ageing_hours;
-    let open = || replica.books().cases().filter(|case| case.state == CaseState::Open);
-    let urgent = open().filter(|case| case.severity_at(now, ageing) == 1).count();
+    let books = replica.books();
+    let is_urgent = |case: &&Case| case.state == CaseState::Open && case.severity_at(now, ageing) == 1;
     Brief {
         tills: tills.map(|till| (till.log, till.state, till.records)).collect(),
-        cases: (open().count(), urgent),
+        cases: (books.open_case_count(), books.cases().filter(is_urgent).count()),
     }
 }
 

@@ -16,6 +16,7 @@ use super::{Hub, base_policy};
 use crate::error::Failure;
 use crate::runtime::clock::now_ms;
 use crate::runtime::store::StoreHandle;
+use crate::runtime::store::several::ask_each;
 
 /// A store that could not be written to (restored, its disk full) gets the company's policy so much later.
 const LEVEL_INTERVAL: Duration = Duration::from_secs(300);
@@ -125,14 +126,8 @@ impl Hub {
     /// # Errors
     /// The hub is stopping.
     pub async fn company_policy(&self) -> Result<Vec<PolicyChange>, Failure> {
-        let mut most: Vec<PolicyChange> = Vec::new();
-        for store in self.stores() {
-            let here = store.ask(|replica| of_company(replica.policies())).await.map_err(Failure::refused)?;
-            if here.len() > most.len() {
-                most = here;
-            }
-        }
-        Ok(most)
+        let asked = ask_each(self.stores(), |replica| of_company(replica.policies()));
+        Ok(asked.await.map_err(Failure::refused)?.into_iter().rev().max_by_key(Vec::len).unwrap_or_default())
     }
 
     /// Gives a store what was set for the company before it was there.
@@ -150,16 +145,13 @@ impl Hub {
         for (seq, change) in (1..).zip(&changes) {
             policies.insert(seq, engine::ids::RecordId([0; 32]), change.clone());
         }
-        let mut stores = Vec::new();
-        for store in self.stores() {
-            let view = store.ask(|replica| {
-                let policies = replica.policies();
-                let own = policies.changes().filter(|row| !is_of_company(row.1)).count();
-                json!({"store": replica.identity().store, "version": policies.version(), "own_changes": own, "tills": policies.tills()
-                    .iter().map(ToString::to_string).collect::<Vec<_>>()})
-            });
-            stores.push(view.await.map_err(Failure::refused)?);
-        }
+        let stores = ask_each(self.stores(), |replica| {
+            let policies = replica.policies();
+            let own = policies.changes().filter(|row| !is_of_company(row.1)).count();
+            json!({"store": replica.identity().store, "version": policies.version(), "own_changes": own, "tills": policies.tills()
+                .iter().map(ToString::to_string).collect::<Vec<_>>()})
+        });
+        let stores = stores.await.map_err(Failure::refused)?;
         let mut view = policy_view(&policies, None);
         view["stores"] = json!(stores);
         Ok(view)

@@ -13,6 +13,7 @@ use super::{Hub, Person, Role};
 use crate::error::Failure;
 use crate::runtime::clock::{now_ms, rfc3339};
 use crate::runtime::store::StoreHandle;
+use crate::runtime::store::several::answers;
 
 /// What a reviewer asks for.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -78,12 +79,26 @@ impl Hub {
     /// # Errors
     /// There is none of that id; says so if it was resolved.
     pub async fn find_case(&self, id: &str) -> Result<(StoreHandle, Case), NotDecided> {
-        for store in self.stores() {
-            let wanted = id.to_owned();
-            let found = store.ask(move |replica| replica.books().case(&wanted).cloned()).await?;
-            if let Some(case) = found {
-                return Ok((store, case));
+        let (stores, mut refused) = (self.stores(), None);
+        let asked: Vec<_> = stores
+            .iter()
+            .cloned()
+            .map(|store| {
+                let wanted = id.to_owned();
+                async move { store.ask(move |replica| replica.books().case(&wanted).cloned()).await }
+            })
+            .collect();
+        let mut answers = answers(asked);
+        while let Some((at, answer)) = answers.recv().await {
+            match answer {
+                Ok(Some(case)) => return Ok((stores[at].clone(), case)),
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
             }
+        }
+        // A store that did not answer may have it.
+        if let Some(error) = refused {
+            return Err(error.into());
         }
         let events = self.audit().read(0, usize::MAX);
         let mut known =

@@ -23,7 +23,7 @@ use crate::runtime::audit::AuditLog;
 use crate::runtime::clock::Clock;
 use crate::runtime::links::Directory;
 use crate::runtime::restore::RestoredStore;
-use crate::runtime::store::{self, StoreHandle};
+use crate::runtime::store::{self, Seats, StoreHandle};
 use crate::runtime::take_back::TakeBack;
 use crate::runtime::workroom::Home;
 use crate::storage::Storage;
@@ -73,6 +73,8 @@ pub(crate) struct Rooms {
     pub(crate) webhooks: Board,
     /// Stores that other hubs hold; `None`: this hub is alone.
     pub(crate) elsewhere: Option<Arc<Elsewhere>>,
+    /// For the stores of all rooms that take a bulk in.
+    seats: Seats,
     held: RwLock<BTreeMap<u16, Room>>,
     stores: RwLock<BTreeMap<StoreId, StoreHandle>>,
 }
@@ -104,6 +106,7 @@ impl Rooms {
             hubs: HubList::default(),
             webhooks: Board::default(),
             elsewhere,
+            seats: Seats::of_machine(),
             held: RwLock::default(),
             stores: RwLock::default(),
         })
@@ -175,6 +178,7 @@ impl Rooms {
                 self.directory.revoke(&log);
             }
         }
+        let room = Room { home: room.home.with_seats(self.seats.clone()), ..room };
         let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
         for (store, restored) in restored {
             let handle = self.start_store(&room, &store, restored, take_back.cloned());

@@ -18,6 +18,7 @@ use super::review::NotDecided;
 use super::{Hub, Person};
 use crate::runtime::clock::now_ms;
 use crate::runtime::store::StoreHandle;
+use crate::runtime::store::several::ask_each;
 
 /// Payments in one record of a settlement; a larger batch becomes several.
 const SETTLED_A_RECORD: usize = 400;
@@ -183,13 +184,10 @@ impl Hub {
         payment: &str,
         named: Option<&StoreId>,
     ) -> Result<StoreHandle, NotDecided> {
-        let mut found = Vec::new();
-        for store in self.stores() {
-            let wanted = payment.to_owned();
-            if store.ask(move |replica| replica.books().knows_payment(&wanted)).await? {
-                found.push(store);
-            }
-        }
+        let (stores, wanted) = (self.stores(), payment.to_owned());
+        let known = ask_each(stores.clone(), move |replica| replica.books().knows_payment(&wanted)).await?;
+        let mut found: Vec<StoreHandle> =
+            stores.into_iter().zip(known).filter_map(|(store, known)| known.then_some(store)).collect();
         found.retain(|store| found_in(named, store));
         match (found.len(), named) {
             (1, _) => Ok(found.remove(0)),

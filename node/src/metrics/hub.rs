@@ -16,6 +16,7 @@ use super::text::{CONTENT_TYPE, Exposition};
 use crate::api::openapi::Refused;
 use crate::api::problem::Problem;
 use crate::hub::{Hub, Rooms};
+use crate::runtime::store::several::ask_each;
 use crate::storage::Storage;
 
 /// What a store gives.
@@ -75,10 +76,7 @@ pub async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
 
 /// The figures of the stores that this process has, and its own.
 pub(crate) async fn of(rooms: &Rooms) -> Result<Response, Problem> {
-    let mut stores = Vec::new();
-    for handle in rooms.own() {
-        stores.push(handle.ask(|replica| store(replica)).await?);
-    }
+    let stores = ask_each(rooms.own(), |replica| store(replica)).await?;
     let mut out = Exposition::default();
     let logs: Vec<Storage> = rooms.held().values().map(|room| room.storage().clone()).collect();
     common(&mut out, "hub", &logs.iter().collect::<Vec<_>>());

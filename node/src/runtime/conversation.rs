@@ -10,7 +10,7 @@ use engine::ids::WriterId;
 use engine::sync::Dialect;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::store::StoreHandle;
+use super::store::{Seat, StoreHandle};
 use crate::metrics::{RECEIVED_BYTES, SENT_BYTES};
 use crate::transport::{FRAME_LIMIT, Link, LinkControl, close_code};
 
@@ -64,10 +64,18 @@ impl Paced {
     }
 }
 
-/// The room that a frame takes until the store has judged it.
+/// The room that a frame takes until the store has judged it, and its seat if it is a bulk.
 pub(crate) struct InHand {
     _frame: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
+    seat: Option<Seat>,
+}
+
+impl InHand {
+    /// The seat, which is kept until the books have the bulk.
+    pub(super) fn take_seat(&mut self) -> Option<Seat> {
+        self.seat.take()
+    }
 }
 
 /// Where a store's task puts what a peer shall get. Letting go of it ends the link: what waits is still sent, for a moment,
@@ -124,20 +132,26 @@ pub(super) async fn serve(store: StoreHandle, link: Link) {
     let room = Arc::new(Semaphore::new(BYTES_WAITING));
     let outbox = Outbox { frames, room, control: receiver.control().clone() };
     store.link_up(peer, number, dialect, outbox).await;
-    let (frame_room, byte_room) =
+    let (frames_free, bytes_free) =
         (Arc::new(Semaphore::new(FRAMES_IN_HAND)), Arc::new(Semaphore::new(BYTES_IN_HAND)));
     let mut paced = Paced::default();
     while let Ok(Some(frame)) = receiver.recv().await {
         RECEIVED_BYTES.add(frame.len());
         let wait = paced.count(PACE, frame.len(), Instant::now());
         let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        let (Ok(frame_seat), Ok(byte_seats)) = (
-            Arc::clone(&frame_room).acquire_owned().await,
-            Arc::clone(&byte_room).acquire_many_owned(bytes).await,
+        let (Ok(frame_room), Ok(byte_room)) = (
+            Arc::clone(&frames_free).acquire_owned().await,
+            Arc::clone(&bytes_free).acquire_many_owned(bytes).await,
         ) else {
             break;
         };
-        let in_hand = InHand { _frame: frame_seat, _bytes: byte_seats };
+        // Of a peer that goes meanwhile, what it has said still counts.
+        let seat = tokio::select! {
+            biased;
+            seat = store.seat(&frame) => seat,
+            _ = receiver.control().closed() => None,
+        };
+        let in_hand = InHand { _frame: frame_room, _bytes: byte_room, seat };
         if !store.frame(peer, number, frame, in_hand).await {
             break;
         }

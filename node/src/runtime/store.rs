@@ -9,6 +9,8 @@
 mod handle;
 mod line;
 mod saving;
+mod seats;
+pub mod several;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,8 @@ pub(super) use handle::Shown;
 pub(crate) use handle::{GoesOn, Job};
 pub use handle::{StoreError, StoreHandle};
 pub(crate) use line::Jobs;
+pub(crate) use seats::Seat;
+pub use seats::Seats;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +33,7 @@ use engine::host::{Effect, Host, Line, Looked, Stored};
 use engine::ids::WriterId;
 use engine::ledger::JournalEntry;
 use engine::replica::{Capture, Input, SyncEvent};
+use engine::shelf::Due;
 use engine::sync::{Carried, Message};
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -46,10 +51,13 @@ use super::workroom::Home;
 use crate::metrics::{ACKNOWLEDGED, CAPTURE};
 use crate::storage::{Debt, Entry, Position, Storage, StorageError};
 
-/// Jobs taken in one turn.
+/// Jobs taken in one turn, and how long they may take before those are answered that are done.
 const JOBS_A_TURN: usize = 512;
+const LONGEST_TURN: Duration = Duration::from_millis(20);
 /// Records that may wait to be judged while more is taken in: what waits is in memory, some 1.3 kB each.
 const BACKLOG_RECORDS: usize = 512;
+/// A store that has heard of no sale for so long keeps little unpacked; it wakes for that within a minute.
+const IDLE: Duration = Duration::from_secs(30);
 /// How often a store's task looks whether a full disk has space again.
 const FULL_LOOK_MS: i64 = 250;
 
@@ -89,6 +97,10 @@ pub(super) struct StoreTask {
     debt: Debt,
     /// Nothing is taken in until the books have everything.
     catching_up: bool,
+    /// Of the bulk that was taken in and is not in the books.
+    seat: Option<Seat>,
+    /// Records when they were counted last, and since when it has been as many.
+    counted: (usize, Instant),
     /// Peers' batches that wait for space, with peer and link.
     held: VecDeque<(WriterId, u64, Vec<u8>, InHand)>,
     held_bytes: usize,
@@ -168,7 +180,12 @@ pub fn start_for_life(
 }
 
 fn begin(life: Life, restored: RestoredStore) -> StoreHandle {
-    let (handle, waiting) = StoreHandle::with(life.store.clone(), Arc::clone(&life.full), life.shown.clone());
+    let (handle, waiting) = StoreHandle::with(
+        life.store.clone(),
+        Arc::clone(&life.full),
+        life.shown.clone(),
+        life.home.seats.clone(),
+    );
     tokio::spawn(life.live(waiting, restored));
     handle
 }
@@ -206,6 +223,8 @@ impl StoreTask {
             in_flight: 0,
             debt: life.home.storage.debt(),
             catching_up: false,
+            seat: None,
+            counted: (0, Instant::now()),
             held: VecDeque::new(),
             held_bytes: 0,
             asked: false,
@@ -278,13 +297,24 @@ impl StoreTask {
     /// Packs what is not in use while nobody waits, for this task or for what the disk has done: whoever was just answered
     /// goes on first.
     async fn rest(&mut self) {
+        let due = if self.goes_idle() { Due::Idle } else { Due::Now };
         loop {
             tokio::task::yield_now().await;
             let waits = !self.jobs.is_empty() || !self.written.is_empty();
-            if waits || !self.host.replica_mut().rest_a_chunk() {
+            if waits || !self.host.replica_mut().rest_a_chunk(due) {
                 return;
             }
         }
+    }
+
+    /// Whether it is not needed soon what the store has unpacked: it has heard of no sale for a while, or others wait to
+    /// take in what their tills have, each as much.
+    fn goes_idle(&mut self) -> bool {
+        let (records, now) = (self.records(), Instant::now());
+        if self.counted.0 != records {
+            self.counted = (records, now);
+        }
+        now - self.counted.1 >= IDLE || self.seat.is_none() && self.home.seats.are_taken()
     }
 
     fn records(&self) -> usize {
@@ -305,9 +335,11 @@ impl StoreTask {
         self.last_job = Instant::now();
         let mut captures = Vec::new();
         let mut next = Some(first);
-        let (mut taken, taken_max) = (0, self.in_flight_max());
+        let (mut taken, taken_max, began) = (0, self.in_flight_max(), Instant::now());
         for _ in 0..JOBS_A_TURN {
-            let enough = taken > taken_max || self.host.replica().backlog() > BACKLOG_RECORDS;
+            let enough = taken > taken_max
+                || self.host.replica().backlog() > BACKLOG_RECORDS
+                || began.elapsed() >= LONGEST_TURN;
             // The first has been taken out of the line already: it is done whatever waits.
             let more = || if enough { None } else { self.jobs.try_recv() };
             let Some(job) = next.take().or_else(more) else { break };
@@ -388,8 +420,9 @@ impl StoreTask {
         }
     }
 
-    /// Gives a peer's frame to the replica; a panic over it is that peer's.
-    fn judge(&mut self, peer: WriterId, bytes: Vec<u8>) {
+    /// Gives a peer's frame to the replica, with its seat if it is a bulk; a panic over it is that peer's.
+    fn judge(&mut self, peer: WriterId, bytes: Vec<u8>, seat: Option<Seat>) {
+        self.seat = seat.or(self.seat.take());
         self.debt.add(self.log_bytes_of(&bytes));
         let suspects = self.suspects.clone();
         suspects.judging(peer, || self.give(Input::Message(peer, bytes)));
@@ -447,6 +480,9 @@ impl StoreTask {
         let backlog = self.host.replica().backlog();
         if backlog == 0 {
             self.debt.is_paid();
+        }
+        if backlog == 0 || self.host.failed().is_some() {
+            self.seat = None;
         }
         self.catching_up = backlog > if self.catching_up { 0 } else { BACKLOG_RECORDS };
         self.catching_up

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::super::conversation::{InHand, Outbox};
 use super::line::{Entrance, Jobs, line};
+use super::seats::{Queue, Seat, Seats};
 
 /// How often a store is asked whether what it told is durable by now.
 const DURABLE_EVERY: Duration = Duration::from_millis(5);
@@ -77,6 +78,7 @@ pub struct StoreHandle {
     jobs: Entrance,
     full: Arc<AtomicBool>,
     shown: Shown,
+    bulks: Queue,
     goes_on: GoesOn,
 }
 
@@ -110,14 +112,15 @@ impl Shown {
 impl StoreHandle {
     /// A way to talk to somebody else who answers for a store, and what he hears.
     pub(crate) fn to(store: StoreId, goes_on: GoesOn) -> (Self, Jobs) {
-        let (handle, jobs) = Self::with(store, Arc::default(), Shown::default());
+        let (handle, jobs) = Self::with(store, Arc::default(), Shown::default(), Seats::of_machine());
         (Self { goes_on, ..handle }, jobs)
     }
 
     /// A way to talk to a store's task, which says in `full` whether the disk is full, and in `shown` how far it is.
-    pub(super) fn with(store: StoreId, full: Arc<AtomicBool>, shown: Shown) -> (Self, Jobs) {
+    /// `seats`: of its node.
+    pub(super) fn with(store: StoreId, full: Arc<AtomicBool>, shown: Shown, seats: Seats) -> (Self, Jobs) {
         let (jobs, waiting) = line();
-        (Self { store, jobs, full, shown, goes_on: GoesOn::default() }, waiting)
+        (Self { store, jobs, full, shown, bulks: Queue::new(seats), goes_on: GoesOn::default() }, waiting)
     }
 
     /// The store goes to another hub: whoever is not answered here any more may ask again.
@@ -244,6 +247,11 @@ impl StoreHandle {
         let _ = self.send(Job::LinkDown(peer, link)).await;
     }
 
+    /// A seat for a frame that is a bulk, once there is one.
+    pub(in super::super) async fn seat(&self, frame: &[u8]) -> Option<Seat> {
+        self.bulks.seat(frame).await
+    }
+
     pub(in super::super) async fn frame(
         &self,
         peer: WriterId,
@@ -286,7 +294,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_not_answered_hears_whether_the_store_goes_on_at_another_hub() {
-        let with = || StoreHandle::with("s1".parse().unwrap(), Arc::default(), Shown::default());
+        let with =
+            || StoreHandle::with("s1".parse().unwrap(), Arc::default(), Shown::default(), Seats::new(1));
         let (stops, jobs) = with();
         assert_eq!(told_at_the_end_of(stops, jobs).await, [StoreError::Stopping, StoreError::Stopping]);
         let (given, jobs) = with();

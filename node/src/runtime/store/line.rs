@@ -8,7 +8,7 @@ use super::handle::Job;
 /// Jobs that may wait in a lane; senders wait beyond that.
 const JOBS_WAITING: usize = 1_024;
 /// Jobs of people in a row while a peer waits.
-const IN_A_ROW: usize = 32;
+const IN_A_ROW: usize = 8;
 
 /// Where jobs go into the line. Clones share it.
 #[derive(Clone)]

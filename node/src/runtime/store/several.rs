@@ -1,12 +1,13 @@
 //! Asks many stores, a few at a time: were it all of them at once, nothing else on the hub would get its turn until they
-//! are done.
+//! are done; were it one after another, whoever asks would wait for the turn of each busy one by itself.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::replica::Replica;
 use tokio::sync::mpsc;
 
-use crate::runtime::store::StoreError;
+use super::{StoreError, StoreHandle};
 
 /// Stores that reckon at the same time.
 const AT_ONCE: usize = 4;
@@ -40,18 +41,43 @@ where
     receive
 }
 
+/// What each of some stores answers to the same question, in their order.
+///
+/// # Errors
+/// The first of them that refuses: the node is stopping, or the store changes hands.
+pub async fn ask_each<T, Q>(
+    stores: impl IntoIterator<Item = StoreHandle>,
+    question: Q,
+) -> Result<Vec<T>, StoreError>
+where
+    T: Send + 'static,
+    Q: FnOnce(&mut Replica) -> T + Clone + Send + 'static,
+{
+    let ask = |store: StoreHandle| {
+        let question = question.clone();
+        async move { store.ask(question).await }
+    };
+    let asked: Vec<_> = stores.into_iter().map(ask).collect();
+    gather(asked).await
+}
+
 /// All answers, in the order of asking.
 ///
 /// # Errors
-/// The first of them that refuses.
+/// The first of them that refuses, or the runtime ends.
 pub async fn gather<T, F>(asked: impl IntoIterator<Item = F>) -> Result<Vec<T>, StoreError>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, StoreError>> + Send + 'static,
 {
+    let asked: Vec<F> = asked.into_iter().collect();
+    let count = asked.len();
     let (mut answers, mut rows) = (answers(asked), Vec::new());
     while let Some((at, answer)) = answers.recv().await {
         rows.push((at, answer?));
+    }
+    if rows.len() < count {
+        return Err(StoreError::Stopping);
     }
     rows.sort_by_key(|row| row.0);
     Ok(rows.into_iter().map(|row| row.1).collect())

@@ -46,13 +46,13 @@ impl StoreTask {
         }
     }
 
-    pub(super) fn take_frame(&mut self, peer: WriterId, link: u64, bytes: Vec<u8>, room: InHand) {
+    pub(super) fn take_frame(&mut self, peer: WriterId, link: u64, bytes: Vec<u8>, mut room: InHand) {
         if self.links.get(&peer).is_none_or(|known| known.0 != link) {
             return;
         }
         let waits = self.storage.is_full() || !self.held.is_empty() || self.lacks_room(&bytes);
         if !waits || !matches!(Message::decode(&bytes), Ok(Message::Batches { .. } | Message::Short { .. })) {
-            return self.judge(peer, bytes);
+            return self.judge(peer, bytes, room.take_seat());
         }
         if self.held_bytes + bytes.len() > HELD_BYTES_MAX {
             self.links.remove(&peer);
@@ -60,6 +60,8 @@ impl StoreTask {
             self.notes.note(Some(self.name(&peer)), event, "its batches cannot be kept now".to_owned());
             return self.give(Input::PeerDown(peer));
         }
+        // Others, whose disk has space, take theirs in meanwhile.
+        drop(room.take_seat());
         self.held_bytes += bytes.len();
         self.held.push_back((peer, link, bytes, room));
     }
@@ -97,7 +99,7 @@ impl StoreTask {
             let Some((peer, link, bytes, _room)) = self.held.pop_front() else { return };
             self.held_bytes -= bytes.len();
             if self.links.get(&peer).is_some_and(|known| known.0 == link) {
-                self.judge(peer, bytes);
+                self.judge(peer, bytes, None);
                 self.turn().await;
             }
         }

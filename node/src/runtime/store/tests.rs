@@ -12,6 +12,7 @@ use engine::policy::Policy;
 use engine::replica::{Capture, Identity, Input, Output, Replica};
 use engine::sync::{Carried, Dialect, Message};
 use engine::transaction::{Draft, Enrolment};
+use tokio::time::timeout;
 
 use super::super::alarms::Alarms;
 use super::super::audit::AuditLog;
@@ -91,11 +92,20 @@ async fn far_behind(dir: &tempfile::TempDir) -> (StoreTask, StoreHandle) {
         full: Arc::new(AtomicBool::new(false)),
         shown: Shown::default(),
     };
-    let (handle, jobs) = StoreHandle::with(life.store.clone(), life.full.clone(), life.shown.clone());
+    let seats = life.home.seats.clone();
+    let (handle, jobs) = StoreHandle::with(life.store.clone(), life.full.clone(), life.shown.clone(), seats);
     let jobs = Arc::new(tokio::sync::Mutex::new(jobs)).lock_owned().await;
     let mut task = StoreTask::new(&life, RestoredStore::of(replica), jobs, Suspects::default());
     task.give(Input::PeerUp(writer(HUB), Dialect::Full));
-    bulk().into_iter().for_each(|message| task.judge(writer(HUB), message));
+    for message in bulk() {
+        // Each came with the seat of its store, when it was free.
+        let seat = match task.seat.take() {
+            Some(seat) => Some(seat),
+            None => handle.seat(&message).await,
+        };
+        assert!(seat.is_some());
+        task.judge(writer(HUB), message, seat);
+    }
     task.give(Input::PeerDown(writer(HUB)));
     // What came is durable: nothing but its clock would wake the task.
     for effect in task.host.listen() {
@@ -128,8 +138,11 @@ async fn a_till_that_has_caught_up_records_the_next_sale_at_once() {
 #[tokio::test]
 async fn whoever_catches_up_goes_on_until_the_books_have_everything() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut task, _till) = far_behind(&dir).await;
+    let (mut task, till) = far_behind(&dir).await;
+    let next = bulk().swap_remove(0);
+    assert!(timeout(Duration::ZERO, till.seat(&next)).await.is_err(), "the next bulk waits for the books");
     task.turn().await;
+    assert!(timeout(Duration::ZERO, till.seat(&next)).await.is_ok_and(|seat| seat.is_some()));
     assert_eq!(task.host.replica().books().cases().count(), 0, "nothing of them is told");
     assert_eq!(task.host.replica().backlog(), 0);
     assert_eq!(task.host.replica().next_wakeup(), None, "and nothing is put off");
