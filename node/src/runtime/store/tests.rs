@@ -46,12 +46,15 @@ fn replica(node: u8) -> Replica {
     Replica::new(identity, Policy::default())
 }
 
-/// No two are alike, and none states a tax that does not fit: a case over one of them would be told.
+/// No two are alike, and none states a tax that does not fit: a case over one of them would be told. They follow no line, or a
+/// batch of them would be so small that it needs no seat.
 fn sale(number: usize) -> Draft {
-    let amount = 100 + number;
+    let mixed = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let odd = (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 47;
+    let amount = 100 + odd;
     let text = format!(
         r#"{{"kind":"sale","receipt":"R-{number}","operator":"op-1","currency":"GBP","tenders":[{{"type":"cash",
-        "amount_minor":{amount}}}],"lines":[{{"sku":"SKU-{number}","quantity":"1","amount_minor":{amount}}}]}}"#
+        "amount_minor":{amount}}}],"lines":[{{"sku":"SKU-{number}-{odd}","quantity":"1","amount_minor":{amount}}}]}}"#
     );
     Draft::from_json(&text).unwrap()
 }
