@@ -198,6 +198,46 @@ impl Books {
 mod tests {
     use super::*;
 
+    fn case(key: &CaseKey, state: CaseState) -> Case {
+        Case {
+            id: String::new(),
+            key: key.clone(),
+            about: String::new(),
+            severity: 1,
+            state,
+            members: BTreeSet::new(),
+            held: BTreeMap::new(),
+            amount_minor: 0,
+            currency: None,
+            verdicts: Vec::new(),
+            opened_ms: 0,
+            version: Case::version_of(&BTreeSet::new()),
+            decisions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn open_cases_are_counted_as_they_open_change_and_end_and_when_an_image_is_read() {
+        let key = |n: usize| CaseKey::new(CaseType::SequenceGap, n.to_string());
+        let mut cases = Cases::default();
+        let mut set = |n: usize, state: Option<CaseState>| {
+            cases.set(&key(n), state.map(|state| case(&key(n), state)));
+            let open = cases.all().filter(|case| case.state == CaseState::Open).count();
+            let read_back: Cases = crate::codec::decode::<_, 4_096>(&crate::codec::encode(&cases)).unwrap();
+            assert_eq!((cases.open, read_back.open), (open, open));
+            open
+        };
+        let (open, decided) = (Some(CaseState::Open), Some(CaseState::Decided));
+        assert_eq!([set(1, open), set(2, open), set(2, open), set(3, decided)], [1, 2, 2, 2]);
+        assert_eq!(
+            [set(1, decided), set(1, open), set(1, None), set(1, None), set(3, None)],
+            [1, 2, 1, 1, 1]
+        );
+        let of = |case_type| cases.of_type(case_type).map(|case| case.key.clone()).collect::<Vec<_>>();
+        assert_eq!(of(CaseType::SequenceGap), [key(2)]);
+        assert!(of(CaseType::SuspectedDuplicate).is_empty());
+    }
+
     #[test]
     fn changes_are_told_once_and_forgotten_ones_are_not_passed_over() {
         let key = |n: usize| CaseKey::new(CaseType::SequenceGap, n.to_string());

@@ -8,7 +8,8 @@ use crate::review::Case;
 use crate::time::Day;
 use crate::transaction::LogHead;
 
-/// What is known of a till beside its records: from its status, which it tells every few seconds while something happens, and every two minutes at least while connected.
+/// What is known of a till beside its records: from its status, which it tells every few seconds while something happens, and
+/// every two minutes at least while connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Heard {
     /// When it was last heard of, ms since 1970; `None`: never.
